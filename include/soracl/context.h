@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORACL_CONTEXT_H
+#define SORACL_CONTEXT_H
+
+#include "soracl/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One device in use: OpenCL context, an in-order queue, built programs, memory accounts, profile. One thread at a time. */
+typedef struct sora_context sora_context;
+
+typedef struct sora_context_options {
+    const char *device;               /* selector of sora_device_choose; NULL: environment SORACL_DEVICE, then the best */
+    const char *kernels;              /* folder to read kernels from instead of the embedded ones; NULL: SORACL_KERNELS, then none */
+    const char *cache;                /* folder of program binaries; NULL: $XDG_CACHE_HOME/soracl or ~/.cache/soracl; "": none */
+    const sora_device_limits *limits; /* pretend these limits (tests of other devices' kernel variants); NULL: the device's own */
+    bool profile;                     /* record every launch */
+    void (*notify)(void *self, const char *message); /* one line when something slow starts (kernels being compiled); may be NULL */
+    void *self;
+} sora_context_options;
+
+SORA_API sora_status sora_context_create(const sora_context_options *options, sora_context **out, sora_error *error);
+SORA_API void sora_context_destroy(sora_context **context); /* everything created in it must be gone */
+
+SORA_API const sora_device *sora_context_device(const sora_context *context); /* limits as used; lives with the context */
+
+/* Waits until the device has done all that was enqueued. */
+SORA_API sora_status sora_context_finish(sora_context *context, sora_error *error);
+
+typedef struct sora_memory_account {
+    uint64_t current, peak; /* bytes in device buffers now, and at most since the last reset */
+} sora_memory_account;
+
+SORA_API sora_memory_account sora_context_memory(const sora_context *context);
+SORA_API void sora_context_reset_peak(sora_context *context);
+
+/* Programs that were compiled from source, and taken from a cache, since the context was created. */
+typedef struct sora_build_account {
+    unsigned compiled, cached;
+    double seconds;
+} sora_build_account;
+
+SORA_API sora_build_account sora_context_builds(const sora_context *context);
+
+/* Writes the launches recorded so far as a Chrome trace (chrome://tracing, Perfetto), with total time by kernel in it. */
+SORA_API sora_status sora_context_write_profile(sora_context *context, const char *path, sora_error *error);
+
+/* Largest resident set of this process so far, in bytes. */
+SORA_API uint64_t sora_process_bytes_peak(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORACL_GRAPH_H
+#define SORACL_GRAPH_H
+
+#include "soracl/context.h"
+#include "soracl/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Parameters: what outlives a graph --------------------------------------------------------------------------------------
+ * A set of named tensors. Each is trainable or frozen, or state (running statistics: written by forward, never by an
+ * optimiser). Structure changes (adding, removing, freezing, adapters coming and going) happen while the set is on the host;
+ * sora_params_upload lays it out on the device: trainable parameters contiguous by group with gradients and moments of the
+ * same layout, so that an update is one launch a group; sora_params_download brings values and moments back to the host and
+ * frees the device's copy. Graphs made from the set must be gone before a download. One thread at a time. */
+typedef struct sora_params sora_params;
+typedef struct sora_param sora_param;
+
+typedef enum sora_param_kind {
+    SORA_PARAM_WEIGHT = 0, /* weight decay applies */
+    SORA_PARAM_PLAIN,      /* norms and biases: no decay */
+    SORA_PARAM_GATE,       /* the proximal update */
+    SORA_PARAM_STATE,      /* running statistics */
+} sora_param_kind;
+#define SORA_PARAM_GROUPS 3 /* the trainable kinds */
+
+SORA_API sora_status sora_params_create(sora_context *context, sora_params **out, sora_error *error);
+SORA_API void sora_params_destroy(sora_params **params);
+
+/* Adds a zeroed parameter; names are unique. Trainable unless it is state. */
+SORA_API sora_status sora_params_add(sora_params *params, const char *name, sora_param_kind kind, sora_shape shape, sora_param **out,
+                                     sora_error *error);
+SORA_API sora_status sora_params_remove(sora_params *params, sora_param *param, sora_error *error);
+
+SORA_API size_t sora_params_count(const sora_params *params);
+SORA_API sora_param *sora_params_at(const sora_params *params, size_t index); /* in order of adding */
+SORA_API sora_param *sora_params_find(const sora_params *params, const char *name); /* NULL if absent */
+
+SORA_API const char *sora_param_name(const sora_param *param);
+SORA_API sora_shape sora_param_shape(const sora_param *param);
+SORA_API sora_param_kind sora_param_kind_of(const sora_param *param);
+SORA_API bool sora_param_trainable(const sora_param *param);
+SORA_API void sora_param_set_trainable(sora_param *param, bool trainable); /* on the host only */
+
+/* While the set is on the host: value[elements], and the optimiser's moments (NULL before the first; allocated on request). */
+SORA_API float *sora_param_host(sora_param *param);
+SORA_API sora_status sora_param_host_moment(sora_param *param, int which /* 1 or 2 */, float **out, sora_error *error);
+
+/* Number of moments that training needs (0, 1 or 2); memory is taken for trainable parameters alone. */
+SORA_API sora_status sora_params_upload(sora_params *params, int moments, sora_error *error);
+SORA_API sora_status sora_params_download(sora_params *params, sora_error *error);
+SORA_API bool sora_params_on_device(const sora_params *params);
+SORA_API uint64_t sora_params_device_bytes(const sora_params *params, int moments); /* what upload will take or has taken */
+
+/* Copies of value (0), moment 1, moment 2 or gradient (3), wherever the set is. out[elements]. Waits for the device. */
+SORA_API sora_status sora_param_read(const sora_param *param, int what, float *out, sora_error *error);
+SORA_API sora_status sora_param_write(sora_param *param, int what, const float *data, sora_error *error);
+
+SORA_API uint64_t sora_params_trainable_elements(const sora_params *params);
+
+/* ---- Graphs ----------------------------------------------------------------------------------------------------------------
+ * A static graph for one largest batch. Building calls return NULL after a failure and accept NULL for tensors, so that a model
+ * reads as a chain; the first failure is kept and reported by sora_graph_plan with the node's name. Tensors belong to the
+ * graph. One thread at a time. */
+typedef struct sora_graph sora_graph;
+typedef struct sora_tensor sora_tensor;
+
+typedef enum sora_plan_policy {
+    SORA_PLAN_ARENA = 0, /* tensors share memory by lifetime */
+    SORA_PLAN_SEPARATE,  /* a buffer with guard bands for each: overruns are seen (tests) */
+} sora_plan_policy;
+
+typedef struct sora_graph_options {
+    bool training;       /* dropout, batch statistics; evaluation otherwise */
+    int batch;           /* the largest */
+    uint64_t seed;       /* of dropout */
+    sora_plan_policy policy;
+    sora_graph *share;   /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
+} sora_graph_options;
+
+SORA_API sora_status sora_graph_create(sora_params *params, const sora_graph_options *options, sora_graph **out, sora_error *error);
+SORA_API void sora_graph_destroy(sora_graph **graph);
+
+/* An input whose first dimension is the batch (or batch · n). */
+SORA_API sora_tensor *sora_graph_input(sora_graph *graph, const char *name, sora_dtype dtype, sora_shape shape);
+SORA_API sora_tensor *sora_graph_param(sora_graph *graph, sora_param *param);
+/* Keeps a tensor readable after a run. */
+SORA_API void sora_graph_output(sora_graph *graph, sora_tensor *tensor);
+SORA_API sora_shape sora_tensor_shape(const sora_tensor *tensor); /* for the largest batch; rank 0 for NULL */
+
+/* Layers as functions; `name` is the node's. Optional tensors may be NULL where said. Shapes as in docs/ops. */
+SORA_API sora_tensor *sora_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias, bool relu);
+SORA_API sora_tensor *sora_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias);
+SORA_API sora_tensor *sora_conv_transpose2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias);
+typedef struct sora_adapted_tensors {
+    sora_tensor *down, *up, *gate; /* gate NULL: LoRA */
+    float scale, dropout;
+    bool relu; /* linear only */
+} sora_adapted_tensors;
+SORA_API sora_tensor *sora_adapted_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
+                                          const sora_adapted_tensors *adapter);
+SORA_API sora_tensor *sora_adapted_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
+                                          const sora_adapted_tensors *adapter);
+typedef struct sora_batch_norm_tensors {
+    sora_tensor *gamma, *beta, *running_mean, *running_variance;
+    bool frozen, relu;
+} sora_batch_norm_tensors;
+SORA_API sora_tensor *sora_batch_norm(sora_graph *graph, const char *name, sora_tensor *x, const sora_batch_norm_tensors *tensors);
+SORA_API sora_tensor *sora_max_pool2d(sora_graph *graph, const char *name, sora_tensor *x);
+SORA_API sora_tensor *sora_relu(sora_graph *graph, const char *name, sora_tensor *x);
+SORA_API sora_tensor *sora_sigmoid(sora_graph *graph, const char *name, sora_tensor *x);
+SORA_API sora_tensor *sora_dropout(sora_graph *graph, const char *name, sora_tensor *x, float probability);
+SORA_API sora_tensor *sora_add(sora_graph *graph, const char *name, sora_tensor *a, sora_tensor *b);
+SORA_API sora_tensor *sora_concat(sora_graph *graph, const char *name, sora_tensor *a, sora_tensor *b);
+SORA_API sora_tensor *sora_reshape(sora_graph *graph, const char *name, sora_tensor *x, sora_shape shape); /* a view; the batch stays first */
+SORA_API sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tensor *logits, sora_tensor *target);
+SORA_API sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *probability, sora_tensor *target);
+SORA_API sora_tensor *sora_sum(sora_graph *graph, const char *name, sora_tensor *x);
+SORA_API sora_tensor *sora_mean(sora_graph *graph, const char *name, sora_tensor *x);
+
+/* Adds the backward nodes that lead from `loss` (a scalar; NULL: evaluation only) to trainable parameters and no others, plans
+ * lifetimes and offsets. Nothing is allocated on the device yet. Any failure of building is reported here. */
+SORA_API sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *error);
+
+typedef struct sora_graph_statistics {
+    int forward_nodes, backward_nodes, gradients; /* gradients: tensors that get one */
+    uint64_t arena_bytes;      /* planned */
+    uint64_t live_bytes;       /* the largest set of bytes alive at once: no plan can be smaller */
+} sora_graph_statistics;
+SORA_API sora_graph_statistics sora_graph_stats(const sora_graph *graph); /* after planning */
+
+/* Takes the planned memory. SORA_ERROR_MEMORY says what is needed and what the device has. Called by the first run otherwise. */
+SORA_API sora_status sora_graph_allocate(sora_graph *graph, sora_error *error);
+
+/* Enqueues a write of `count` (≤ batch) items to an input; `data` must stay until the second call of sora_graph_forward after
+ * this one (two staging slots). Does not block while at most two steps are in flight. */
+SORA_API sora_status sora_graph_write(sora_graph *graph, sora_tensor *input, const void *data, int count, sora_error *error);
+
+/* Forward for `count` items; `step` and `first_sample` key the random numbers. Enqueues only. */
+SORA_API sora_status sora_graph_forward(sora_graph *graph, int count, uint32_t step, uint32_t first_sample, sora_error *error);
+/* Backward of the last forward; parameters' gradients accumulate until sora_params_zero_gradients. Enqueues only. */
+SORA_API sora_status sora_graph_backward(sora_graph *graph, sora_error *error);
+SORA_API sora_status sora_params_zero_gradients(sora_params *params, sora_error *error);
+
+/* Reads an output (or the loss) of the last forward into out (its elements for that count). Waits for the device. */
+SORA_API sora_status sora_graph_read(sora_graph *graph, sora_tensor *tensor, float *out, sora_error *error);
+
+/* Runs the last forward and backward again node by node and names in *where the first tensor that has a NaN or Inf:
+ * "encoder.2.bn1 output" (freed with free()); NULL if there is none. Checks guard bands too where the policy has them. */
+SORA_API sora_status sora_graph_find_nonfinite(sora_graph *graph, char **where, sora_error *error);
+SORA_API sora_status sora_graph_check_guards(sora_graph *graph, sora_error *error); /* SORA_PLAN_SEPARATE only */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

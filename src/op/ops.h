@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_OP_OPS_H
+#define SORA_OP_OPS_H
+
+#include "op/op.h"
+
+/* The table of ops with their attributes. x, y: activations; [shape] as row-major; k: kernel size 1 or 3 (stride 1, zero padding
+ * k / 2, so that the size stays). */
+
+/* y = x·Wᵀ + b (, ReLU).  inputs x [m, q], W [p, q], b [p] or absent; output y [m, p]. x may be [m, c, h, w] with c·h·w = q
+ * (flattening). */
+typedef struct sora_linear_attributes {
+    bool relu;
+} sora_linear_attributes;
+extern const sora_op sora_op_linear;
+
+/* SoRA's product (arXiv 2311.11696, eq. 3):  t = x·W_dᵀ,  y = x·W₀ᵀ + b + s·(g ⊙ t)·W_uᵀ (, ReLU); dropout on x in the adapter's
+ * branch only. inputs x [m, q], W₀ [p, q], b [p] or absent, W_d [r, q], W_u [p, r], g [r] or absent (LoRA: as ones);
+ * output y [m, p]; saves t [m, r] ungated. W₀ and b get no gradient.
+ * dt = s·dy·W_u;  dW_u = s·dyᵀ(g ⊙ t);  dg = Σ_rows dt ⊙ t;  dW_d = (g ⊙ dt)ᵀx;  dx = dy·W₀ + (g ⊙ dt)·W_d. */
+typedef struct sora_adapted_attributes {
+    bool relu;      /* of the linear layer's own epilogue (linear only) */
+    float scale;    /* s */
+    float dropout;  /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
+    int kernel;     /* conv only: k of W₀ and W_d */
+} sora_adapted_attributes;
+extern const sora_op sora_op_adapted_linear;
+
+/* y = conv(x, W) + b.  inputs x [n, c, h, w], W [o, c, k, k], b [o] or absent; output [n, o, h, w]. */
+typedef struct sora_conv2d_attributes {
+    int kernel;
+} sora_conv2d_attributes;
+extern const sora_op sora_op_conv2d;
+
+/* The same with an adapter: t = conv_k(x, W_d), y = conv_k(x, W₀) + b + s·conv_1(g ⊙ t, W_u).
+ * inputs x [n, c, h, w], W₀ [o, c, k, k], b [o] or absent, W_d [r, c, k, k], W_u [o, r], g [r] or absent; saves t [n, r, h, w]. */
+extern const sora_op sora_op_adapted_conv2d;
+
+/* 2 × 2 transposed convolution, stride 2.  inputs x [n, c, h, w], W [c, o, 2, 2] (PyTorch's layout), b [o] or absent;
+ * output [n, o, 2h, 2w]. No attributes. */
+extern const sora_op sora_op_conv_transpose2d;
+
+/* 2 × 2 max-pool, stride 2; odd edges are dropped as PyTorch does. input [n, c, h, w]; output [n, c, h/2, w/2]. The first
+ * maximum in row order gets the gradient; NaN counts as the maximum. No attributes. */
+extern const sora_op sora_op_max_pool2d;
+
+/* Batch norm over n, h, w (, ReLU).  inputs x [n, c, h, w], γ [c], β [c], running mean [c], running variance [c] (the last two
+ * are state: updated by forward in training with the unbiased variance, as PyTorch). Saves mean and 1/σ [c] each.
+ * frozen: running statistics are used and stay, in training too. */
+typedef struct sora_batch_norm_attributes {
+    float epsilon;  /* 1e-5 */
+    float momentum; /* 0.1 */
+    bool frozen;
+    bool relu;
+} sora_batch_norm_attributes;
+extern const sora_op sora_op_batch_norm;
+
+extern const sora_op sora_op_relu;    /* y = max(x, 0), NaN stays; any shape */
+extern const sora_op sora_op_sigmoid; /* y = 1 / (1 + e^−x), without overflow */
+extern const sora_op sora_op_add;     /* y = a + b, equal shapes */
+
+/* Joins along the second dimension: inputs x_i [n, c_i, h, w] (or [n, c_i]); output [n, Σ c_i, h, w]. Where the graph makes the
+ * inputs views of the output it launches nothing. No attributes. */
+extern const sora_op sora_op_concat;
+
+/* Training: y = x · keep / (1 − p), keep by Philox, 16 bits a decision; evaluation: y = x. No stored mask. */
+typedef struct sora_dropout_attributes {
+    float probability;
+} sora_dropout_attributes;
+extern const sora_op sora_op_dropout;
+
+/* Losses: scalar [1]; inputs x (logits for bce, probabilities for dice), target of the same shape (no gradient).
+ * bce_with_logits = mean of max(x, 0) − x·t + log(1 + e^−|x|).
+ * dice_loss = 1 − (2Σpt + 1) / (Σp² + Σt² + 1), sums over the whole batch (the earlier study's). */
+extern const sora_op sora_op_bce_with_logits;
+extern const sora_op sora_op_dice_loss;
+
+extern const sora_op sora_op_sum;  /* scalar [1]: Σ x in fixed order */
+extern const sora_op sora_op_mean; /* scalar [1] */
+
+#endif
