@@ -7,10 +7,10 @@
 
 #if defined(__GNUC__)
 #define SORA_API __attribute__((visibility("default")))
-#define SORA_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define SORA_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define SORA_API
-#define SORA_PRINTF(format, first)
+#define SORA_PRINTF(text, first)
 #endif
 
 #ifdef __cplusplus
