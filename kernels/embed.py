@@ -5,18 +5,21 @@ import pathlib
 import sys
 
 
+def kernel_files(folder):
+    return sorted((p for p in pathlib.Path(folder).iterdir() if p.suffix in (".cl", ".h")), key=lambda p: p.name)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", metavar="FOLDER")
     parser.add_argument("--ops")
+    parser.add_argument("--kernels")
     parser.add_argument("--output")
-    parser.add_argument("files", nargs="*")
     options = parser.parse_args()
     if options.list:
-        folder = pathlib.Path(options.list)
-        print("\n".join(sorted(p.name for p in folder.iterdir() if p.suffix in (".cl", ".h"))))
+        print("\n".join(p.name for p in kernel_files(options.list)))
         return
-    files = sorted(map(pathlib.Path, options.files), key=lambda p: p.name)
+    files = kernel_files(options.kernels)
     kernels = {p.stem for p in files if p.suffix == ".cl"}
     ops = {p.stem for p in pathlib.Path(options.ops).glob("*.c")}
     unpaired = [f"kernels/{n}.cl has no src/op/{n}.c" for n in sorted(kernels - ops)]
