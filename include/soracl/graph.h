@@ -48,6 +48,9 @@ SORA_API void sora_param_set_trainable(sora_param *param, bool trainable); /* on
 SORA_API float *sora_param_host(sora_param *param);
 SORA_API sora_status sora_param_host_moment(sora_param *param, int which /* 1 or 2 */, float **out, sora_error *error);
 
+/* On the host: keeps only the listed indices (rising) of axis 0 or 1 of value and moments, in place. */
+SORA_API void sora_param_select(sora_param *param, int axis, const int *list, int count);
+
 /* Number of moments that training needs (0, 1 or 2); memory is taken for trainable parameters alone. */
 SORA_API sora_status sora_params_upload(sora_params *params, int moments, sora_error *error);
 SORA_API sora_status sora_params_download(sora_params *params, sora_error *error);

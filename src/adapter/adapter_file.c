@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adapter/layer.h"
+#include "soracl/safetensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORMAT "soracl-adapter-1"
+
+/* What metadata holds of each active layer under "adapter:NAME"; hexadecimal floats are exact. */
+#define LAYER_WRITE "%s rank_max %d rank %d alpha %a scale %a dropout %a"
+#define LAYER_READ "%7s rank_max %d rank %d alpha %f scale %f dropout %f%n"
+
+static void describe(sora_param *param, const float *data, sora_file_tensor *out)
+{
+    sora_shape shape = sora_param_shape(param);
+    *out = (sora_file_tensor){ .name = sora_param_name(param), .dtype = SORA_FILE_F32, .rank = shape.rank, .data = data,
+                               .elements = (uint64_t)sora_shape_elements(&shape) };
+    memcpy(out->shape, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
+}
+
+static bool belongs(const sora_layers *layers, const sora_param *param)
+{
+    if (sora_param_kind_of(param) == SORA_PARAM_STATE) return true;
+    for (size_t i = 0; i < layers->count; i++) {
+        const sora_layer *layer = layers->items[i];
+        if (param == layer->down || param == layer->up || (layer->gate && param == layer->gate)) return true;
+    }
+    return false;
+}
+
+sora_status sora_adapters_save(const sora_layers *layers, const char *path, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    size_t all = sora_params_count(layers->params), count = 0, notes = 0;
+    sora_file_tensor *tensors = NULL;
+    float **values = NULL;
+    const char *(*metadata)[2] = NULL;
+    char **owned = NULL;
+    SORA_TRY(sora_allocate(all, sizeof *tensors, path, &tensors, error));
+    SORA_TRY(sora_allocate(all, sizeof *values, path, &values, error));
+    SORA_TRY(sora_allocate(layers->count + 1, sizeof *metadata, path, &metadata, error));
+    SORA_TRY(sora_allocate(2 * layers->count, sizeof *owned, path, &owned, error));
+    metadata[0][0] = "format";
+    metadata[0][1] = FORMAT;
+    for (size_t i = 0; i < layers->count; i++) {
+        const sora_layer *layer = layers->items[i];
+        if (!layer->active) continue;
+        SORA_TRY(sora_format(&owned[2 * notes], error, "adapter:%s", layer->name));
+        SORA_TRY(sora_format(&owned[2 * notes + 1], error, LAYER_WRITE, layer->kind == SORA_ADAPTER_SORA ? "sora" : "lora",
+                             layer->rank_max, layer->rank, (double)layer->alpha, (double)layer->scale, (double)layer->dropout));
+        metadata[notes + 1][0] = owned[2 * notes];
+        metadata[notes + 1][1] = owned[2 * notes + 1];
+        notes++;
+    }
+    for (size_t i = 0; i < all; i++) {
+        sora_param *param = sora_params_at(layers->params, i);
+        if (!belongs(layers, param)) continue;
+        sora_shape shape = sora_param_shape(param);
+        SORA_TRY(sora_allocate((size_t)sora_shape_elements(&shape), sizeof(float), sora_param_name(param), &values[count], error));
+        SORA_TRY(sora_param_read(param, 0, values[count], error));
+        describe(param, values[count], &tensors[count]);
+        count++;
+    }
+    status = sora_safetensors_write(path, tensors, count, (const char *const(*)[2])metadata, notes + 1, error);
+cleanup:
+    for (size_t i = 0; values && i < all; i++) free(values[i]);
+    for (size_t i = 0; owned && i < 2 * layers->count; i++) free(owned[i]);
+    free(values);
+    free(owned);
+    free(metadata);
+    free(tensors);
+    return status;
+}
+
+/* Copies a tensor of the file into a parameter on the host, finite values only. */
+static sora_status read_into(const sora_safetensors *file, const char *path, sora_param *param, sora_error *error)
+{
+    const char *name = sora_param_name(param);
+    sora_shape shape = sora_param_shape(param);
+    const sora_file_tensor *tensor = sora_safetensors_find(file, name);
+    if (!tensor) return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
+    sora_shape found = { .rank = SORA_MIN(tensor->rank, SORA_MAX_RANK) };
+    memcpy(found.dim, tensor->shape, (size_t)found.rank * sizeof *found.dim);
+    if (tensor->rank != shape.rank || memcmp(found.dim, shape.dim, (size_t)shape.rank * sizeof *shape.dim) != 0) {
+        char expected[80], got[80];
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is %s, expected %s", path, name, sora_shape_text(&found, got),
+                         sora_shape_text(&shape, expected));
+    }
+    float *value = sora_param_host(param);
+    sora_status status = sora_file_tensor_to_f32(tensor, value, error);
+    for (uint64_t i = 0; status == SORA_OK && i < tensor->elements; i++)
+        if (!isfinite(value[i]))
+            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i], (unsigned long long)i);
+    return status;
+}
+
+static sora_status activate_from(sora_layer *layer, const char *path, const char *note, sora_error *error)
+{
+    char kind[8];
+    int rank_max, rank, read = 0;
+    float alpha, scale, dropout;
+    if (sscanf(note, LAYER_READ, kind, &rank_max, &rank, &alpha, &scale, &dropout, &read) != 6 || note[read] != '\0' ||
+        (strcmp(kind, "sora") != 0 && strcmp(kind, "lora") != 0))
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: adapter of layer %s is described by \"%.80s\", which is no description", path,
+                         layer->name, note);
+    sora_status status = sora_layer_activate_pruned(layer, strcmp(kind, "sora") == 0 ? SORA_ADAPTER_SORA : SORA_ADAPTER_LORA, rank_max, rank,
+                                                    alpha, scale, dropout, error);
+    if (status != SORA_OK) sora_error_prefix(error, "%s", path);
+    return status;
+}
+
+sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_safetensors *file = NULL;
+    size_t active = 0, used = 0;
+    SORA_TRY(sora_safetensors_open(path, &file, error));
+    const char *format = sora_safetensors_metadata(file, "format");
+    if (!format || strcmp(format, FORMAT) != 0)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: format \"%.40s\", expected \"" FORMAT "\"", path, format ? format : "");
+    for (size_t i = 0; i < layers->count; i++) {
+        char *key = NULL;
+        SORA_TRY(sora_format(&key, error, "adapter:%s", layers->items[i]->name));
+        const char *note = sora_safetensors_metadata(file, key);
+        free(key);
+        if (!note) continue;
+        SORA_TRY(activate_from(layers->items[i], path, note, error));
+        active++;
+    }
+    if (active == 0) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: none of its adapters belongs to a layer of this network", path);
+    for (size_t i = 0; i < sora_params_count(layers->params); i++) {
+        sora_param *param = sora_params_at(layers->params, i);
+        if (belongs(layers, param)) {
+            SORA_TRY(read_into(file, path, param, error));
+            used++;
+        } else {
+            sora_param_set_trainable(param, false);
+        }
+    }
+    if (used != sora_safetensors_count(file))
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: holds %zu tensors, this network takes %zu: an adapter of another network", path,
+                  sora_safetensors_count(file), used);
+cleanup:
+    if (status != SORA_OK)
+        for (size_t i = 0; i < layers->count; i++) sora_layer_drop_adapter(layers->items[i]);
+    sora_safetensors_close(&file);
+    return status;
+}

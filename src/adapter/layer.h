@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_ADAPTER_LAYER_H
+#define SORA_ADAPTER_LAYER_H
+
+#include "base/memory.h"
+#include "soracl/layer.h"
+
+typedef struct sora_layer_undo {
+    float *weight, *down, *up, *gate; /* as they were before the merge; gate NULL for LoRA */
+} sora_layer_undo;
+
+struct sora_layer {
+    sora_layers *owner;
+    char *name;
+    sora_layer_desc desc;
+    sora_param *weight, *bias; /* bias NULL: none */
+    bool active, merged;
+    /* while active or merged */
+    sora_adapter_kind kind;
+    int rank_max, rank;
+    float scale, alpha, dropout;
+    sora_param *down, *up, *gate; /* NULL at rank 0; gate NULL for LoRA */
+    bool weight_trained, bias_trained; /* before activation */
+    sora_layer_undo undo;              /* while merged */
+};
+
+struct sora_layers {
+    sora_params *params;
+    uint64_t seed;
+    sora_layer **items;
+    size_t count, capacity;
+};
+
+/* p = out, q = in·k·k: the matrix that the adapter is beside. */
+int64_t sora_layer_columns(const sora_layer *layer);
+
+/* Activation with a rank below rank_max, as a pruned adapter's file has it; W_d, W_u and g stay 0. */
+sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha, float scale,
+                                       float dropout, sora_error *error);
+
+/* active → normal without merging; nothing happens to a normal layer. */
+void sora_layer_drop_adapter(sora_layer *layer);
+
+sora_status sora_layer_require_host(const sora_layer *layer, const char *verb, sora_error *error);
+
+#endif
