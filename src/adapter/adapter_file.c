@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "adapter/layer.h"
-#include "soracl/safetensors.h"
 
-#include <math.h>
+#include "graph/params_file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +12,6 @@
 /* What metadata holds of each active layer under "adapter:NAME"; hexadecimal floats are exact. */
 #define LAYER_WRITE "%s rank_max %d rank %d alpha %a scale %a dropout %a"
 #define LAYER_READ "%7s rank_max %d rank %d alpha %f scale %f dropout %f%n"
-
-static void describe(sora_param *param, const float *data, sora_file_tensor *out)
-{
-    sora_shape shape = sora_param_shape(param);
-    *out = (sora_file_tensor){ .name = sora_param_name(param), .dtype = SORA_FILE_F32, .rank = shape.rank, .data = data,
-                               .elements = (uint64_t)sora_shape_elements(&shape) };
-    memcpy(out->shape, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
-}
 
 static bool belongs(const sora_layers *layers, const sora_param *param)
 {
@@ -35,12 +27,10 @@ sora_status sora_adapters_save(const sora_layers *layers, const char *path, sora
 {
     sora_status status = SORA_OK;
     size_t all = sora_params_count(layers->params), count = 0, notes = 0;
-    sora_file_tensor *tensors = NULL;
-    float **values = NULL;
+    sora_param **list = NULL;
     const char *(*metadata)[2] = NULL;
     char **owned = NULL;
-    SORA_TRY(sora_allocate(all, sizeof *tensors, path, &tensors, error));
-    SORA_TRY(sora_allocate(all, sizeof *values, path, &values, error));
+    SORA_TRY(sora_allocate(all, sizeof *list, path, &list, error));
     SORA_TRY(sora_allocate(layers->count + 1, sizeof *metadata, path, &metadata, error));
     SORA_TRY(sora_allocate(2 * layers->count, sizeof *owned, path, &owned, error));
     metadata[0][0] = "format";
@@ -57,43 +47,14 @@ sora_status sora_adapters_save(const sora_layers *layers, const char *path, sora
     }
     for (size_t i = 0; i < all; i++) {
         sora_param *param = sora_params_at(layers->params, i);
-        if (!belongs(layers, param)) continue;
-        sora_shape shape = sora_param_shape(param);
-        SORA_TRY(sora_allocate((size_t)sora_shape_elements(&shape), sizeof(float), sora_param_name(param), &values[count], error));
-        SORA_TRY(sora_param_read(param, 0, values[count], error));
-        describe(param, values[count], &tensors[count]);
-        count++;
+        if (belongs(layers, param)) list[count++] = param;
     }
-    status = sora_safetensors_write(path, tensors, count, (const char *const(*)[2])metadata, notes + 1, error);
+    status = sora_params_write_file(path, list, count, (const char *const(*)[2])metadata, notes + 1, error);
 cleanup:
-    for (size_t i = 0; values && i < all; i++) free(values[i]);
     for (size_t i = 0; owned && i < 2 * layers->count; i++) free(owned[i]);
-    free(values);
     free(owned);
     free(metadata);
-    free(tensors);
-    return status;
-}
-
-/* Copies a tensor of the file into a parameter on the host, finite values only. */
-static sora_status read_into(const sora_safetensors *file, const char *path, sora_param *param, sora_error *error)
-{
-    const char *name = sora_param_name(param);
-    sora_shape shape = sora_param_shape(param);
-    const sora_file_tensor *tensor = sora_safetensors_find(file, name);
-    if (!tensor) return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
-    sora_shape found = { .rank = SORA_MIN(tensor->rank, SORA_MAX_RANK) };
-    memcpy(found.dim, tensor->shape, (size_t)found.rank * sizeof *found.dim);
-    if (tensor->rank != shape.rank || memcmp(found.dim, shape.dim, (size_t)shape.rank * sizeof *shape.dim) != 0) {
-        char expected[80], got[80];
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is %s, expected %s", path, name, sora_shape_text(&found, got),
-                         sora_shape_text(&shape, expected));
-    }
-    float *value = sora_param_host(param);
-    sora_status status = sora_file_tensor_to_f32(tensor, value, error);
-    for (uint64_t i = 0; status == SORA_OK && i < tensor->elements; i++)
-        if (!isfinite(value[i]))
-            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i], (unsigned long long)i);
+    free(list);
     return status;
 }
 
@@ -134,7 +95,7 @@ sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error
     for (size_t i = 0; i < sora_params_count(layers->params); i++) {
         sora_param *param = sora_params_at(layers->params, i);
         if (belongs(layers, param)) {
-            SORA_TRY(read_into(file, path, param, error));
+            SORA_TRY(sora_param_read_file(param, file, path, error));
             used++;
         } else {
             sora_param_set_trainable(param, false);

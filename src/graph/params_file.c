@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "graph/params_file.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, const char *const (*metadata)[2],
+                                   size_t metadata_count, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_file_tensor *tensors = NULL;
+    float **values = NULL;
+    SORA_TRY(sora_allocate(count, sizeof *tensors, path, &tensors, error));
+    SORA_TRY(sora_allocate(count, sizeof *values, path, &values, error));
+    for (size_t i = 0; i < count; i++) {
+        const char *name = sora_param_name(list[i]);
+        sora_shape shape = sora_param_shape(list[i]);
+        uint64_t elements = (uint64_t)sora_shape_elements(&shape);
+        SORA_TRY(sora_allocate(elements, sizeof(float), name, &values[i], error));
+        SORA_TRY(sora_param_read(list[i], 0, values[i], error));
+        tensors[i] = (sora_file_tensor){ .name = name, .dtype = SORA_FILE_F32, .rank = shape.rank, .elements = elements, .data = values[i] };
+        memcpy(tensors[i].shape, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
+    }
+    status = sora_safetensors_write(path, tensors, count, metadata, metadata_count, error);
+cleanup:
+    for (size_t i = 0; values && i < count; i++) free(values[i]);
+    free(values);
+    free(tensors);
+    return status;
+}
+
+sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error)
+{
+    const char *name = sora_param_name(param);
+    sora_shape shape = sora_param_shape(param);
+    const sora_file_tensor *tensor = sora_safetensors_find(file, name);
+    if (!tensor) return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
+    bool equal = tensor->rank == shape.rank;
+    for (int i = 0; equal && i < shape.rank; i++) equal = tensor->shape[i] == shape.dim[i];
+    if (!equal) {
+        sora_shape found = { .rank = SORA_MIN(tensor->rank, SORA_MAX_RANK) };
+        memcpy(found.dim, tensor->shape, (size_t)found.rank * sizeof *found.dim);
+        char expected[80], got[80];
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is %s, expected %s", path, name, sora_shape_text(&found, got),
+                         sora_shape_text(&shape, expected));
+    }
+    float *value = sora_param_host(param);
+    sora_status status = sora_file_tensor_to_f32(tensor, value, error);
+    if (status != SORA_OK) sora_error_prefix(error, "%s", path);
+    for (uint64_t i = 0; status == SORA_OK && i < tensor->elements; i++)
+        if (!isfinite(value[i]))
+            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i], (unsigned long long)i);
+    return status;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_GRAPH_PARAMS_FILE_H
+#define SORA_GRAPH_PARAMS_FILE_H
+
+#include "soracl/graph.h"
+#include "soracl/safetensors.h"
+
+/* Writes the values of `count` parameters, wherever they are, as fp32 under their names. */
+sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, const char *const (*metadata)[2],
+                                   size_t metadata_count, sora_error *error);
+
+/* Copies the tensor of the parameter's name into a parameter on the host: it must be there, of that shape, and finite. */
+sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error);
+
+#endif
