@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORACL_TRAIN_H
+#define SORACL_TRAIN_H
+
+#include "soracl/context.h"
+#include "soracl/dataset.h"
+#include "soracl/unet.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Options ----------------------------------------------------------------------------------------------------------------
+ * Everything that decides what a run computes, by the names the program has ("weight-decay"); config.json holds the same names.
+ * One table describes them for the command line, the file and the help. */
+typedef struct sora_run_options {
+    char data[1024], eval_data[1024], from[1024];
+    char model[16];
+    int size, width, depth;
+    char loss[16];
+    double dropout;
+    bool augment;
+    int batch, epochs, steps, accumulate, threads;
+    char optimizer[16];
+    double lr, weight_decay, momentum;
+    char schedule[16];
+    double warmup;
+    double clip;
+    uint64_t seed;
+    int log_every, eval_every, save_every, keep, patience;
+    char method[16];
+    int rank;
+    double alpha;
+    char target[256];
+    char init[16];
+    double lambda, xi;
+    char gate[16];
+    double gate_lr, gate_warmup;
+    char gate_schedule[16];
+    char bn[16];
+    int drop_after;
+    char xi_schedule[64];
+} sora_run_options;
+
+typedef enum sora_option_type { SORA_OPTION_TEXT, SORA_OPTION_INTEGER, SORA_OPTION_UNSIGNED, SORA_OPTION_NUMBER, SORA_OPTION_SWITCH } sora_option_type;
+
+typedef struct sora_option {
+    const char *name;    /* "weight-decay" */
+    const char *group;   /* "Data", "Network", "Training", "Adapter" */
+    sora_option_type type;
+    const char *fallback; /* default as text */
+    const char *values;   /* "adamw|sgd": the only ones; NULL: any */
+    double minimum, maximum;
+    const char *help;
+    size_t offset, size; /* in sora_run_options */
+} sora_option;
+
+SORA_API const sora_option *sora_run_option_table(size_t *count);
+SORA_API void sora_run_options_default(sora_run_options *options);
+/* Sets one by name from text, checked for type, range and choice. SORA_ERROR_ARGUMENT names option, value and what is expected. */
+SORA_API sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error);
+/* The value as text that sora_run_options_set reads back exactly. */
+SORA_API void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes);
+SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error); /* a run's config.json */
+
+/* ---- Following a run --------------------------------------------------------------------------------------------------------*/
+
+typedef struct sora_quality {
+    sora_mask_metrics mask;
+    double loss;    /* mean over images */
+    double seconds;
+} sora_quality;
+
+typedef struct sora_progress {
+    uint32_t step, steps; /* done, planned */
+    double epoch;
+    double loss;          /* mean since the last report */
+    double lr, gate_lr, xi;
+    double gradient_norm;
+    double images_per_second, seconds_left;
+    double waiting_share; /* of the time since the last report, in which the device waited for data */
+    int rank_kept, rank_max; /* adapters; 0, 0 otherwise. Only filled at evaluations */
+    const sora_quality *quality; /* NULL, or the evaluation just made */
+} sora_progress;
+
+/* Called by the thread that runs. progress: false asks to stop: the step is finished, a checkpoint written, and the run returns
+ * SORA_ERROR_INTERRUPTED. message: one line worth telling (a warning, the planned shrink). Either may be NULL. */
+typedef struct sora_watcher {
+    bool (*progress)(void *self, const sora_progress *progress);
+    bool (*stop)(void *self); /* asked after each step */
+    void (*message)(void *self, const char *text);
+    void *self;
+} sora_watcher;
+
+typedef struct sora_run_result {
+    uint32_t steps;
+    double seconds_per_step; /* median over steps, evaluations left out */
+    uint64_t device_bytes_predicted, device_bytes_peak, process_bytes_peak;
+    uint64_t parameters_trainable, parameters_kept;
+    int rank_max, rank_kept; /* sums over modules; −1 where there are no adapters */
+    sora_quality quality;    /* at the end of training, on the evaluation set; the best checkpoint is in the run folder */
+    bool finished;           /* false: the run had been finished before and nothing was done */
+} sora_run_result;
+
+/* ---- U-Net runs -------------------------------------------------------------------------------------------------------------
+ * A run folder holds config.json, events.jsonl, checkpoint-N/, best, base.safetensors (the weights adapters stand on). */
+
+typedef struct sora_run_target {
+    const char *folder; /* of the run */
+    bool overwrite;     /* an existing run there is removed first; otherwise it is refused */
+    bool resume;        /* goes on from the last checkpoint, bit for bit; options come from its config.json */
+} sora_run_target;
+
+/* Trains (method full without `from`: from new weights) or fine-tunes. Evaluates on eval_data (default: the data's test split).
+ * Errors: any status; NaN in a loss or gradient is SORA_ERROR_NUMERIC with step and first tensor that had it. */
+SORA_API sora_status sora_unet_run(sora_context *context, const sora_run_options *options, const sora_run_target *target,
+                                   const sora_watcher *watcher, sora_run_result *result, sora_error *error);
+
+/* A network with its weights and, where the run has adapters, active adapters: `from` is a run (its best checkpoint; "RUN:last":
+ * the last) or a weights file. The parameters are on the host. */
+SORA_API sora_status sora_unet_open(sora_context *context, const char *from, sora_unet **out, sora_error *error);
+
+typedef struct sora_evaluation_options {
+    int batch;      /* 0: 8 */
+    bool native;    /* metrics at the images' own sizes instead of the network's */
+    sora_mask_loss loss;
+    sora_mask_counts *counts; /* NULL, or [sora_dataset_count] in the set's order */
+    int threads;
+} sora_evaluation_options;
+
+/* The network's parameters are put on the device for it, and brought back. */
+SORA_API sora_status sora_unet_evaluate(sora_unet *unet, const sora_dataset *dataset, const sora_evaluation_options *options,
+                                        sora_quality *out, sora_error *error);
+
+/* Probabilities [size][size] of images, in batches; call `use` for each image with its own width and height kept apart. */
+typedef struct sora_prediction_options {
+    int batch;
+    sora_status (*use)(void *self, size_t index, const sora_image *image, const float *probability /* at the image's own size */,
+                       sora_error *error);
+    void *self;
+} sora_prediction_options;
+SORA_API sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count, const sora_prediction_options *options,
+                                       sora_error *error);
+
+/* ---- Comparison -------------------------------------------------------------------------------------------------------------*/
+
+typedef struct sora_comparison_options {
+    const char *folder;      /* gets a run folder a row, compare.json, report.html, overlays/ */
+    bool overwrite;
+    const char *methods;     /* "full,lora,sora"; the zero-step row is always there */
+    const char *targets;     /* regular expressions separated by spaces; NULL: the options' target */
+    const char *ranks;       /* one for each target, "40,8"; NULL: the options' rank */
+    const char *lambdas;     /* "0.01,0.1,0.5": a SoRA row each; NULL: the options' lambda */
+    const char *seeds;       /* "1,2,3": every row once a seed; NULL: the options' seed */
+    int overlays;            /* images in the report's grid; 0: 6 */
+} sora_comparison_options;
+
+typedef struct sora_comparison_row {
+    char method[8], target[256], label[96];
+    uint64_t seed;
+    double lambda;
+    sora_run_result result;
+} sora_comparison_row;
+
+/* Adapts `options->from` to `options->data` with each method from the same weights with the same seed and batches. *rows is
+ * the caller's (free()). Rows that a former, interrupted call finished are taken over when neither options nor weights changed. */
+SORA_API sora_status sora_unet_compare(sora_context *context, const sora_run_options *options, const sora_comparison_options *comparison,
+                                       const sora_watcher *watcher, sora_comparison_row **rows, size_t *count, sora_error *error);
+
+/* report.html from compare.json, the runs' events.jsonl and overlays beside it: one file, no network. */
+SORA_API sora_status sora_report_write(const char *folder, sora_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
