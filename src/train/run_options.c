@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/run_options.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD(member) .offset = offsetof(sora_run_options, member), .size = sizeof(((sora_run_options *)0)->member)
+#define TEXT(key, member, part, standard, choices, text)                                                                         \
+    { .name = key, .group = part, .type = SORA_OPTION_TEXT, .fallback = standard, .values = choices, .help = text, FIELD(member) }
+#define WHOLE(key, member, part, standard, low, high, text)                                                                      \
+    { .name = key, .group = part, .type = SORA_OPTION_INTEGER, .fallback = standard, .minimum = low, .maximum = high, .help = text, FIELD(member) }
+#define REAL(key, member, part, standard, low, high, text)                                                                       \
+    { .name = key, .group = part, .type = SORA_OPTION_NUMBER, .fallback = standard, .minimum = low, .maximum = high, .help = text, FIELD(member) }
+#define SWITCH(key, member, part, standard, text)                                                                                \
+    { .name = key, .group = part, .type = SORA_OPTION_SWITCH, .fallback = standard, .help = text, FIELD(member) }
+
+static const sora_option table[] = {
+    TEXT("data", data, "Data", "", NULL, "training set, KIND:DIR[:SPLIT]; kinds egohands, gtea, pairs"),
+    TEXT("eval-data", eval_data, "Data", "", NULL, "evaluation set; default: the test split of --data"),
+    SWITCH("augment", augment, "Data", "on", "flips, rotations, colour jitter (--no-augment turns it off)"),
+    WHOLE("threads", threads, "Data", "2", 1, 64, "threads that decode images ahead of training"),
+    TEXT("from", from, "Network", "", NULL, "run or weights file to start from"),
+    TEXT("model", model, "Network", "unet-fc", "unet-fc|unet", "network, where there is no --from"),
+    WHOLE("size", size, "Network", "256", 1, 4096, "images are stretched to size x size"),
+    WHOLE("width", width, "Network", "0", 0, 1024, "unet: channels of the first level (0: 64)"),
+    WHOLE("depth", depth, "Network", "0", 0, 6, "unet: levels below the first (0: 4)"),
+    REAL("dropout", dropout, "Network", "0", 0, 0.99, "after the bottleneck; with adapters: on x in their branch"),
+    TEXT("loss", loss, "Training", "dice", "dice|bce|dice-bce", "training loss"),
+    WHOLE("batch", batch, "Training", "8", 1, 4096, "images in a batch"),
+    WHOLE("epochs", epochs, "Training", "30", 1, 100000, "passes over the training set"),
+    WHOLE("steps", steps, "Training", "0", 0, 2000000000, "limit on optimiser steps (0: none)"),
+    WHOLE("accumulate", accumulate, "Training", "1", 1, 4096, "batches whose gradients make one step"),
+    TEXT("optimizer", optimizer, "Training", "adamw", "adamw|sgd", "rule for weights"),
+    REAL("lr", lr, "Training", "0.01", 0, 1000, "highest learning rate"),
+    REAL("weight-decay", weight_decay, "Training", "0.01", 0, 100, "on weights only: not on gates, norms and biases"),
+    REAL("momentum", momentum, "Training", "0.9", 0, 0.9999, "of sgd"),
+    TEXT("schedule", schedule, "Training", "cosine", "constant|linear|cosine|plateau", "of the learning rate"),
+    REAL("warmup", warmup, "Training", "0.06", 0, 1e9, "linear rise: below 1 a share of the run, else steps"),
+    REAL("clip", clip, "Training", "1", 0, 1e9, "largest norm of the gradient (0: none)"),
+    { .name = "seed", .group = "Training", .type = SORA_OPTION_UNSIGNED, .fallback = "1", .maximum = 9007199254740992.0,
+      .help = "of initial weights, order, augmentation and dropout", FIELD(seed) },
+    WHOLE("log-every", log_every, "Training", "10", 1, 1000000, "steps between lines of events.jsonl"),
+    WHOLE("eval-every", eval_every, "Training", "0", 0, 2000000000, "steps between evaluations (0: each epoch)"),
+    WHOLE("save-every", save_every, "Training", "0", 0, 2000000000, "steps between checkpoints (0: each epoch)"),
+    WHOLE("keep", keep, "Training", "2", 1, 1000000, "checkpoints kept beside the best"),
+    WHOLE("patience", patience, "Training", "0", 0, 1000000, "evaluations without a better hand IoU before stopping (0: never)"),
+    TEXT("method", method, "Adapter", "full", "none|full|lora|sora", "what is trained"),
+    WHOLE("rank", rank, "Adapter", "40", 0, 1000000, "largest rank of each adapter"),
+    REAL("alpha", alpha, "Adapter", "0", 0, 1e9, "scale s = alpha / rank (0: as --init says)"),
+    TEXT("target", target, "Adapter", "bottleneck.*", NULL, "regular expression over the names of layers"),
+    TEXT("init", init, "Adapter", "paper", "paper|ones|normal", "initial adapters (paper: alpha 16, gates N(0,1); others: scale 1)"),
+    REAL("lambda", lambda, "Adapter", "0.1", 0, 1e9, "sparsity: threshold xi = gate learning rate x lambda"),
+    REAL("xi", xi, "Adapter", "0", 0, 1e9, "threshold itself (0: from --lambda)"),
+    TEXT("gate", gate, "Adapter", "paper", "paper|adam|official", "how gates are updated"),
+    REAL("gate-lr", gate_lr, "Adapter", "0", 0, 1000, "highest learning rate of gates (0: as --lr)"),
+    REAL("gate-warmup", gate_warmup, "Adapter", "0", 0, 1e9, "as --warmup, for gates"),
+    TEXT("gate-schedule", gate_schedule, "Adapter", "constant", "constant|linear|cosine", "of the gates' learning rate"),
+    TEXT("bn", bn, "Adapter", "batch", "batch|frozen", "batch norm while adapters train: batch or running statistics"),
+    WHOLE("drop-after", drop_after, "Adapter", "0", 0, 2000000000, "drop a rank for good after so many updates at 0 (0: at the end)"),
+    TEXT("xi-schedule", xi_schedule, "Adapter", "", NULL, "thresholds one after the other, SPACING:A:B:COUNT, as linear:0:7e-4:7"),
+};
+
+const sora_option *sora_run_option_table(size_t *count)
+{
+    *count = SORA_COUNT(table);
+    return table;
+}
+
+static const sora_option *find_option(const char *name)
+{
+    for (size_t i = 0; i < SORA_COUNT(table); i++)
+        if (strcmp(table[i].name, name) == 0) return &table[i];
+    return NULL;
+}
+
+/* Whether `value` is one of "a|b|c". */
+static bool is_choice(const char *choices, const char *value)
+{
+    size_t length = strlen(value);
+    for (const char *at = choices; length > 0; at++) {
+        size_t span = strcspn(at, "|");
+        if (span == length && strncmp(at, value, span) == 0) return true;
+        at += span;
+        if (*at == '\0') return false;
+    }
+    return false;
+}
+
+static sora_status set_number(void *field, const sora_option *option, const char *value, sora_error *error)
+{
+    char *end;
+    errno = 0;
+    double number = strtod(value, &end);
+    if (*value == '\0' || *end != '\0' || !isfinite(number))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\" is no number", option->name, value);
+    if (option->type != SORA_OPTION_NUMBER && number != floor(number))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s is no whole number", option->name, value);
+    if (number < option->minimum || number > option->maximum)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s; expected %g to %g", option->name, value, option->minimum, option->maximum);
+    if (option->type == SORA_OPTION_INTEGER) *(int *)field = (int)number;
+    else if (option->type == SORA_OPTION_UNSIGNED) *(uint64_t *)field = (uint64_t)number;
+    else *(double *)field = number;
+    return SORA_OK;
+}
+
+sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error)
+{
+    const sora_option *option = find_option(name);
+    if (!option) return sora_fail(error, SORA_ERROR_ARGUMENT, "unknown option --%.80s", name);
+    char *field = (char *)options + option->offset;
+    switch (option->type) {
+    case SORA_OPTION_TEXT:
+        if (option->values && !is_choice(option->values, value))
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\"; expected %s", name, value, option->values);
+        if (strlen(value) >= option->size)
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %zu characters, at most %zu", name, strlen(value), option->size - 1);
+        memset(field, 0, option->size);
+        memcpy(field, value, strlen(value));
+        return SORA_OK;
+    case SORA_OPTION_SWITCH:
+        if (!is_choice("on|off", value)) return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\"; expected on or off", name, value);
+        *(bool *)field = strcmp(value, "on") == 0;
+        return SORA_OK;
+    case SORA_OPTION_INTEGER:
+    case SORA_OPTION_UNSIGNED:
+    case SORA_OPTION_NUMBER: break;
+    }
+    return set_number(field, option, value, error);
+}
+
+void sora_run_options_default(sora_run_options *options)
+{
+    memset(options, 0, sizeof *options);
+    for (size_t i = 0; i < SORA_COUNT(table); i++) {
+        const sora_option *option = &table[i];
+        /* Empty texts stay zeroed; a choice is never empty. */
+        if (*option->fallback) sora_run_options_set(options, option->name, option->fallback, NULL);
+    }
+}
+
+void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes)
+{
+    const char *field = (const char *)options + option->offset;
+    switch (option->type) {
+    case SORA_OPTION_TEXT: snprintf(text, bytes, "%s", field); break;
+    case SORA_OPTION_SWITCH: snprintf(text, bytes, "%s", *(const bool *)field ? "on" : "off"); break;
+    case SORA_OPTION_INTEGER: snprintf(text, bytes, "%d", *(const int *)field); break;
+    case SORA_OPTION_UNSIGNED: snprintf(text, bytes, "%llu", (unsigned long long)*(const uint64_t *)field); break;
+    case SORA_OPTION_NUMBER: {
+        /* The shortest of the forms that reads back exactly. */
+        double value = *(const double *)field;
+        for (int digits = 6; digits <= 17; digits++) {
+            snprintf(text, bytes, "%.*g", digits, value);
+            if (strtod(text, NULL) == value) break;
+        }
+        break;
+    }
+    }
+}
+
+json_t *sora_run_options_to_json(const sora_run_options *options)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; object && i < SORA_COUNT(table); i++) {
+        const sora_option *option = &table[i];
+        const char *field = (const char *)options + option->offset;
+        json_t *value = NULL;
+        switch (option->type) {
+        case SORA_OPTION_TEXT: value = json_string(field); break;
+        case SORA_OPTION_SWITCH: value = json_boolean(*(const bool *)field); break;
+        case SORA_OPTION_INTEGER: value = json_integer(*(const int *)field); break;
+        case SORA_OPTION_UNSIGNED: value = json_integer((json_int_t)*(const uint64_t *)field); break;
+        case SORA_OPTION_NUMBER: value = json_real(*(const double *)field); break;
+        }
+        if (json_object_set_new(object, option->name, value) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+sora_status sora_run_options_from_json(const json_t *object, const char *path, sora_run_options *options, sora_error *error)
+{
+    const char *name;
+    json_t *value;
+    sora_run_options_default(options);
+    json_object_foreach((json_t *)object, name, value)
+    {
+        char text[1100];
+        if (json_is_string(value)) snprintf(text, sizeof text, "%s", json_string_value(value));
+        else if (json_is_boolean(value)) snprintf(text, sizeof text, "%s", json_is_true(value) ? "on" : "off");
+        else if (json_is_integer(value)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
+        else if (json_is_real(value)) snprintf(text, sizeof text, "%.17g", json_real_value(value));
+        else return sora_fail(error, SORA_ERROR_INPUT, "%s: option \"%.80s\" is neither text, number nor boolean", path, name);
+        if (json_is_string(value) && *text == '\0' && find_option(name)) continue;
+        if (sora_run_options_set(options, name, text, error) != SORA_OK) {
+            sora_error_prefix(error, "%s", path);
+            return SORA_ERROR_INPUT;
+        }
+    }
+    return SORA_OK;
+}
+
+sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    unsigned char *text = NULL;
+    size_t bytes;
+    json_t *root = NULL;
+    json_error_t reason;
+    SORA_TRY(sora_file_read(path, 1 << 20, &text, &bytes, error));
+    root = json_loadb((const char *)text, bytes, JSON_REJECT_DUPLICATES, &reason);
+    if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, reason.line, reason.text);
+    const json_t *section = json_object_get(root, "options");
+    if (!json_is_object(section)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: has no object \"options\": not a run's config.json", path);
+    status = sora_run_options_from_json(section, path, options, error);
+cleanup:
+    json_decref(root);
+    free(text);
+    return status;
+}
