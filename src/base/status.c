@@ -35,13 +35,14 @@ sora_status sora_fail(sora_error *error, sora_status status, const char *format,
 void sora_error_prefix(sora_error *error, const char *format, ...)
 {
     if (!error) return;
-    char prefix[sizeof error->message], rest[sizeof error->message];
+    char prefix[sizeof error->message];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(prefix, sizeof prefix, format, arguments);
+    vsnprintf(prefix, sizeof prefix - 2, format, arguments);
     va_end(arguments);
-    memcpy(rest, error->message, sizeof rest);
-    size_t used = strlen(prefix), room = sizeof error->message;
+    strcat(prefix, ": ");
+    size_t used = strlen(prefix), room = sizeof error->message - used, rest = strnlen(error->message, room - 1);
+    memmove(error->message + used, error->message, rest);
     memcpy(error->message, prefix, used);
-    snprintf(error->message + used, room - used, ": %s", rest);
+    error->message[used + rest] = '\0';
 }
