@@ -36,9 +36,10 @@ typedef struct sora_memory_account {
 SORA_API sora_memory_account sora_context_memory(const sora_context *context);
 SORA_API void sora_context_reset_peak(sora_context *context);
 
-/* Programs that were compiled from source, and taken from a cache, since the context was created. */
+/* Programs built since the context was created: compiled from source, taken from our cache of binaries, or left to a platform
+ * that keeps a cache of its own (PoCL: asking it for a binary compiles every kernel again, reading its own cache does not). */
 typedef struct sora_build_account {
-    unsigned compiled, cached;
+    unsigned compiled, cached, platform;
     double seconds;
 } sora_build_account;
 
@@ -47,8 +48,9 @@ SORA_API sora_build_account sora_context_builds(const sora_context *context);
 /* Writes the launches recorded so far as a Chrome trace (chrome://tracing, Perfetto), with total time by kernel in it. */
 SORA_API sora_status sora_context_write_profile(sora_context *context, const char *path, sora_error *error);
 
-/* Largest resident set of this process so far, in bytes. */
+/* Largest resident set of this process in bytes, so far or since the last reset. A reset works on Linux; elsewhere it does nothing. */
 SORA_API uint64_t sora_process_bytes_peak(void);
+SORA_API void sora_process_reset_peak(void);
 
 #ifdef __cplusplus
 }

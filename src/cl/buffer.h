@@ -42,8 +42,10 @@ sora_status sora_view_read(sora_context *context, const sora_view *view, void *o
 sora_status sora_view_write(sora_context *context, const sora_view *view, const void *data, sora_error *error);
 
 /* Enqueues a copy to a dense view; `data` must stay until *done (may be NULL; release with clReleaseEvent) has completed. */
-sora_status sora_view_write_async(sora_context *context, const sora_view *view, const void *data, cl_event *done, sora_error *error);
+sora_status sora_view_write_async(sora_context *context, const sora_view *view, const void *data, cl_event *done,
+                                  sora_error *error);
 sora_status sora_view_read_async(sora_context *context, const sora_view *view, void *out, cl_event *done, sora_error *error);
-sora_status sora_event_wait(sora_context *context, cl_event *event, sora_error *error); /* waits, releases, sets NULL; NULL is fine */
+sora_status sora_event_wait(sora_context *context, cl_event *event,
+                            sora_error *error); /* waits, releases, sets NULL; NULL is fine */
 
 #endif

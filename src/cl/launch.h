@@ -28,14 +28,56 @@ typedef struct sora_argument {
     } value;
 } sora_argument;
 
-#define SORA_VIEW(x) { SORA_ARGUMENT_VIEW, { .view = (x) } }
-#define SORA_INT(x) { SORA_ARGUMENT_INT, { .i = (int32_t)(x) } }
-#define SORA_UINT(x) { SORA_ARGUMENT_UINT, { .u = (uint32_t)(x) } }
-#define SORA_LONG(x) { SORA_ARGUMENT_LONG, { .l = (int64_t)(x) } }
-#define SORA_ULONG(x) { SORA_ARGUMENT_ULONG, { .ul = (uint64_t)(x) } }
-#define SORA_FLOAT(x) { SORA_ARGUMENT_FLOAT, { .f = (float)(x) } }
-#define SORA_LOCAL(bytes) { SORA_ARGUMENT_LOCAL, { .local_bytes = (bytes) } }
-#define SORA_ARGUMENTS(...) ((const sora_argument[]){ __VA_ARGS__, { SORA_ARGUMENT_NONE, { .i = 0 } } })
+#define SORA_VIEW(x)        \
+    {                       \
+        SORA_ARGUMENT_VIEW, \
+        {                   \
+            .view = (x)     \
+        }                   \
+    }
+#define SORA_INT(x)           \
+    {                         \
+        SORA_ARGUMENT_INT,    \
+        {                     \
+            .i = (int32_t)(x) \
+        }                     \
+    }
+#define SORA_UINT(x)           \
+    {                          \
+        SORA_ARGUMENT_UINT,    \
+        {                      \
+            .u = (uint32_t)(x) \
+        }                      \
+    }
+#define SORA_LONG(x)          \
+    {                         \
+        SORA_ARGUMENT_LONG,   \
+        {                     \
+            .l = (int64_t)(x) \
+        }                     \
+    }
+#define SORA_ULONG(x)           \
+    {                           \
+        SORA_ARGUMENT_ULONG,    \
+        {                       \
+            .ul = (uint64_t)(x) \
+        }                       \
+    }
+#define SORA_FLOAT(x)        \
+    {                        \
+        SORA_ARGUMENT_FLOAT, \
+        {                    \
+            .f = (float)(x)  \
+        }                    \
+    }
+#define SORA_LOCAL(bytes)          \
+    {                              \
+        SORA_ARGUMENT_LOCAL,       \
+        {                          \
+            .local_bytes = (bytes) \
+        }                          \
+    }
+#define SORA_ARGUMENTS(...) ((const sora_argument[]) { __VA_ARGS__, { SORA_ARGUMENT_NONE, { .i = 0 } } })
 
 /* One launch:
  *   sora_launch(context, &(sora_launch_desc){ .file = "relu", .kernel = "relu_forward", .global = { n }, .label = run->name,
@@ -45,10 +87,10 @@ typedef struct sora_argument {
  * Never blocks. A global size of 0 launches nothing. */
 typedef struct sora_launch_desc {
     const char *file, *kernel;
-    const char *options;  /* "-D TILE=8"; NULL: none. Only for tiles, dtypes and epilogues: never for sizes of a batch */
-    size_t global[3];     /* in work-items; 0 in y, z counts as 1. Must be multiples of local where local is given */
-    size_t local[3];      /* 0, 0, 0: { 1, 1, 1 }: never left to the driver */
-    const char *label;    /* in the profile: the op's or node's name; NULL: the kernel's */
+    const char *options; /* "-D TILE=8"; NULL: none. Only for tiles, dtypes and epilogues: never for sizes of a batch */
+    size_t global[3];    /* in work-items; 0 in y, z counts as 1. Must be multiples of local where local is given */
+    size_t local[3];     /* 0, 0, 0: { 1, 1, 1 }: never left to the driver */
+    const char *label;   /* in the profile: the op's or node's name; NULL: the kernel's */
     const sora_argument *arguments;
 } sora_launch_desc;
 

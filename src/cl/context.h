@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_CL_CONTEXT_H
+#define SORA_CL_CONTEXT_H
+
+#include "base/memory.h"
+#include "soracl/context.h"
+
+#include <CL/cl.h>
+
+typedef struct sora_program sora_program;
+typedef struct sora_profile sora_profile;
+
+struct sora_context {
+    sora_device device;
+    cl_context handle;
+    cl_command_queue queue;
+    char *kernels; /* folder, or NULL: the embedded ones */
+    char *cache;   /* folder, or NULL: none */
+    bool platform_cache;
+    void (*notify)(void *self, const char *message);
+    void *self;
+    sora_memory_account memory;
+    sora_build_account builds;
+    sora_program *programs;
+    size_t program_count, program_capacity;
+    sora_profile *profile; /* NULL: not recorded */
+};
+
+/* The in-order queue, for libraries that enqueue by themselves. */
+cl_command_queue sora_context_queue(const sora_context *context);
+
+const char *sora_cl_name(cl_int code); /* "CL_OUT_OF_RESOURCES" */
+
+/* SORA_OK for CL_SUCCESS; otherwise a failure with the call's name and the code, memory codes as SORA_ERROR_MEMORY. */
+sora_status sora_cl_check(cl_int code, const char *call, sora_error *error);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cl/launch.h"
+
+#include "cl/profile.h"
+#include "cl/program.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const type_names[] = {
+    [SORA_ARGUMENT_INT] = "int",     [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
+    [SORA_ARGUMENT_ULONG] = "ulong", [SORA_ARGUMENT_FLOAT] = "float",
+};
+
+/* Where the driver tells the types of arguments, a launch with another is refused. */
+static sora_status check_type(const sora_launch_desc *desc, cl_kernel kernel, cl_uint index, sora_argument_kind kind,
+                              sora_error *error)
+{
+    cl_kernel_arg_address_qualifier space;
+    char type[64];
+    bool ok;
+    if (kind == SORA_ARGUMENT_VIEW || kind == SORA_ARGUMENT_LOCAL) {
+        if (clGetKernelArgInfo(kernel, index, CL_KERNEL_ARG_ADDRESS_QUALIFIER, sizeof space, &space, NULL) != CL_SUCCESS)
+            return SORA_OK;
+        bool global = space == CL_KERNEL_ARG_ADDRESS_GLOBAL || space == CL_KERNEL_ARG_ADDRESS_CONSTANT;
+        ok = kind == SORA_ARGUMENT_VIEW ? global : space == CL_KERNEL_ARG_ADDRESS_LOCAL;
+        snprintf(type, sizeof type, "another address space");
+    } else {
+        if (clGetKernelArgInfo(kernel, index, CL_KERNEL_ARG_TYPE_NAME, sizeof type, type, NULL) != CL_SUCCESS) return SORA_OK;
+        ok = strcmp(type, type_names[kind]) == 0;
+    }
+    if (ok) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: argument %u has type %s, not what the launch gives (%s)",
+                     desc->kernel, index, type,
+                     kind == SORA_ARGUMENT_VIEW    ? "a view"
+                     : kind == SORA_ARGUMENT_LOCAL ? "local memory"
+                                                   : type_names[kind]);
+}
+
+static cl_int set_argument(cl_kernel kernel, cl_uint *index, const sora_argument *a)
+{
+    cl_ulong offset;
+    cl_int code;
+    switch (a->kind) {
+    case SORA_ARGUMENT_VIEW:
+        offset = a->value.view ? a->value.view->offset : 0;
+        code = clSetKernelArg(kernel, (*index)++, sizeof(cl_mem),
+                              a->value.view && a->value.view->memory ? &a->value.view->memory : NULL);
+        return code != CL_SUCCESS ? code : clSetKernelArg(kernel, (*index)++, sizeof offset, &offset);
+    case SORA_ARGUMENT_LOCAL: return clSetKernelArg(kernel, (*index)++, a->value.local_bytes, NULL);
+    case SORA_ARGUMENT_LONG:
+    case SORA_ARGUMENT_ULONG: return clSetKernelArg(kernel, (*index)++, 8, &a->value.ul);
+    default: return clSetKernelArg(kernel, (*index)++, 4, &a->value.u);
+    }
+}
+
+static sora_status set_arguments(const sora_launch_desc *desc, sora_kernel *kernel, sora_error *error)
+{
+    cl_uint index = 0, given = 0;
+    for (const sora_argument *a = desc->arguments; a->kind != SORA_ARGUMENT_NONE; a++)
+        given += a->kind == SORA_ARGUMENT_VIEW ? 2 : 1;
+    if (given != kernel->arguments)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s takes %u arguments, the launch gives %u", desc->kernel,
+                         kernel->arguments, given);
+    for (const sora_argument *a = desc->arguments; a->kind != SORA_ARGUMENT_NONE; a++) {
+        cl_uint at = index;
+        sora_status status = kernel->checked ? SORA_OK : check_type(desc, kernel->handle, at, a->kind, error);
+        if (status != SORA_OK) return status;
+        cl_int code = set_argument(kernel->handle, &index, a);
+        if (code != CL_SUCCESS)
+            return sora_fail(error, SORA_ERROR_DEVICE, "kernel %s: argument %u: %s", desc->kernel, at, sora_cl_name(code));
+    }
+    kernel->checked = true;
+    return SORA_OK;
+}
+
+sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_kernel *kernel;
+    cl_event event = NULL;
+    size_t global[3], local[3], group = 1;
+    if (desc->global[0] == 0) return SORA_OK;
+    for (int i = 0; i < 3; i++) {
+        global[i] = desc->global[i] ? desc->global[i] : 1;
+        local[i] = desc->local[i] ? desc->local[i] : 1;
+        group *= local[i];
+        if (global[i] % local[i] != 0 || local[i] > context->device.limits.work_item[i])
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: %zu work-items in groups of %zu in dimension %d",
+                             desc->kernel, global[i], local[i], i);
+    }
+    if (group > context->device.limits.work_group)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: a work-group of %zu, the device takes %llu", desc->kernel, group,
+                         (unsigned long long)context->device.limits.work_group);
+    SORA_TRY(sora_kernel_find(context, desc->file, desc->options, desc->kernel, &kernel, error));
+    SORA_TRY(set_arguments(desc, kernel, error));
+    cl_int code =
+        clEnqueueNDRangeKernel(context->queue, kernel->handle, 3, NULL, global, local, 0, NULL, context->profile ? &event : NULL);
+    if (code != CL_SUCCESS)
+        SORA_FAIL(error, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "kernel %s (%s): %s",
+                  desc->kernel, desc->label ? desc->label : desc->file, sora_cl_name(code));
+    if (context->profile)
+        SORA_TRY(sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, error));
+cleanup:
+    return status;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cl/context.h"
+#include "base/file.h"
+#include "cl/launch.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define OK(call) check((call), &error, __LINE__)
+
+static void check(sora_status status, const sora_error *error, int line)
+{
+    if (status != SORA_OK) fail_msg("line %d: %s", line, error->message);
+}
+
+static const char header_text[] = "inline float twice(float x) { return 2.0f * x; }\n";
+static const char kernel_text[] =
+    "#include \"twice.h\"\n#include \"twice.h\"\n"
+    "__kernel void doubled(__global const float *x, ulong x_at, __global float *y, ulong y_at, int n)\n"
+    "{\n    int i = get_global_id(0);\n    if (i < n) y[y_at + i] = twice(x[x_at + i]) + OFFSET;\n}\n";
+
+typedef struct fixture {
+    char folder[64];
+    char kernels[96], cache[96];
+} fixture;
+
+static int setup(void **state)
+{
+    static fixture f;
+    sora_error error;
+    char path[160];
+    snprintf(f.folder, sizeof f.folder, "/tmp/soracl-test-XXXXXX");
+    if (!mkdtemp(f.folder)) return -1;
+    snprintf(f.kernels, sizeof f.kernels, "%s/kernels", f.folder);
+    snprintf(f.cache, sizeof f.cache, "%s/cache", f.folder);
+    if (sora_folder_create(f.kernels, &error)) return -1;
+    snprintf(path, sizeof path, "%s/twice.h", f.kernels);
+    if (sora_file_write(path, header_text, strlen(header_text), &error)) return -1;
+    snprintf(path, sizeof path, "%s/double.cl", f.kernels);
+    if (sora_file_write(path, kernel_text, strlen(kernel_text), &error)) return -1;
+    *state = &f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    return sora_folder_remove(((fixture *)*state)->folder, NULL) == SORA_OK ? 0 : -1;
+}
+
+static sora_context *open_context(const fixture *f, bool profile)
+{
+    sora_error error;
+    sora_context *context;
+    OK(sora_context_create(&(sora_context_options) { .kernels = f->kernels, .cache = f->cache, .profile = profile }, &context,
+                           &error));
+    return context;
+}
+
+static sora_status launch(sora_context *context, const sora_view *x, const sora_view *y, int n, sora_error *error)
+{
+    return sora_launch(context,
+                       &(sora_launch_desc) { .file = "double",
+                                             .kernel = "doubled",
+                                             .options = "-D OFFSET=0.5f",
+                                             .global = { (size_t)n },
+                                             .label = "a \"label\"",
+                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_INT(n)) },
+                       error);
+}
+
+static void run_doubled(sora_context *context)
+{
+    sora_error error;
+    sora_buffer buffer;
+    float in[5] = { 1, 2, 3, 4, 5 }, out[5];
+    OK(sora_buffer_create(context, 64, "test", &buffer, &error));
+    sora_view x = sora_view_dense(&buffer, 1, SORA_SHAPE(5)), y = sora_view_dense(&buffer, 7, SORA_SHAPE(5));
+    OK(sora_view_write(context, &x, in, &error));
+    OK(launch(context, &x, &y, 5, &error));
+    OK(sora_view_read(context, &y, out, &error));
+    for (int i = 0; i < 5; i++) assert_true(out[i] == 2 * in[i] + 0.5f);
+    assert_int_equal(sora_context_memory(context).current, 64);
+    sora_buffer_destroy(&buffer);
+    assert_int_equal(sora_context_memory(context).current, 0);
+    assert_int_equal(sora_context_memory(context).peak, 64);
+}
+
+static void test_launch(void **state)
+{
+    sora_error error;
+    sora_context *context = open_context(*state, false);
+    run_doubled(context);
+    sora_buffer buffer;
+    OK(sora_buffer_create(context, 64, "test", &buffer, &error));
+    sora_view x = sora_view_dense(&buffer, 0, SORA_SHAPE(5));
+    sora_launch_desc desc = { .file = "double",
+                              .kernel = "doubled",
+                              .options = "-D OFFSET=1.0f",
+                              .global = { 5 },
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&x), SORA_VIEW(&x)) };
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "takes 5 arguments, the launch gives 4"));
+    desc.arguments = SORA_ARGUMENTS(SORA_VIEW(&x), SORA_VIEW(&x), SORA_FLOAT(1));
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "argument 4 has type int"));
+    desc.kernel = "absent";
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "has no kernel absent"));
+    desc.kernel = "doubled";
+    desc.options = "";
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "double.cl does not build"));
+    desc.file = "none";
+    assert_int_not_equal(sora_launch(context, &desc, &error), SORA_OK);
+    assert_non_null(strstr(error.message, "none.cl"));
+    sora_buffer_destroy(&buffer);
+    sora_context_destroy(&context);
+    assert_null(context);
+}
+
+static void test_strided(void **state)
+{
+    sora_error error;
+    sora_context *context = open_context(*state, false);
+    sora_buffer buffer;
+    float zero[40] = { 0 }, in[6] = { 1, 2, 3, 4, 5, 6 }, out[6], all[40];
+    OK(sora_buffer_create(context, sizeof zero, "test", &buffer, &error));
+    sora_view whole = sora_view_dense(&buffer, 0, SORA_SHAPE(40));
+    for (int offset = 0; offset < 25; offset++) {
+        OK(sora_view_write(context, &whole, zero, &error));
+        sora_view v = { .memory = buffer.memory, .offset = (uint64_t)offset, .shape = SORA_SHAPE(3, 2), .stride = 6 };
+        OK(sora_view_write(context, &v, in, &error));
+        OK(sora_view_read(context, &v, out, &error));
+        assert_memory_equal(in, out, sizeof in);
+        OK(sora_view_read(context, &whole, all, &error));
+        for (int i = 0; i < 40; i++) {
+            int at = i - offset, row = at / 6, column = at % 6;
+            assert_true(all[i] == (at >= 0 && row < 3 && column < 2 ? in[row * 2 + column] : 0.0f));
+        }
+    }
+    sora_buffer_destroy(&buffer);
+    sora_context_destroy(&context);
+}
+
+/* As on a platform without a cache of its own: the second start compiles nothing, and a broken entry is built again. */
+static void test_cache(void **state)
+{
+    const fixture *f = *state;
+    sora_error error;
+    sora_context *context = open_context(f, false);
+    context->platform_cache = false;
+    run_doubled(context);
+    assert_int_equal(sora_context_builds(context).compiled, 1);
+    sora_context_destroy(&context);
+    context = open_context(f, false);
+    context->platform_cache = false;
+    run_doubled(context);
+    assert_int_equal(sora_context_builds(context).compiled, 0);
+    assert_int_equal(sora_context_builds(context).cached, 1);
+    sora_context_destroy(&context);
+
+    char **names, path[300];
+    size_t count, bytes;
+    unsigned char *data;
+    OK(sora_folder_list(f->cache, &names, &count, &error));
+    assert_int_equal(count, 1);
+    snprintf(path, sizeof path, "%s/%s", f->cache, names[0]);
+    sora_names_free(names, count);
+    OK(sora_file_read(path, 1 << 28, &data, &bytes, &error));
+    size_t cuts[] = { 0, 7, 31, 40, bytes / 2, bytes - 1 };
+    for (size_t i = 0; i <= SORA_COUNT(cuts); i++) {
+        if (i == SORA_COUNT(cuts)) {
+            data[bytes - 9] ^= 1;
+            OK(sora_file_write(path, data, bytes, &error));
+        } else {
+            OK(sora_file_write(path, data, cuts[i], &error));
+        }
+        context = open_context(f, false);
+        context->platform_cache = false;
+        run_doubled(context);
+        assert_int_equal(sora_context_builds(context).compiled, 1);
+        sora_context_destroy(&context);
+    }
+    free(data);
+}
+
+static void test_profile(void **state)
+{
+    const fixture *f = *state;
+    sora_error error;
+    char path[160];
+    sora_context *context = open_context(f, true);
+    run_doubled(context);
+    snprintf(path, sizeof path, "%s/trace.json", f->folder);
+    OK(sora_context_write_profile(context, path, &error));
+    sora_context_destroy(&context);
+    json_t *trace = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(trace);
+    json_t *events = json_object_get(trace, "traceEvents");
+    assert_int_equal(json_array_size(events), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(events, 1), "name")), "a \"label\"");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(events, 1), "ph")), "X");
+    assert_true(json_number_value(json_object_get(json_array_get(events, 1), "dur")) >= 0);
+    json_decref(trace);
+    context = open_context(f, false);
+    assert_int_equal(sora_context_write_profile(context, path, &error), SORA_ERROR_ARGUMENT);
+    sora_context_destroy(&context);
+}
+
+static void test_memory_refused(void **state)
+{
+    sora_error error;
+    sora_context *context = open_context(*state, false);
+    sora_buffer buffer;
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    assert_int_equal(sora_buffer_create(context, limits->allocation_bytes + 1, "everything", &buffer, &error), SORA_ERROR_MEMORY);
+    assert_non_null(strstr(error.message, "everything"));
+    assert_null(buffer.memory);
+    sora_context_destroy(&context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_launch),  cmocka_unit_test(test_strided),        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_profile), cmocka_unit_test(test_memory_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
