@@ -209,19 +209,15 @@ void sora_layer_forget(sora_layer *layer)
     layer->merged = false;
 }
 
-sora_status sora_layer_compact(sora_layer *layer, int *kept, sora_error *error)
+sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error)
 {
     sora_status status = SORA_OK;
-    int *list = NULL, count = 0, r = layer->rank;
+    int *list = NULL, count = 0;
     SORA_TRY(sora_layer_require_host(layer, "compact", error));
-    if (kept) *kept = r;
-    if (!layer->gate) goto cleanup;
-    SORA_TRY(sora_allocate((size_t)r, sizeof *list, layer->name, &list, error));
-    const float *gate = sora_param_host(layer->gate);
-    for (int i = 0; i < r; i++)
-        if (gate[i] != 0.0f) list[count++] = i;
-    if (kept) *kept = count;
-    if (count == r) goto cleanup;
+    SORA_TRY(sora_allocate((size_t)layer->rank, sizeof *list, layer->name, &list, error));
+    for (int i = 0; i < layer->rank; i++)
+        if (keep[i]) list[count++] = i;
+    if (count == layer->rank) goto cleanup;
     if (count > 0) {
         sora_param_select(layer->down, 0, list, count);
         sora_param_select(layer->up, 1, list, count);
@@ -232,5 +228,22 @@ sora_status sora_layer_compact(sora_layer *layer, int *kept, sora_error *error)
     layer->rank = count;
 cleanup:
     free(list);
+    return status;
+}
+
+sora_status sora_layer_compact(sora_layer *layer, int *kept, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    bool *keep = NULL;
+    SORA_TRY(sora_layer_require_host(layer, "compact", error));
+    if (layer->gate) {
+        SORA_TRY(sora_allocate((size_t)layer->rank, sizeof *keep, layer->name, &keep, error));
+        const float *gate = sora_param_host(layer->gate);
+        for (int i = 0; i < layer->rank; i++) keep[i] = gate[i] != 0.0f;
+        SORA_TRY(sora_layer_keep_rows(layer, keep, error));
+    }
+    if (kept) *kept = layer->rank;
+cleanup:
+    free(keep);
     return status;
 }

@@ -38,6 +38,9 @@ int64_t sora_layer_columns(const sora_layer *layer);
 sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha, float scale,
                                        float dropout, sora_error *error);
 
+/* Drops the rows of a gated adapter that keep[rank] does not name, with their moments; on the host. */
+sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error);
+
 /* active → normal without merging; nothing happens to a normal layer. */
 void sora_layer_drop_adapter(sora_layer *layer);
 

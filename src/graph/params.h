@@ -5,7 +5,13 @@
 #include "cl/buffer.h"
 #include "soracl/graph.h"
 
-typedef enum sora_param_part { SORA_PART_VALUE = 0, SORA_PART_MOMENT1, SORA_PART_MOMENT2, SORA_PART_GRADIENT, SORA_PARTS } sora_param_part;
+typedef enum sora_param_part {
+    SORA_PART_VALUE = 0,
+    SORA_PART_MOMENT1,
+    SORA_PART_MOMENT2,
+    SORA_PART_GRADIENT,
+    SORA_PARTS
+} sora_param_part;
 
 /* On the device: the view of one part of a parameter (absent where it has none), and the contiguous range of all trainable
  * parameters of a kind (elements 0 where there are none). */

@@ -21,7 +21,9 @@ sora_status sora_params_write_file(const char *path, sora_param *const *list, si
         uint64_t elements = (uint64_t)sora_shape_elements(&shape);
         SORA_TRY(sora_allocate(elements, sizeof(float), name, &values[i], error));
         SORA_TRY(sora_param_read(list[i], 0, values[i], error));
-        tensors[i] = (sora_file_tensor){ .name = name, .dtype = SORA_FILE_F32, .rank = shape.rank, .elements = elements, .data = values[i] };
+        tensors[i] = (sora_file_tensor) {
+            .name = name, .dtype = SORA_FILE_F32, .rank = shape.rank, .elements = elements, .data = values[i]
+        };
         memcpy(tensors[i].shape, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
     }
     status = sora_safetensors_write(path, tensors, count, metadata, metadata_count, error);
@@ -52,6 +54,7 @@ sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file
     if (status != SORA_OK) sora_error_prefix(error, "%s", path);
     for (uint64_t i = 0; status == SORA_OK && i < tensor->elements; i++)
         if (!isfinite(value[i]))
-            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i], (unsigned long long)i);
+            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i],
+                               (unsigned long long)i);
     return status;
 }

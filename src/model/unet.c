@@ -280,7 +280,9 @@ sora_status sora_unet_build(sora_unet *unet, const sora_unet_graph_options *opti
     built.loss = loss_forward(graph, options->loss, logits, built.probability, built.mask);
     sora_graph_output(graph, built.probability);
     sora_graph_output(graph, built.loss);
-    SORA_TRY(sora_graph_plan(graph, options->graph.training ? built.loss : NULL, error));
+    /* With every rank at 0 there is nothing to train, and no way back. */
+    bool trains = options->graph.training && sora_params_trainable_elements(unet->params) > 0;
+    SORA_TRY(sora_graph_plan(graph, trains ? built.loss : NULL, error));
     *out = built;
     built.graph = NULL;
 cleanup:

@@ -5,6 +5,7 @@
 #include "graph/graph.h"
 #include "graph/params.h"
 #include "op/update.h"
+#include "train/optimizer_control.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,13 +41,15 @@ static sora_status check_options(const sora_optimizer_options *o, sora_error *er
     bool rates = o->weight_decay >= 0.0f && o->momentum >= 0.0f && o->momentum < 1.0f && o->clip >= 0.0f && o->gate_l1 >= 0.0f;
     bool betas = o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f && o->epsilon > 0.0f;
     if (rates && betas) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_ARGUMENT,
-                     "optimiser: weight decay %g, momentum %g, betas %g and %g, epsilon %g, clip %g; expected none below 0, momentum and "
-                     "betas below 1",
-                     (double)o->weight_decay, (double)o->momentum, (double)o->beta1, (double)o->beta2, (double)o->epsilon, (double)o->clip);
+    return sora_fail(
+        error, SORA_ERROR_ARGUMENT,
+        "optimiser: weight decay %g, momentum %g, betas %g and %g, epsilon %g, clip %g; expected none below 0, momentum and "
+        "betas below 1",
+        (double)o->weight_decay, (double)o->momentum, (double)o->beta1, (double)o->beta2, (double)o->epsilon, (double)o->clip);
 }
 
-sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_options *options, sora_optimizer **out, sora_error *error)
+sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_options *options, sora_optimizer **out,
+                                  sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_optimizer *optimizer = NULL;
@@ -72,7 +75,8 @@ sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_opti
     for (size_t i = 0; i < sora_params_count(params); i++) {
         const sora_param *param = sora_params_at(params, i);
         sora_shape shape = sora_param_shape(param);
-        if (sora_param_kind_of(param) == SORA_PARAM_GATE && sora_param_trainable(param)) optimizer->gates += sora_shape_elements(&shape);
+        if (sora_param_kind_of(param) == SORA_PARAM_GATE && sora_param_trainable(param))
+            optimizer->gates += sora_shape_elements(&shape);
     }
     *out = optimizer;
     optimizer = NULL;
@@ -107,11 +111,15 @@ static sora_status update_plain(sora_optimizer *optimizer, sora_param_kind kind,
     if (range.elements == 0) return SORA_OK;
     if (o->kind == SORA_OPTIMIZER_SGD)
         return sora_sgd(optimizer->context, &range,
-                        &(sora_sgd_desc){ .lr = lr, .momentum = o->momentum, .weight_decay = decay, .step = optimizer->steps },
+                        &(sora_sgd_desc) { .lr = lr, .momentum = o->momentum, .weight_decay = decay, .step = optimizer->steps },
                         &optimizer->control, error);
     return sora_adamw(optimizer->context, &range,
-                      &(sora_adamw_desc){ .lr = lr, .beta1 = o->beta1, .beta2 = o->beta2, .epsilon = o->epsilon, .weight_decay = decay,
-                                          .step = optimizer->steps },
+                      &(sora_adamw_desc) { .lr = lr,
+                                           .beta1 = o->beta1,
+                                           .beta2 = o->beta2,
+                                           .epsilon = o->epsilon,
+                                           .weight_decay = decay,
+                                           .step = optimizer->steps },
                       &optimizer->control, error);
 }
 
@@ -123,28 +131,34 @@ static sora_status update_gates(sora_optimizer *optimizer, const sora_optimizer_
                                             [SORA_GATE_UPDATE_ADAM] = SORA_GATE_ADAM,
                                             [SORA_GATE_UPDATE_OFFICIAL] = SORA_GATE_OFFICIAL };
     if (range.elements == 0) return SORA_OK;
-    sora_gate_desc desc = { .mode = modes[o->gate], .lr = rates->gate_lr, .xi = rates->xi, .beta1 = o->beta1, .beta2 = o->beta2,
-                            .epsilon = o->epsilon, .l1 = o->gate_l1 / (float)optimizer->gates, .step = optimizer->steps };
+    sora_gate_desc desc = { .mode = modes[o->gate],
+                            .lr = rates->gate_lr,
+                            .xi = rates->xi,
+                            .beta1 = o->beta1,
+                            .beta2 = o->beta2,
+                            .epsilon = o->epsilon,
+                            .l1 = o->gate_l1 / (float)optimizer->gates,
+                            .step = optimizer->steps };
     return sora_gate(optimizer->context, &range, &desc, &optimizer->control, error);
 }
 
-sora_status sora_optimizer_step(sora_optimizer *optimizer, sora_graph *graph, sora_tensor *loss, const sora_optimizer_rates *rates,
-                                int micro_batches, sora_error *error)
+sora_status sora_optimizer_step(sora_optimizer *optimizer, sora_graph *graph, sora_tensor *loss,
+                                const sora_optimizer_rates *rates, int micro_batches, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_view gradients[SORA_PARAM_GROUPS];
     int groups = 0;
     if (!(isfinite(rates->lr) && isfinite(rates->gate_lr) && rates->xi >= 0.0f && isfinite(rates->xi)) || micro_batches < 1)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "optimiser: learning rates %g and %g, threshold %g, %d micro-batches", (double)rates->lr,
-                         (double)rates->gate_lr, (double)rates->xi, micro_batches);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "optimiser: learning rates %g and %g, threshold %g, %d micro-batches",
+                         (double)rates->lr, (double)rates->gate_lr, (double)rates->xi, micro_batches);
     for (int kind = 0; kind < SORA_PARAM_GROUPS; kind++) {
         sora_view gradient = sora_params_group(optimizer->params, (sora_param_kind)kind, SORA_PART_GRADIENT);
         if (gradient.memory) gradients[groups++] = gradient;
     }
     sora_view loss_view = sora_tensor_view(graph, loss);
     optimizer->steps++;
-    SORA_TRY(sora_gradient_norm(optimizer->context, gradients, groups, &loss_view, optimizer->options.clip, 1.0f / (float)micro_batches,
-                                &optimizer->control, &optimizer->workspace, error));
+    SORA_TRY(sora_gradient_norm(optimizer->context, gradients, groups, &loss_view, optimizer->options.clip,
+                                1.0f / (float)micro_batches, &optimizer->control, &optimizer->workspace, error));
     SORA_TRY(update_plain(optimizer, SORA_PARAM_WEIGHT, rates->lr, error));
     SORA_TRY(update_plain(optimizer, SORA_PARAM_PLAIN, rates->lr, error));
     SORA_TRY(update_gates(optimizer, rates, error));
@@ -160,6 +174,11 @@ uint32_t sora_optimizer_steps(const sora_optimizer *optimizer)
 void sora_optimizer_set_steps(sora_optimizer *optimizer, uint32_t steps)
 {
     optimizer->steps = steps;
+}
+
+sora_view sora_optimizer_control(const sora_optimizer *optimizer)
+{
+    return optimizer->control;
 }
 
 sora_status sora_optimizer_read(sora_optimizer *optimizer, bool *finite, float *norm, sora_error *error)

@@ -12,14 +12,25 @@
 #include <string.h>
 
 #define FIELD(member) .offset = offsetof(sora_run_options, member), .size = sizeof(((sora_run_options *)0)->member)
-#define TEXT(key, member, part, standard, choices, text)                                                                         \
-    { .name = key, .group = part, .type = SORA_OPTION_TEXT, .fallback = standard, .values = choices, .help = text, FIELD(member) }
-#define WHOLE(key, member, part, standard, low, high, text)                                                                      \
-    { .name = key, .group = part, .type = SORA_OPTION_INTEGER, .fallback = standard, .minimum = low, .maximum = high, .help = text, FIELD(member) }
-#define REAL(key, member, part, standard, low, high, text)                                                                       \
-    { .name = key, .group = part, .type = SORA_OPTION_NUMBER, .fallback = standard, .minimum = low, .maximum = high, .help = text, FIELD(member) }
-#define SWITCH(key, member, part, standard, text)                                                                                \
-    { .name = key, .group = part, .type = SORA_OPTION_SWITCH, .fallback = standard, .help = text, FIELD(member) }
+#define TEXT(key, member, part, standard, choices, text)                                                             \
+    {                                                                                                                \
+        .name = key, .group = part, .type = SORA_OPTION_TEXT, .fallback = standard, .values = choices, .help = text, \
+        FIELD(member)                                                                                                \
+    }
+#define WHOLE(key, member, part, standard, low, high, text)                                                             \
+    {                                                                                                                   \
+        .name = key, .group = part, .type = SORA_OPTION_INTEGER, .fallback = standard, .minimum = low, .maximum = high, \
+        .help = text, FIELD(member)                                                                                     \
+    }
+#define REAL(key, member, part, standard, low, high, text)                                                             \
+    {                                                                                                                  \
+        .name = key, .group = part, .type = SORA_OPTION_NUMBER, .fallback = standard, .minimum = low, .maximum = high, \
+        .help = text, FIELD(member)                                                                                    \
+    }
+#define SWITCH(key, member, part, standard, text)                                                                 \
+    {                                                                                                             \
+        .name = key, .group = part, .type = SORA_OPTION_SWITCH, .fallback = standard, .help = text, FIELD(member) \
+    }
 
 static const sora_option table[] = {
     TEXT("data", data, "Data", "", NULL, "training set, KIND:DIR[:SPLIT]; kinds egohands, gtea, pairs"),
@@ -44,8 +55,13 @@ static const sora_option table[] = {
     TEXT("schedule", schedule, "Training", "cosine", "constant|linear|cosine|plateau", "of the learning rate"),
     REAL("warmup", warmup, "Training", "0.06", 0, 1e9, "linear rise: below 1 a share of the run, else steps"),
     REAL("clip", clip, "Training", "1", 0, 1e9, "largest norm of the gradient (0: none)"),
-    { .name = "seed", .group = "Training", .type = SORA_OPTION_UNSIGNED, .fallback = "1", .maximum = 9007199254740992.0,
-      .help = "of initial weights, order, augmentation and dropout", FIELD(seed) },
+    { .name = "seed",
+      .group = "Training",
+      .type = SORA_OPTION_UNSIGNED,
+      .fallback = "1",
+      .maximum = 9007199254740992.0,
+      .help = "of initial weights, order, augmentation and dropout",
+      FIELD(seed) },
     WHOLE("log-every", log_every, "Training", "10", 1, 1000000, "steps between lines of events.jsonl"),
     WHOLE("eval-every", eval_every, "Training", "0", 0, 2000000000, "steps between evaluations (0: each epoch)"),
     WHOLE("save-every", save_every, "Training", "0", 0, 2000000000, "steps between checkpoints (0: each epoch)"),
@@ -55,7 +71,8 @@ static const sora_option table[] = {
     WHOLE("rank", rank, "Adapter", "40", 0, 1000000, "largest rank of each adapter"),
     REAL("alpha", alpha, "Adapter", "0", 0, 1e9, "scale s = alpha / rank (0: as --init says)"),
     TEXT("target", target, "Adapter", "bottleneck.*", NULL, "regular expression over the names of layers"),
-    TEXT("init", init, "Adapter", "paper", "paper|ones|normal", "initial adapters (paper: alpha 16, gates N(0,1); others: scale 1)"),
+    TEXT("init", init, "Adapter", "paper", "paper|ones|normal",
+         "initial adapters (paper: alpha 16, gates N(0,1); others: scale 1)"),
     REAL("lambda", lambda, "Adapter", "0.1", 0, 1e9, "sparsity: threshold xi = gate learning rate x lambda"),
     REAL("xi", xi, "Adapter", "0", 0, 1e9, "threshold itself (0: from --lambda)"),
     TEXT("gate", gate, "Adapter", "paper", "paper|adam|official", "how gates are updated"),
@@ -63,8 +80,10 @@ static const sora_option table[] = {
     REAL("gate-warmup", gate_warmup, "Adapter", "0", 0, 1e9, "as --warmup, for gates"),
     TEXT("gate-schedule", gate_schedule, "Adapter", "constant", "constant|linear|cosine", "of the gates' learning rate"),
     TEXT("bn", bn, "Adapter", "batch", "batch|frozen", "batch norm while adapters train: batch or running statistics"),
-    WHOLE("drop-after", drop_after, "Adapter", "0", 0, 2000000000, "drop a rank for good after so many updates at 0 (0: at the end)"),
-    TEXT("xi-schedule", xi_schedule, "Adapter", "", NULL, "thresholds one after the other, SPACING:A:B:COUNT, as linear:0:7e-4:7"),
+    WHOLE("drop-after", drop_after, "Adapter", "0", 0, 2000000000,
+          "drop a rank for good after so many updates at 0 (0: at the end)"),
+    TEXT("xi-schedule", xi_schedule, "Adapter", "", NULL,
+         "thresholds one after the other, SPACING:A:B:COUNT, as linear:0:7e-4:7"),
 };
 
 const sora_option *sora_run_option_table(size_t *count)
@@ -103,10 +122,14 @@ static sora_status set_number(void *field, const sora_option *option, const char
     if (option->type != SORA_OPTION_NUMBER && number != floor(number))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s is no whole number", option->name, value);
     if (number < option->minimum || number > option->maximum)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s; expected %g to %g", option->name, value, option->minimum, option->maximum);
-    if (option->type == SORA_OPTION_INTEGER) *(int *)field = (int)number;
-    else if (option->type == SORA_OPTION_UNSIGNED) *(uint64_t *)field = (uint64_t)number;
-    else *(double *)field = number;
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s; expected %g to %g", option->name, value, option->minimum,
+                         option->maximum);
+    if (option->type == SORA_OPTION_INTEGER)
+        *(int *)field = (int)number;
+    else if (option->type == SORA_OPTION_UNSIGNED)
+        *(uint64_t *)field = (uint64_t)number;
+    else
+        *(double *)field = number;
     return SORA_OK;
 }
 
@@ -120,12 +143,14 @@ sora_status sora_run_options_set(sora_run_options *options, const char *name, co
         if (option->values && !is_choice(option->values, value))
             return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\"; expected %s", name, value, option->values);
         if (strlen(value) >= option->size)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %zu characters, at most %zu", name, strlen(value), option->size - 1);
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %zu characters, at most %zu", name, strlen(value),
+                             option->size - 1);
         memset(field, 0, option->size);
         memcpy(field, value, strlen(value));
         return SORA_OK;
     case SORA_OPTION_SWITCH:
-        if (!is_choice("on|off", value)) return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\"; expected on or off", name, value);
+        if (!is_choice("on|off", value))
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.80s\"; expected on or off", name, value);
         *(bool *)field = strcmp(value, "on") == 0;
         return SORA_OK;
     case SORA_OPTION_INTEGER:
@@ -176,7 +201,7 @@ json_t *sora_run_options_to_json(const sora_run_options *options)
         case SORA_OPTION_TEXT: value = json_string(field); break;
         case SORA_OPTION_SWITCH: value = json_boolean(*(const bool *)field); break;
         case SORA_OPTION_INTEGER: value = json_integer(*(const int *)field); break;
-        case SORA_OPTION_UNSIGNED: value = json_integer((json_int_t)*(const uint64_t *)field); break;
+        case SORA_OPTION_UNSIGNED: value = json_integer((json_int_t) * (const uint64_t *)field); break;
         case SORA_OPTION_NUMBER: value = json_real(*(const double *)field); break;
         }
         if (json_object_set_new(object, option->name, value) != 0) {
@@ -195,11 +220,16 @@ sora_status sora_run_options_from_json(const json_t *object, const char *path, s
     json_object_foreach((json_t *)object, name, value)
     {
         char text[1100];
-        if (json_is_string(value)) snprintf(text, sizeof text, "%s", json_string_value(value));
-        else if (json_is_boolean(value)) snprintf(text, sizeof text, "%s", json_is_true(value) ? "on" : "off");
-        else if (json_is_integer(value)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
-        else if (json_is_real(value)) snprintf(text, sizeof text, "%.17g", json_real_value(value));
-        else return sora_fail(error, SORA_ERROR_INPUT, "%s: option \"%.80s\" is neither text, number nor boolean", path, name);
+        if (json_is_string(value))
+            snprintf(text, sizeof text, "%s", json_string_value(value));
+        else if (json_is_boolean(value))
+            snprintf(text, sizeof text, "%s", json_is_true(value) ? "on" : "off");
+        else if (json_is_integer(value))
+            snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value));
+        else if (json_is_real(value))
+            snprintf(text, sizeof text, "%.17g", json_real_value(value));
+        else
+            return sora_fail(error, SORA_ERROR_INPUT, "%s: option \"%.80s\" is neither text, number nor boolean", path, name);
         if (json_is_string(value) && *text == '\0' && find_option(name)) continue;
         if (sora_run_options_set(options, name, text, error) != SORA_OK) {
             sora_error_prefix(error, "%s", path);
@@ -220,7 +250,8 @@ sora_status sora_run_options_read(const char *path, sora_run_options *options, s
     root = json_loadb((const char *)text, bytes, JSON_REJECT_DUPLICATES, &reason);
     if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, reason.line, reason.text);
     const json_t *section = json_object_get(root, "options");
-    if (!json_is_object(section)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: has no object \"options\": not a run's config.json", path);
+    if (!json_is_object(section))
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: has no object \"options\": not a run's config.json", path);
     status = sora_run_options_from_json(section, path, options, error);
 cleanup:
     json_decref(root);

@@ -29,7 +29,7 @@ uint32_t sora_warmup_steps(double warmup, uint32_t steps)
 
 sora_plateau sora_plateau_start(void)
 {
-    return (sora_plateau){ .factor = 1.0, .best = INFINITY };
+    return (sora_plateau) { .factor = 1.0, .best = INFINITY };
 }
 
 bool sora_plateau_update(sora_plateau *plateau, double rate, double loss)
@@ -56,19 +56,22 @@ sora_status sora_xi_list(const char *text, double out[SORA_XI_MAX], int *count, 
     bool parsed = sscanf(text, "%15[a-z-]:%lf:%lf:%d%n", spacing, &a, &b, &n, &read) == 4 && text[read] == '\0';
     if (!parsed || !(a >= 0.0) || !(b > a) || !isfinite(b) || n < 2 || n > SORA_XI_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT,
-                         "xi-schedule \"%s\": expected SPACING:A:B:COUNT with 0 <= A < B and 2 to %d values, as linear:0:7e-4:7", text,
-                         SORA_XI_MAX);
+                         "xi-schedule \"%s\": expected SPACING:A:B:COUNT with 0 <= A < B and 2 to %d values, as linear:0:7e-4:7",
+                         text, SORA_XI_MAX);
     bool linear = strcmp(spacing, "linear") == 0, log_linear = strcmp(spacing, "log-linear") == 0;
     if (!linear && !log_linear && strcmp(spacing, "exp-linear") != 0)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "xi-schedule spacing \"%s\": expected linear, log-linear or exp-linear", spacing);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "xi-schedule spacing \"%s\": expected linear, log-linear or exp-linear",
+                         spacing);
     if (!linear && !log_linear && a <= 0.0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "xi-schedule exp-linear from %g: expected a start above 0", a);
     for (int i = 0; i < n; i++) {
         double t = (double)i / (n - 1);
         if (linear) out[i] = a + t * (b - a);
         /* log(e^a + t (e^b − e^a)), written so that small a and b keep their digits */
-        else if (log_linear) out[i] = a + log1p(t * expm1(b - a));
-        else out[i] = exp(log(a) + t * (log(b) - log(a)));
+        else if (log_linear)
+            out[i] = a + log1p(t * expm1(b - a));
+        else
+            out[i] = exp(log(a) + t * (log(b) - log(a)));
     }
     *count = n;
     return SORA_OK;

@@ -7,13 +7,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum sora_schedule_kind { SORA_SCHEDULE_CONSTANT = 0, SORA_SCHEDULE_LINEAR, SORA_SCHEDULE_COSINE, SORA_SCHEDULE_PLATEAU } sora_schedule_kind;
+typedef enum sora_schedule_kind {
+    SORA_SCHEDULE_CONSTANT = 0,
+    SORA_SCHEDULE_LINEAR,
+    SORA_SCHEDULE_COSINE,
+    SORA_SCHEDULE_PLATEAU
+} sora_schedule_kind;
 
 typedef struct sora_schedule {
     sora_schedule_kind kind;
-    double rate;          /* the highest */
-    uint32_t steps;       /* of the run */
-    uint32_t warmup;      /* steps of linear rise from rate / warmup; any kind */
+    double rate;     /* the highest */
+    uint32_t steps;  /* of the run */
+    uint32_t warmup; /* steps of linear rise from rate / warmup; any kind */
 } sora_schedule;
 
 /* The learning rate of step 0 ≤ step < steps: after the warm-up constant, a line or a half cosine to 0 at `steps` (as
@@ -43,8 +48,9 @@ sora_plateau sora_plateau_start(void);
 /* True where the factor was just reduced. */
 bool sora_plateau_update(sora_plateau *plateau, double rate, double loss);
 
-/* The rising list of thresholds of SoRA's sparsifying schedule (arXiv 2311.11696, algorithm 1). `text` is SPACING:A:B:COUNT, SPACING
- * linear, log-linear (log of an even grid from e^a to e^b) or exp-linear (exp of an even grid from ln a to ln b, a > 0). */
+/* The rising list of thresholds of SoRA's sparsifying schedule (arXiv 2311.11696, algorithm 1). `text` is SPACING:A:B:COUNT,
+ * SPACING linear, log-linear (log of an even grid from e^a to e^b) or exp-linear (exp of an even grid from ln a to ln b, a > 0).
+ */
 #define SORA_XI_MAX 64
 sora_status sora_xi_list(const char *text, double out[SORA_XI_MAX], int *count, sora_error *error);
 

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "graph/params.h"
+
+#include "base/memory.h"
+#include "op/update.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Parameters start at multiples of this many elements, a common cache line twice over. The padding is 0 and every update keeps
+ * it. */
+#define ALIGNMENT 32
+
+struct sora_param {
+    sora_params *params;
+    char *name;
+    sora_param_kind kind;
+    sora_shape shape;
+    int64_t elements;
+    bool trainable;
+    float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
+    const sora_buffer *buffer;       /* of the value while frozen on the device */
+    uint64_t offset;                 /* in its group, or in `buffer` */
+};
+
+typedef struct param_group {
+    sora_buffer parts[SORA_PARTS];
+    int64_t elements;
+} param_group;
+
+struct sora_params {
+    sora_context *context;
+    sora_param **items;
+    size_t count, capacity;
+    bool on_device;
+    param_group groups[SORA_PARAM_GROUPS];
+    sora_buffer *frozen; /* frozen parameters and state, in as few buffers as the largest allocation allows */
+    size_t frozen_count;
+};
+
+static int64_t padded(int64_t elements)
+{
+    return (elements + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+sora_status sora_params_create(sora_context *context, sora_params **out, sora_error *error)
+{
+    sora_status status = sora_allocate(1, sizeof **out, "parameter set", out, error);
+    if (status == SORA_OK) (*out)->context = context;
+    return status;
+}
+
+static void free_param(sora_param *param)
+{
+    for (int i = 0; i < SORA_PART_GRADIENT; i++) free(param->host[i]);
+    free(param->name);
+    free(param);
+}
+
+static void free_device(sora_params *params)
+{
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
+        for (int i = 0; i < SORA_PARTS; i++) sora_buffer_destroy(&params->groups[g].parts[i]);
+        params->groups[g].elements = 0;
+    }
+    for (size_t i = 0; i < params->frozen_count; i++) sora_buffer_destroy(&params->frozen[i]);
+    free(params->frozen);
+    params->frozen = NULL;
+    params->frozen_count = 0;
+    params->on_device = false;
+}
+
+void sora_params_destroy(sora_params **pointer)
+{
+    sora_params *params = *pointer;
+    if (!params) return;
+    free_device(params);
+    for (size_t i = 0; i < params->count; i++) free_param(params->items[i]);
+    free(params->items);
+    free(params);
+    *pointer = NULL;
+}
+
+static sora_status require_host(const sora_params *params, const char *name, const char *verb, sora_error *error)
+{
+    if (!params->on_device) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: parameters are on the device; download them before one is %s", name, verb);
+}
+
+sora_status sora_params_add(sora_params *params, const char *name, sora_param_kind kind, sora_shape shape, sora_param **out,
+                            sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_param *param = NULL;
+    char text[80];
+    if (out) *out = NULL;
+    SORA_TRY(require_host(params, name, "added", error));
+    if (!*name) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "a parameter needs a name");
+    if (sora_params_find(params, name)) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: there is a parameter of that name", name);
+    int64_t elements = sora_shape_elements(&shape);
+    if (elements <= 0)
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: shape %s has no elements or too many", name, sora_shape_text(&shape, text));
+    SORA_TRY(sora_reserve(&params->items, &params->capacity, params->count + 1, sizeof *params->items, error));
+    SORA_TRY(sora_allocate(1, sizeof *param, name, &param, error));
+    param->params = params;
+    param->kind = kind;
+    param->shape = shape;
+    param->elements = elements;
+    param->trainable = kind != SORA_PARAM_STATE;
+    SORA_TRY(sora_duplicate(name, &param->name, error));
+    SORA_TRY(sora_allocate((size_t)elements, sizeof(float), name, &param->host[0], error));
+    params->items[params->count++] = param;
+    if (out) *out = param;
+    param = NULL;
+cleanup:
+    if (param) free_param(param);
+    return status;
+}
+
+sora_status sora_params_remove(sora_params *params, sora_param *param, sora_error *error)
+{
+    sora_status status = require_host(params, param->name, "removed", error);
+    if (status != SORA_OK) return status;
+    size_t at = 0;
+    while (at < params->count && params->items[at] != param) at++;
+    if (at == params->count) return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: not in this set", param->name);
+    memmove(&params->items[at], &params->items[at + 1], (params->count - at - 1) * sizeof *params->items);
+    params->count--;
+    free_param(param);
+    return SORA_OK;
+}
+
+size_t sora_params_count(const sora_params *params)
+{
+    return params->count;
+}
+
+sora_param *sora_params_at(const sora_params *params, size_t index)
+{
+    return params->items[index];
+}
+
+sora_param *sora_params_find(const sora_params *params, const char *name)
+{
+    for (size_t i = 0; i < params->count; i++)
+        if (strcmp(params->items[i]->name, name) == 0) return params->items[i];
+    return NULL;
+}
+
+const char *sora_param_name(const sora_param *param)
+{
+    return param->name;
+}
+
+sora_shape sora_param_shape(const sora_param *param)
+{
+    return param->shape;
+}
+
+sora_param_kind sora_param_kind_of(const sora_param *param)
+{
+    return param->kind;
+}
+
+bool sora_param_trainable(const sora_param *param)
+{
+    return param->trainable;
+}
+
+void sora_param_set_trainable(sora_param *param, bool trainable)
+{
+    if (!param->params->on_device && param->kind != SORA_PARAM_STATE) param->trainable = trainable;
+}
+
+float *sora_param_host(sora_param *param)
+{
+    return param->host[0];
+}
+
+sora_status sora_param_host_moment(sora_param *param, int which, float **out, sora_error *error)
+{
+    sora_status status = require_host(param->params, param->name, "read", error);
+    *out = NULL;
+    if (status == SORA_OK && which != 1 && which != 2)
+        status = sora_fail(error, SORA_ERROR_ARGUMENT, "%s: no moment %d", param->name, which);
+    if (status == SORA_OK && !param->host[which])
+        status = sora_allocate((size_t)param->elements, sizeof(float), param->name, &param->host[which], error);
+    if (status == SORA_OK) *out = param->host[which];
+    return status;
+}
+
+void sora_param_select(sora_param *param, int axis, const int *list, int count)
+{
+    int64_t outer = 1, inner = 1, old = param->shape.dim[axis];
+    for (int i = 0; i < axis; i++) outer *= param->shape.dim[i];
+    for (int i = axis + 1; i < param->shape.rank; i++) inner *= param->shape.dim[i];
+    for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+        float *data = param->host[part];
+        for (int64_t o = 0; data && o < outer; o++)
+            for (int i = 0; i < count; i++)
+                memmove(data + (o * count + i) * inner, data + (o * old + list[i]) * inner, (size_t)inner * sizeof *data);
+    }
+    param->shape.dim[axis] = count;
+    param->elements = outer * count * inner;
+}
+
+/* ---- On the device --------------------------------------------------------------------------------------------------------- */
+
+/* Gives every parameter its offset; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
+static size_t lay_out(const sora_params *params, bool assign, int64_t groups[SORA_PARAM_GROUPS], uint64_t *sizes)
+{
+    uint64_t limit = params->context ? sora_context_device(params->context)->limits.allocation_bytes / sizeof(float) : UINT64_MAX;
+    size_t buffers = 0;
+    memset(groups, 0, SORA_PARAM_GROUPS * sizeof *groups);
+    for (size_t i = 0; i < params->count; i++) {
+        sora_param *p = params->items[i];
+        uint64_t room = (uint64_t)padded(p->elements), offset;
+        if (p->trainable) {
+            offset = (uint64_t)groups[p->kind];
+            groups[p->kind] += (int64_t)room;
+        } else {
+            if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
+            offset = sizes[buffers - 1];
+            sizes[buffers - 1] += room;
+            if (assign) p->buffer = &params->frozen[buffers - 1];
+        }
+        if (assign) p->offset = offset;
+    }
+    return buffers;
+}
+
+uint64_t sora_params_device_bytes(const sora_params *params, int moments)
+{
+    int64_t groups[SORA_PARAM_GROUPS] = { 0 };
+    uint64_t elements = 0;
+    for (size_t i = 0; i < params->count; i++) {
+        const sora_param *p = params->items[i];
+        if (p->trainable)
+            groups[p->kind] += padded(p->elements);
+        else
+            elements += (uint64_t)padded(p->elements);
+    }
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) elements += (uint64_t)groups[g] * (uint64_t)(2 + moments);
+    return elements * sizeof(float);
+}
+
+static sora_status create_group(sora_params *params, int g, int64_t elements, int moments, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    static const char *const names[] = { "trainable weights", "trainable norms and biases", "gates" };
+    param_group *group = &params->groups[g];
+    group->elements = elements;
+    if (elements == 0) return SORA_OK;
+    for (int part = 0; part < SORA_PARTS; part++) {
+        if ((part == SORA_PART_MOMENT1 && moments < 1) || (part == SORA_PART_MOMENT2 && moments < 2)) continue;
+        SORA_TRY(sora_buffer_create(params->context, (uint64_t)elements * sizeof(float), names[g], &group->parts[part], error));
+        sora_view all = sora_view_dense(&group->parts[part], 0, SORA_SHAPE(elements));
+        SORA_TRY(sora_fill(params->context, &all, 0.0f, error));
+    }
+cleanup:
+    return status;
+}
+
+sora_status sora_params_upload(sora_params *params, int moments, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int64_t groups[SORA_PARAM_GROUPS];
+    uint64_t *sizes = NULL;
+    if (params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the device already");
+    SORA_TRY(sora_allocate(params->count, sizeof *sizes, "parameter layout", &sizes, error));
+    size_t buffers = lay_out(params, false, groups, sizes);
+    SORA_TRY(sora_allocate(buffers, sizeof *params->frozen, "frozen parameters", &params->frozen, error));
+    params->frozen_count = buffers;
+    for (size_t i = 0; i < buffers; i++)
+        SORA_TRY(sora_buffer_create(params->context, sizes[i] * sizeof(float), "frozen parameters", &params->frozen[i], error));
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) SORA_TRY(create_group(params, g, groups[g], moments, error));
+    lay_out(params, true, groups, sizes);
+    params->on_device = true;
+    for (size_t i = 0; i < params->count; i++) {
+        sora_param *p = params->items[i];
+        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+            sora_view view = sora_param_view(p, (sora_param_part)part);
+            if (view.memory && p->host[part]) SORA_TRY(sora_view_write(params->context, &view, p->host[part], error));
+        }
+    }
+    /* Only now that nothing can fail: a failed upload leaves the set as it was. */
+    for (size_t i = 0; i < params->count; i++)
+        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+            free(params->items[i]->host[part]);
+            params->items[i]->host[part] = NULL;
+        }
+cleanup:
+    free(sizes);
+    if (status != SORA_OK) free_device(params);
+    return status;
+}
+
+sora_status sora_params_download(sora_params *params, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    if (!params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the host already");
+    for (size_t i = 0; i < params->count; i++) {
+        sora_param *p = params->items[i];
+        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+            sora_view view = sora_param_view(p, (sora_param_part)part);
+            if (!view.memory) continue;
+            SORA_TRY(sora_allocate((size_t)p->elements, sizeof(float), p->name, &p->host[part], error));
+            SORA_TRY(sora_view_read(params->context, &view, p->host[part], error));
+        }
+    }
+    free_device(params);
+cleanup:
+    for (size_t i = 0; status != SORA_OK && i < params->count; i++)
+        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+            free(params->items[i]->host[part]);
+            params->items[i]->host[part] = NULL;
+        }
+    return status;
+}
+
+bool sora_params_on_device(const sora_params *params)
+{
+    return params->on_device;
+}
+
+sora_view sora_param_view(const sora_param *param, sora_param_part part)
+{
+    const sora_params *params = param->params;
+    if (!params->on_device) return (sora_view) { 0 };
+    const sora_buffer *buffer = param->trainable          ? &params->groups[param->kind].parts[part]
+                                : part == SORA_PART_VALUE ? param->buffer
+                                                          : NULL;
+    return buffer && buffer->memory ? sora_view_dense(buffer, param->offset, param->shape) : (sora_view) { 0 };
+}
+
+sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part)
+{
+    const param_group *group = &params->groups[kind];
+    return group->parts[part].memory ? sora_view_dense(&group->parts[part], 0, SORA_SHAPE(group->elements)) : (sora_view) { 0 };
+}
+
+sora_context *sora_params_context(const sora_params *params)
+{
+    return params->context;
+}
+
+static sora_status locate(const sora_param *param, int what, sora_view *view, float **host, sora_error *error)
+{
+    static const char *const names[] = { "value", "moment 1", "moment 2", "gradient" };
+    *host = NULL;
+    if (what < 0 || what >= SORA_PARTS) return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: no part %d", param->name, what);
+    *view = sora_param_view(param, (sora_param_part)what);
+    if (!param->params->on_device && what < SORA_PART_GRADIENT) *host = param->host[what];
+    if (view->memory || *host) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "%s has no %s %s", param->name, names[what],
+                     param->params->on_device ? "on the device" : "on the host");
+}
+
+sora_status sora_param_read(const sora_param *param, int what, float *out, sora_error *error)
+{
+    sora_view view;
+    float *host;
+    sora_status status = locate(param, what, &view, &host, error);
+    if (status != SORA_OK) return status;
+    if (!host) return sora_view_read(param->params->context, &view, out, error);
+    memcpy(out, host, (size_t)param->elements * sizeof *out);
+    return SORA_OK;
+}
+
+sora_status sora_param_write(sora_param *param, int what, const float *data, sora_error *error)
+{
+    sora_view view;
+    float *host;
+    sora_status status = locate(param, what, &view, &host, error);
+    if (status != SORA_OK) return status;
+    if (!host) return sora_view_write(param->params->context, &view, data, error);
+    memcpy(host, data, (size_t)param->elements * sizeof *data);
+    return SORA_OK;
+}
+
+uint64_t sora_params_trainable_elements(const sora_params *params)
+{
+    uint64_t elements = 0;
+    for (size_t i = 0; i < params->count; i++)
+        if (params->items[i]->trainable) elements += (uint64_t)params->items[i]->elements;
+    return elements;
+}
+
+sora_status sora_params_zero_gradients(sora_params *params, sora_error *error)
+{
+    if (!params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the host: they have no gradients");
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
+        sora_view view = sora_params_group(params, (sora_param_kind)g, SORA_PART_GRADIENT);
+        sora_status status = view.memory ? sora_fill(params->context, &view, 0.0f, error) : SORA_OK;
+        if (status != SORA_OK) return status;
+    }
+    return SORA_OK;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_TRAIN_TRAINER_H
+#define SORA_TRAIN_TRAINER_H
+
+#include "base/memory.h"
+#include "soracl/layer.h"
+#include "soracl/train.h"
+
+#include <jansson.h>
+
+/* What a task hands to the trainer after an evaluation. */
+typedef struct sora_evaluation {
+    double score;                /* higher is better: `best` and --patience look at it */
+    double loss;                 /* reduce-on-plateau looks at it */
+    json_t *fields;              /* by their full names; the receiver's */
+    const sora_quality *quality; /* segmentation; lives with the task. NULL otherwise */
+    char warning[256];           /* "": none */
+} sora_evaluation;
+
+/* A network and its data, as the trainer sees them. All calls come from one thread; `self` is given to each. Adapters are active
+ * and the wanted parameters trainable before the trainer starts. */
+typedef struct sora_task {
+    void *self;
+    const char *name; /* "unet" */
+    sora_context *context;
+    sora_params *params;
+    sora_layers *layers;
+    uint64_t batches_per_epoch;
+    /* Builds and plans the graphs (training, and evaluation in the same memory) for a batch without allocating; the trainer drops
+     * them before parameters move. *arena_bytes: device memory that all of them take together. */
+    sora_status (*build)(void *self, int batch, sora_graph **graph, sora_tensor **loss, uint64_t *arena_bytes, sora_error *error);
+    void (*drop)(void *self);
+    /* Data goes on with this batch, counted over epochs. */
+    sora_status (*seek)(void *self, uint64_t batch, sora_error *error);
+    /* Forward and backward of the next batch; gradients accumulate. Enqueues only. */
+    sora_status (*micro_step)(void *self, uint32_t step, uint32_t first_sample, int *items, double *waited_seconds,
+                              sora_error *error);
+    sora_status (*evaluate)(void *self, sora_evaluation *out, sora_error *error);
+    /* What was trained, to and from a checkpoint's folder. save: on host or device; load: on the host, before the first build. */
+    sora_status (*save)(void *self, const char *folder, sora_error *error);
+    sora_status (*load)(void *self, const char *folder, sora_error *error);
+} sora_task;
+
+/* Trains the task in the folder `run`, which exists and has its config.json; goes on from the last checkpoint there is.
+ * result->quality is left to the caller. On return the parameters are on the host and the graphs dropped. */
+sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, const sora_watcher *watcher,
+                       sora_run_result *result, sora_error *error);
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/unet_measure.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- A network on the device for evaluation ---------------------------------------------------------------------------------
+ */
+
+static sora_status open_graph(sora_unet *unet, int batch, sora_mask_loss loss, sora_unet_graph *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_unet_graph_options options = { .graph = { .batch = batch }, .loss = loss };
+    *out = (sora_unet_graph) { 0 };
+    SORA_TRY(sora_unet_build(unet, &options, out, error));
+    SORA_TRY(sora_params_upload(sora_unet_params(unet), 0, error));
+    SORA_TRY(sora_graph_allocate(out->graph, error));
+cleanup:
+    return status;
+}
+
+static sora_status close_graph(sora_unet *unet, sora_unet_graph *graph, sora_error *error)
+{
+    sora_graph_destroy(&graph->graph);
+    sora_params *params = sora_unet_params(unet);
+    return sora_params_on_device(params) ? sora_params_download(params, error) : SORA_OK;
+}
+
+/* The first failure counts; closing must happen whatever came before. */
+static sora_status close_after(sora_status status, sora_unet *unet, sora_unet_graph *graph, sora_error *error)
+{
+    sora_status closed = close_graph(unet, graph, status == SORA_OK ? error : NULL);
+    return status == SORA_OK ? closed : status;
+}
+
+/* ---- Evaluation
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+sora_status sora_unet_evaluate(sora_unet *unet, const sora_dataset *dataset, const sora_evaluation_options *options,
+                               sora_quality *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_unet_graph graph = { 0 };
+    sora_loader *loader = NULL;
+    sora_mask_counts *own = NULL, *counts = options->counts;
+    float *probability = NULL;
+    int size = sora_unet_config(unet)->size, batch = options->batch ? options->batch : 8;
+    size_t images = sora_dataset_count(dataset);
+    *out = (sora_quality) { 0 };
+    sora_loader_options loading = { .size = size, .batch = batch, .threads = options->threads, .once = true };
+    sora_unet_normalisation(unet, loading.mean, loading.deviation);
+    if (!counts) {
+        SORA_TRY(sora_allocate(images, sizeof *own, "metrics", &own, error));
+        counts = own;
+    }
+    SORA_TRY(sora_allocate((size_t)size * (size_t)size * (size_t)batch, sizeof *probability, "predictions", &probability, error));
+    SORA_TRY(sora_loader_create(dataset, &loading, &loader, error));
+    SORA_TRY(open_graph(unet, batch, options->loss, &graph, error));
+    SORA_TRY(sora_unet_measure(&graph, loader, dataset, size, options->native, probability, counts, out, error));
+cleanup:
+    status = close_after(status, unet, &graph, error);
+    sora_loader_destroy(&loader);
+    free(probability);
+    free(own);
+    return status;
+}
+
+/* ---- Prediction
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+static sora_status prepare(const sora_unet *unet, const sora_image *image, float *out, sora_error *error)
+{
+    float mean[3], deviation[3];
+    sora_image small = { 0 };
+    int size = sora_unet_config(unet)->size;
+    sora_status status = sora_image_resize(image, size, size, &small, error);
+    if (status != SORA_OK) return status;
+    sora_unet_normalisation(unet, mean, deviation);
+    size_t pixels = (size_t)size * (size_t)size;
+    for (int c = 0; c < 3; c++) {
+        float divisor = deviation[c] != 0.0f ? deviation[c] : 1.0f;
+        for (size_t i = 0; i < pixels; i++)
+            out[(size_t)c * pixels + i] = ((float)small.pixels[3 * i + (size_t)c] / 255.0f - mean[c]) / divisor;
+    }
+    sora_image_free(&small);
+    return SORA_OK;
+}
+
+static sora_status predict_batch(sora_unet *unet, const sora_unet_graph *graph, const char *const *paths, size_t first, int count,
+                                 sora_image *images, float *input, const float *no_mask, float *probability,
+                                 const sora_prediction_options *options, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    float *native = NULL;
+    int size = sora_unet_config(unet)->size;
+    size_t pixels = (size_t)size * (size_t)size;
+    for (int i = 0; i < count; i++) {
+        SORA_TRY(sora_image_read(paths[first + (size_t)i], 3, &images[i], error));
+        SORA_TRY(prepare(unet, &images[i], input + (size_t)i * 3 * pixels, error));
+    }
+    SORA_TRY(sora_graph_write(graph->graph, graph->image, input, count, error));
+    SORA_TRY(sora_graph_write(graph->graph, graph->mask, no_mask, count, error));
+    SORA_TRY(sora_graph_forward(graph->graph, count, 0, 0, error));
+    SORA_TRY(sora_graph_read(graph->graph, graph->probability, probability, error));
+    for (int i = 0; i < count; i++) {
+        free(native);
+        SORA_TRY(sora_allocate((size_t)images[i].width * (size_t)images[i].height, sizeof *native, "prediction", &native, error));
+        sora_probability_stretch(probability + (size_t)i * pixels, size, images[i].width, images[i].height, native);
+        SORA_TRY(options->use(options->self, first + (size_t)i, &images[i], native, error));
+    }
+cleanup:
+    free(native);
+    return status;
+}
+
+sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count, const sora_prediction_options *options,
+                              sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_unet_graph graph = { 0 };
+    sora_image *images = NULL;
+    float *input = NULL, *no_mask = NULL, *probability = NULL;
+    int batch = options->batch ? options->batch : 8, size = sora_unet_config(unet)->size;
+    if ((size_t)batch > count) batch = (int)SORA_MAX(count, 1);
+    size_t pixels = (size_t)size * (size_t)size * (size_t)batch;
+    SORA_TRY(sora_allocate((size_t)batch, sizeof *images, "images", &images, error));
+    SORA_TRY(sora_allocate(3 * pixels, sizeof *input, "images", &input, error));
+    SORA_TRY(sora_allocate(pixels, sizeof *no_mask, "masks", &no_mask, error));
+    SORA_TRY(sora_allocate(pixels, sizeof *probability, "predictions", &probability, error));
+    SORA_TRY(open_graph(unet, batch, SORA_LOSS_DICE, &graph, error));
+    for (size_t first = 0; first < count; first += (size_t)batch) {
+        int part = (int)SORA_MIN((size_t)batch, count - first);
+        status = predict_batch(unet, &graph, paths, first, part, images, input, no_mask, probability, options, error);
+        for (int i = 0; i < batch; i++) sora_image_free(&images[i]);
+        if (status != SORA_OK) goto cleanup;
+    }
+cleanup:
+    status = close_after(status, unet, &graph, error);
+    free(images);
+    free(input);
+    free(no_mask);
+    free(probability);
+    return status;
+}
