@@ -126,7 +126,7 @@ sora_shape sora_tensor_shape(const sora_tensor *tensor)
 static sora_status run_rule(const sora_graph *graph, const sora_node *node, bool current, sora_op_shape_rule *rule,
                             sora_shape shapes[], sora_error *error)
 {
-    for (int i = 0; i < node->input_count; i++)
+    for (int i = 0; i < SORA_OP_MAX_INPUTS; i++)
         shapes[i] = !node->inputs[i] ? (sora_shape) { 0 } : current ? node->inputs[i]->current : node->inputs[i]->shape;
     *rule = (sora_op_shape_rule) { .attributes = node->attributes,
                                    .limits = &sora_context_device(graph->context)->limits,

@@ -15,27 +15,27 @@ typedef enum sora_gemm_provider {
 } sora_gemm_provider;
 
 typedef struct sora_gemm_operand {
-    sora_view view;   /* only memory and offset are used */
-    int64_t leading;  /* elements between rows as stored */
-    bool transposed;  /* A: stored [k, m]; B: stored [n, k] */
+    sora_view view;  /* only memory and offset are used */
+    int64_t leading; /* elements between rows as stored */
+    bool transposed; /* A: stored [k, m]; B: stored [n, k] */
 } sora_gemm_operand;
 
 typedef struct sora_gemm_desc {
     sora_gemm_provider provider;
     int64_t m, n, k;
     sora_gemm_operand a, b;
-    float alpha;               /* 0 counts as 1 */
-    int64_t k2;                /* 0: no second pair */
+    float alpha; /* 0 counts as 1 */
+    int64_t k2;  /* 0: no second pair */
     sora_gemm_operand a2, b2;
-    float alpha2;              /* of the second pair; 0 counts as 1 */
-    sora_view gate2;           /* [k2] factor of A2's columns; memory NULL: ones */
-    sora_view column_scale;    /* [n] factor of C's columns before bias; NULL: ones */
-    sora_view bias;            /* [n]; NULL: none */
+    float alpha2;           /* of the second pair; 0 counts as 1 */
+    sora_view gate2;        /* [k2] factor of A2's columns; memory NULL: ones */
+    sora_view column_scale; /* [n] factor of C's columns before bias; NULL: ones */
+    sora_view bias;         /* [n]; NULL: none */
     bool relu;
-    bool accumulate;           /* C += instead of C = */
+    bool accumulate; /* C += instead of C = */
     sora_view c;
     int64_t c_leading;
-    sora_view workspace;       /* of at least sora_gemm_workspace elements */
+    sora_view workspace; /* of at least sora_gemm_workspace elements */
     const char *label;
 } sora_gemm_desc;
 

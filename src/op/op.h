@@ -30,8 +30,9 @@ typedef struct sora_op_shape_rule {
     /* results */
     int output_count;
     sora_shape outputs[SORA_OP_MAX_OUTPUTS];
-    sora_shape saved[SORA_OP_MAX_SAVED];     /* kept from forward to backward (float or int); rank 0: none; only where training */
-    uint64_t forward_workspace, backward_workspace; /* in elements of 4 bytes, scratch of one launch sequence, for the largest batch */
+    sora_shape saved[SORA_OP_MAX_SAVED]; /* kept from forward to backward (float or int); rank 0: none; only where training */
+    uint64_t forward_workspace,
+        backward_workspace; /* in elements of 4 bytes, scratch of one launch sequence, for the largest batch */
 } sora_op_shape_rule;
 
 /* For forward and backward. Views' shapes hold the real sizes of this batch. */
@@ -57,13 +58,13 @@ typedef struct sora_op_run {
 
 typedef struct sora_op {
     const char *name;
-    uint32_t parameters;      /* bit i: input i is a parameter (its gradient accumulates) */
-    uint32_t differentiable;  /* bit i: a gradient for input i can be asked for */
-    uint32_t uses_inputs;     /* bit i: backward reads input i */
-    uint32_t uses_outputs;    /* bit i: backward reads output i */
-    uint32_t in_place;        /* bit i: output 0 may stand in input i's memory (same shape and strides) */
-    bool gradient_in_place;   /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
-    bool random;              /* uses seed, step, stream, sample */
+    uint32_t parameters;     /* bit i: input i is a parameter (its gradient accumulates) */
+    uint32_t differentiable; /* bit i: a gradient for input i can be asked for */
+    uint32_t uses_inputs;    /* bit i: backward reads input i */
+    uint32_t uses_outputs;   /* bit i: backward reads output i */
+    uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
+    bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
+    bool random;             /* uses seed, step, stream, sample */
     sora_status (*infer)(sora_op_shape_rule *rule, sora_error *error);
     sora_status (*forward)(const sora_op_run *run, sora_error *error);
     sora_status (*backward)(const sora_op_run *run, sora_error *error); /* NULL: not differentiable */

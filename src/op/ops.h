@@ -19,10 +19,10 @@ extern const sora_op sora_op_linear;
  * output y [m, p]; saves t [m, r] ungated. W₀ and b get no gradient.
  * dt = s·dy·W_u;  dW_u = s·dyᵀ(g ⊙ t);  dg = Σ_rows dt ⊙ t;  dW_d = (g ⊙ dt)ᵀx;  dx = dy·W₀ + (g ⊙ dt)·W_d. */
 typedef struct sora_adapted_attributes {
-    bool relu;      /* of the linear layer's own epilogue (linear only) */
-    float scale;    /* s */
-    float dropout;  /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
-    int kernel;     /* conv only: k of W₀ and W_d */
+    bool relu;     /* of the linear layer's own epilogue (linear only) */
+    float scale;   /* s */
+    float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
+    int kernel;    /* conv only: k of W₀ and W_d */
 } sora_adapted_attributes;
 extern const sora_op sora_op_adapted_linear;
 
@@ -33,7 +33,8 @@ typedef struct sora_conv2d_attributes {
 extern const sora_op sora_op_conv2d;
 
 /* The same with an adapter: t = conv_k(x, W_d), y = conv_k(x, W₀) + b + s·conv_1(g ⊙ t, W_u).
- * inputs x [n, c, h, w], W₀ [o, c, k, k], b [o] or absent, W_d [r, c, k, k], W_u [o, r], g [r] or absent; saves t [n, r, h, w]. */
+ * inputs x [n, c, h, w], W₀ [o, c, k, k], b [o] or absent, W_d [r, c, k, k], W_u [o, r], g [r] or absent; saves t [n, r, h, w].
+ */
 extern const sora_op sora_op_adapted_conv2d;
 
 /* 2 × 2 transposed convolution, stride 2.  inputs x [n, c, h, w], W [c, o, 2, 2] (PyTorch's layout), b [o] or absent;

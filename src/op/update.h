@@ -27,8 +27,8 @@ typedef struct sora_adamw_desc {
     float lr, beta1, beta2, epsilon, weight_decay;
     uint32_t step;
 } sora_adamw_desc;
-sora_status sora_adamw(sora_context *context, const sora_update_range *range, const sora_adamw_desc *desc, const sora_view *control,
-                       sora_error *error);
+sora_status sora_adamw(sora_context *context, const sora_update_range *range, const sora_adamw_desc *desc,
+                       const sora_view *control, sora_error *error);
 
 /* SGD as PyTorch's: d = grad + decay·w; m = momentum·m + d (first step: m = d); w −= lr·m. moment1 only. (op sgd) */
 typedef struct sora_sgd_desc {

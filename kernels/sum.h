@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Part p of P of the elements 0 .. n-1: [PART_FIRST, PART_LAST). Fixed by n and P alone, so sums have one order on every device. */
+#define PART_RUN(n, parts) (((n) + (parts) - 1) / (parts))
+#define PART_FIRST(n, parts, p) min((long)(n), (long)(p) * PART_RUN(n, parts))
+#define PART_LAST(n, parts, p) min((long)(n), ((long)(p) + 1) * PART_RUN(n, parts))
+
+/* Sixteen running sums and a tree at the end: less rounding than one sum, and vectors on a CPU. */
+#define LANES 16
+
+inline float add_lanes(const float *s)
+{
+    float a = (s[0] + s[1]) + (s[2] + s[3]), b = (s[4] + s[5]) + (s[6] + s[7]);
+    float c = (s[8] + s[9]) + (s[10] + s[11]), d = (s[12] + s[13]) + (s[14] + s[15]);
+    return (a + b) + (c + d);
+}
+
+/* SUM_PART(result, first, last, i, expression of i) */
+#define SUM_PART(result, first, last, i, expression)                                                                             \
+    do {                                                                                                                         \
+        float sum_lanes[LANES] = { 0 };                                                                                          \
+        long i = (first), sum_last = (last);                                                                                     \
+        for (; i + LANES <= sum_last;) {                                                                                         \
+            for (int sum_l = 0; sum_l < LANES; sum_l++, i++) sum_lanes[sum_l] += (expression);                                   \
+        }                                                                                                                        \
+        for (int sum_l = 0; i < sum_last; sum_l++, i++) sum_lanes[sum_l] += (expression);                                        \
+        result = add_lanes(sum_lanes);                                                                                           \
+    } while (0)

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Neighbouring pixels in one register: XV of them on a CPU (its float width), one on a GPU, where neighbouring work-items have them. */
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
+#if XV == 1
+typedef float floatx;
+typedef int intx;
+#define LOADX(p) (*(p))
+#define STOREX(v, p) (*(p) = (v))
+#define LANE_NUMBERS 0
+#define SUM_LANES(v) (v)
+#else
+typedef JOIN(float, XV) floatx;
+typedef JOIN(int, XV) intx;
+#define LOADX(p) JOIN(vload, XV)(0, p)
+#define STOREX(v, p) JOIN(vstore, XV)(v, 0, p)
+#if XV == 8
+#define LANE_NUMBERS (int8)(0, 1, 2, 3, 4, 5, 6, 7)
+inline float SUM_LANES(float8 v)
+{
+    float4 a = v.lo + v.hi;
+    return (a.x + a.y) + (a.z + a.w);
+}
+#else
+#define LANE_NUMBERS (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+inline float SUM_LANES(float16 v)
+{
+    float8 a = v.lo + v.hi;
+    float4 b = a.lo + a.hi;
+    return (b.x + b.y) + (b.z + b.w);
+}
+#endif
+#endif
+
+/* XV floats from `at` of a plane of n; what lies outside is 0 and never touched. */
+inline floatx load_within(__global const float *plane, int at, int n)
+{
+    if (at >= 0 && at + XV <= n) return LOADX(plane + at);
+#if XV == 1
+    return 0.0f;
+#else
+    if (at + XV <= 0 || at >= n) return (floatx)0.0f;
+    float lanes[XV];
+    for (int l = 0; l < XV; l++) lanes[l] = at + l >= 0 && at + l < n ? plane[at + l] : 0.0f;
+    return JOIN(vload, XV)(0, lanes);
+#endif
+}
+
+inline void store_within(floatx v, __global float *plane, int at, int n)
+{
+#if XV == 1
+    if (at < n) plane[at] = v;
+#else
+    if (at + XV <= n) {
+        STOREX(v, plane + at);
+        return;
+    }
+    float lanes[XV];
+    JOIN(vstore, XV)(v, 0, lanes);
+    for (int l = 0; at + l < n; l++) plane[at + l] = lanes[l];
+#endif
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_OP_CONV_H
+#define SORA_OP_CONV_H
+
+#include "op/op.h"
+
+/* Convolutions as launches, for the ops that are made of them (in conv2d.c). Images [n, channels, h, w] may have a larger first
+ * stride; weights are dense. Sums run in an order fixed by sizes and device. */
+
+/* Shapes of x, weight and bias as a convolution takes them (inputs 0 to 2). */
+sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_error *error);
+
+/* Pixels in one register: the device's float width, 1 on a GPU. */
+int sora_conv_lanes(const sora_device_limits *limits);
+
+typedef struct sora_conv_desc {
+    int kernel; /* 1 or 3 */
+    const sora_view *x;
+    sora_view weight; /* element (o, c, tap) at o · out_stride + c · in_stride + tap */
+    int64_t out_stride, in_stride;
+    bool flip;             /* taps in reverse: the way back */
+    const sora_view *bias; /* memory NULL: none */
+    const sora_view *y;
+    bool accumulate; /* y += */
+    sora_view workspace;
+    const char *label;
+} sora_conv_desc;
+
+/* Scratch in elements for an input of that shape. */
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x);
+sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error);
+
+/* gradient [o, c, k, k] += scale · row[o] · column[c] · Σ dy[o] x[c]. */
+typedef struct sora_conv_gradient_desc {
+    int kernel;
+    const sora_view *x, *dy, *gradient;
+    float scale;
+    const sora_view *row, *column; /* NULL or memory NULL: ones */
+    sora_view workspace;
+    const char *label;
+} sora_conv_gradient_desc;
+
+uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy);
+sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error);
+
+/* gradient [o] += Σ dy[o]; workspace of n · o elements. */
+sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, const sora_view *gradient,
+                                    const sora_view *workspace, const char *label, sora_error *error);
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/conv.h"
+
+#include "op/ops.h"
+#include "op/range.h"
+
+#include <stdio.h>
+
+/* Planes of at most this many pixels are padded first: their edges would be most of the work. */
+#define PADDED_PIXELS 1024
+/* A work-item below this many multiply-adds is not worth its start. */
+#define ITEM_WORK 100000
+
+int sora_conv_lanes(const sora_device_limits *limits)
+{
+    if (limits->type != SORA_DEVICE_CPU) return 1;
+    return limits->float_width >= 16 ? 16 : 8;
+}
+
+static int margin_of(const sora_device_limits *limits, int64_t width)
+{
+    return (int)width + 1 + sora_conv_lanes(limits);
+}
+
+static bool is_padded(const sora_device_limits *limits, int kernel, const sora_shape *x)
+{
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[2] * x->dim[3] <= PADDED_PIXELS;
+}
+
+static uint64_t padded_elements(const sora_device_limits *limits, int kernel, const sora_shape *x)
+{
+    if (!is_padded(limits, kernel, x)) return 0;
+    return (uint64_t)(x->dim[0] * x->dim[1] * (x->dim[2] * x->dim[3] + 2 * margin_of(limits, x->dim[3])));
+}
+
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x)
+{
+    return padded_elements(limits, kernel, x);
+}
+
+static void program_options(const sora_context *context, int kernel, int block, bool padded, char out[96])
+{
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    snprintf(out, 96, "-D K=%d -D OB=%d -D XV=%d%s%s", kernel, block, sora_conv_lanes(limits), padded ? " -D PADDED" : "",
+             sora_is_cpu(context) ? " -D SORA_CPU" : "");
+}
+
+/* x as the kernels read it: itself, or a padded copy at the start of the workspace. */
+typedef struct source {
+    sora_view view;
+    int64_t stride;
+    int plane, margin;
+    bool padded;
+} source;
+
+static sora_status make_source(sora_context *context, int kernel, const sora_view *x, const sora_view *workspace,
+                               const char *label, source *out, sora_error *error)
+{
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int channels = (int)x->shape.dim[1], n = (int)(x->shape.dim[2] * x->shape.dim[3]);
+    char options[96];
+    *out = (source) { *x, x->stride, n, 0, false };
+    if (!is_padded(limits, kernel, &x->shape)) return SORA_OK;
+    int margin = margin_of(limits, x->shape.dim[3]), room = n + 2 * margin;
+    *out = (source) { *workspace, (int64_t)channels * room, room, margin, true };
+    program_options(context, kernel, 1, true, options);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "conv2d",
+                              .kernel = "conv_pad",
+                              .options = options,
+                              .global = { 1, (size_t)(x->shape.dim[0] * channels) },
+                              .label = label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&out->view), SORA_LONG(x->stride),
+                                                          SORA_INT(channels), SORA_INT(n), SORA_INT(margin)) },
+        error);
+}
+
+static int block_of(int64_t channels, int most)
+{
+    int block = 1;
+    while (block < channels && block < most) block *= 2;
+    return block;
+}
+
+/* Tiles that one work-item takes: enough work to be worth it, but items for every compute unit. */
+static int tiles_per_item(const sora_context *context, int64_t tiles, int64_t others, int64_t work_per_tile)
+{
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    if (limits->type != SORA_DEVICE_CPU) return 1;
+    int64_t wanted = SORA_MAX(1, ITEM_WORK / SORA_MAX(1, work_per_tile));
+    int64_t items = (4 * (int64_t)limits->compute_units + others - 1) / others;
+    int64_t most = SORA_MAX(1, tiles / SORA_MAX(1, items));
+    return (int)SORA_MIN(wanted, most);
+}
+
+sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
+    const sora_view *bias = desc->bias && desc->bias->memory ? desc->bias : &none;
+    const sora_shape *in = &desc->x->shape;
+    bool cpu = sora_is_cpu(context);
+    int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
+    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], n = in->dim[2] * in->dim[3];
+    char options[96];
+    source x;
+    SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
+    int block = block_of(outputs, 8);
+    int64_t blocks = (outputs + block - 1) / block, tiles = (n + lanes - 1) / lanes;
+    int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * lanes);
+    size_t items = (size_t)((tiles + per_item - 1) / per_item);
+    program_options(context, desc->kernel, block, x.padded, options);
+    SORA_TRY(sora_launch(
+        context,
+        &(sora_launch_desc) {
+            .file = "conv2d",
+            .kernel = "conv",
+            .options = options,
+            .global = { cpu ? items : (items + 63) / 64 * 64, (size_t)blocks, (size_t)images },
+            .local = { cpu ? 1 : 64, 1, 1 },
+            .label = desc->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
+                                        SORA_LONG(x.stride), SORA_INT(x.plane), SORA_INT(x.margin), SORA_LONG(desc->y->stride),
+                                        SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
+                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(desc->flip),
+                                        SORA_INT(bias->memory != NULL), SORA_INT(desc->accumulate), SORA_INT(per_item)) },
+        error));
+cleanup:
+    return status;
+}
+
+/* ---- Gradients of weights and biases ------------------------------------------------------------------------------------------
+ */
+
+static int gradient_block(int kernel, int64_t outputs)
+{
+    /* 9 sums for each output and their operands must fit the registers. */
+    return block_of(outputs, kernel == 3 ? 2 : 8);
+}
+
+static int64_t gradient_parts(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
+{
+    int64_t lanes = sora_conv_lanes(limits), block = gradient_block(kernel, dy->dim[1]);
+    int64_t tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
+    int64_t items = x->dim[1] * ((dy->dim[1] + block - 1) / block);
+    int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
+    int64_t parts = (wanted + items - 1) / items;
+    return SORA_MAX(1, SORA_MIN(parts, SORA_MIN(tiles, 256)));
+}
+
+uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
+{
+    return padded_elements(limits, kernel, x) +
+           (uint64_t)(gradient_parts(limits, kernel, x, dy) * dy->dim[1] * x->dim[1] * kernel * kernel);
+}
+
+sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
+    const sora_shape *in = &desc->x->shape, *out = &desc->dy->shape;
+    int64_t inputs = in->dim[1], outputs = out->dim[1], lanes = sora_conv_lanes(limits),
+            n = outputs * inputs * desc->kernel * desc->kernel;
+    int block = gradient_block(desc->kernel, outputs);
+    int64_t parts = gradient_parts(limits, desc->kernel, in, out),
+            tiles = in->dim[0] * ((in->dim[2] * in->dim[3] + lanes - 1) / lanes);
+    int64_t run = (tiles + parts - 1) / parts;
+    sora_view partial = desc->workspace;
+    char options[96];
+    source x;
+    SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
+    partial.offset += padded_elements(limits, desc->kernel, in);
+    program_options(context, desc->kernel, block, x.padded, options);
+    SORA_TRY(sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "conv2d",
+                              .kernel = "conv_gradient_parts",
+                              .options = options,
+                              .global = { (size_t)inputs, (size_t)((outputs + block - 1) / block), (size_t)parts },
+                              .label = desc->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(&partial),
+                                                          SORA_LONG(x.stride), SORA_INT(x.plane), SORA_INT(x.margin),
+                                                          SORA_LONG(desc->dy->stride), SORA_INT(inputs), SORA_INT(outputs),
+                                                          SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_INT(in->dim[0]),
+                                                          SORA_INT(run)) },
+        error));
+    SORA_TRY(sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "conv2d",
+                              .kernel = "conv_gradient_total",
+                              .options = options,
+                              .global = { sora_is_cpu(context) ? (size_t)SORA_MAX(1, n / SORA_RANGE_CPU_ELEMENTS) : (size_t)n },
+                              .label = desc->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&partial), SORA_VIEW(desc->gradient), SORA_VIEW(row),
+                                                          SORA_VIEW(column), SORA_INT(parts), SORA_INT(inputs), SORA_LONG(n),
+                                                          SORA_FLOAT(desc->scale), SORA_INT(row->memory != NULL),
+                                                          SORA_INT(column->memory != NULL)) },
+        error));
+cleanup:
+    return status;
+}
+
+sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, const sora_view *gradient,
+                                    const sora_view *workspace, const char *label, sora_error *error)
+{
+    char options[96];
+    size_t images = (size_t)dy->shape.dim[0], outputs = (size_t)dy->shape.dim[1];
+    program_options(context, 1, 1, false, options);
+    sora_status status =
+        sora_launch(context,
+                    &(sora_launch_desc) { .file = "conv2d",
+                                          .kernel = "conv_bias_parts",
+                                          .options = options,
+                                          .global = { outputs, images },
+                                          .label = label,
+                                          .arguments = SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(workspace), SORA_LONG(dy->stride),
+                                                                      SORA_INT(dy->shape.dim[2] * dy->shape.dim[3])) },
+                    error);
+    if (status != SORA_OK) return status;
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "conv2d",
+                              .kernel = "conv_bias_total",
+                              .options = options,
+                              .global = { outputs },
+                              .label = label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(gradient), SORA_INT(images)) },
+        error);
+}
+
+/* ---- The op
+ * --------------------------------------------------------------------------------------------------------------------- */
+
+static int kernel_of(const void *attributes)
+{
+    return ((const sora_conv2d_attributes *)attributes)->kernel;
+}
+
+sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_error *error)
+{
+    const sora_shape *x = &rule->inputs[0], *w = &rule->inputs[1], *b = &rule->inputs[2];
+    char input[80], weight[80];
+    sora_shape_text(x, input);
+    sora_shape_text(w, weight);
+    if (x->rank != 4 || w->rank != 4)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s, weight %s; expected [n, c, h, w] and [o, c, k, k]", input,
+                         weight);
+    if ((kernel != 1 && kernel != 3) || w->dim[2] != kernel || w->dim[3] != kernel)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %d, weight %s; expected k = 1 or 3", kernel, weight);
+    if (w->dim[1] != x->dim[1])
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s has not the %lld channels of weight %s", input,
+                         (long long)w->dim[1], weight);
+    if (b->rank && (b->rank != 1 || b->dim[0] != w->dim[0]))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "a bias of %lld for weight %s", (long long)b->dim[0], weight);
+    return SORA_OK;
+}
+
+static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
+{
+    int kernel = kernel_of(rule->attributes);
+    sora_status status = sora_conv_check(rule, kernel, error);
+    if (status != SORA_OK) return status;
+    const sora_shape *x = &rule->inputs[0];
+    sora_shape y = SORA_SHAPE(x->dim[0], rule->inputs[1].dim[0], x->dim[2], x->dim[3]);
+    rule->output_count = 1;
+    rule->outputs[0] = y;
+    rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x);
+    uint64_t data = sora_conv_workspace(rule->limits, kernel, &y),
+             weights = sora_conv_gradient_workspace(rule->limits, kernel, x, &y);
+    rule->backward_workspace = SORA_MAX(SORA_MAX(data, weights), (uint64_t)(y.dim[0] * y.dim[1]));
+    return SORA_OK;
+}
+
+static sora_status forward(const sora_op_run *run, sora_error *error)
+{
+    int kernel = kernel_of(run->attributes), taps = kernel * kernel;
+    sora_conv_desc desc = { .kernel = kernel,
+                            .x = &run->inputs[0],
+                            .weight = run->inputs[1],
+                            .out_stride = run->inputs[0].shape.dim[1] * taps,
+                            .in_stride = taps,
+                            .bias = &run->inputs[2],
+                            .y = &run->outputs[0],
+                            .workspace = run->workspace,
+                            .label = run->name };
+    return sora_conv(run->context, &desc, error);
+}
+
+static sora_status backward(const sora_op_run *run, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int kernel = kernel_of(run->attributes), taps = kernel * kernel;
+    const sora_view *dy = &run->output_gradients[0], *dx = &run->input_gradients[0], *dw = &run->input_gradients[1],
+                    *db = &run->input_gradients[2];
+    sora_conv_desc back = { .kernel = kernel,
+                            .x = dy,
+                            .weight = run->inputs[1],
+                            .out_stride = taps,
+                            .in_stride = run->inputs[1].shape.dim[1] * taps,
+                            .flip = true,
+                            .y = dx,
+                            .workspace = run->workspace,
+                            .label = run->name };
+    sora_conv_gradient_desc gradient = { .kernel = kernel,
+                                         .x = &run->inputs[0],
+                                         .dy = dy,
+                                         .gradient = dw,
+                                         .scale = 1.0f,
+                                         .workspace = run->workspace,
+                                         .label = run->name };
+    if (dw->memory) SORA_TRY(sora_conv_gradient(run->context, &gradient, error));
+    if (run->input_count > 2 && db->memory)
+        SORA_TRY(sora_conv_bias_gradient(run->context, dy, db, &run->workspace, run->name, error));
+    if (dx->memory) SORA_TRY(sora_conv(run->context, &back, error));
+cleanup:
+    return status;
+}
+
+const sora_op sora_op_conv2d = { .name = "conv2d",
+                                 .parameters = 6,
+                                 .differentiable = 7,
+                                 .uses_inputs = 3,
+                                 .infer = infer,
+                                 .forward = forward,
+                                 .backward = backward };

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/linear.h"
+
+#include "op/gemm.h"
+#include "op/ops.h"
+#include "op/range.h"
+
+enum { X, WEIGHT, BIAS };
+
+sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
+{
+    const sora_shape *x = &rule->inputs[X], *w = &rule->inputs[WEIGHT], *b = &rule->inputs[BIAS];
+    char input[80], weight[80];
+    int64_t q = x->rank >= 2 ? sora_shape_elements(x) / x->dim[0] : 0;
+    if (w->rank != 2 || q != w->dim[1] || (b->rank && (b->rank != 1 || b->dim[0] != w->dim[0])))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s, weight %s; expected [m, q], [p, q] and a bias of p",
+                         sora_shape_text(x, input), sora_shape_text(w, weight));
+    rule->output_count = 1;
+    rule->outputs[0] = SORA_SHAPE(x->dim[0], w->dim[0]);
+    return SORA_OK;
+}
+
+sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *workspace, sora_view *out, sora_error *error)
+{
+    const sora_view *y = &run->outputs[0], *dy = &run->output_gradients[0];
+    *out = *dy;
+    if (!relu) return SORA_OK;
+    int64_t p = dy->shape.dim[1];
+    out->memory = workspace->memory;
+    out->offset = workspace->offset;
+    out->stride = p;
+    workspace->offset += (uint64_t)sora_view_elements(dy);
+    sora_launch_desc desc = { .file = "linear",
+                              .kernel = "linear_mask",
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(dy), SORA_VIEW(out), SORA_LONG(y->stride),
+                                                          SORA_LONG(dy->stride), SORA_LONG(p)) };
+    return sora_launch_range(run->context, desc, p, dy->shape.dim[0], error);
+}
+
+static bool has_relu(const void *attributes)
+{
+    return ((const sora_linear_attributes *)attributes)->relu;
+}
+
+static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
+{
+    sora_status status = sora_linear_check(rule, error);
+    if (status != SORA_OK) return status;
+    int64_t m = rule->outputs[0].dim[0], p = rule->outputs[0].dim[1], q = rule->inputs[WEIGHT].dim[1];
+    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
+    rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
+    rule->backward_workspace = largest + (has_relu(rule->attributes) ? (uint64_t)(m * p) : 0);
+    return SORA_OK;
+}
+
+static sora_status forward(const sora_op_run *run, sora_error *error)
+{
+    const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
+    int64_t p = w->shape.dim[0], q = w->shape.dim[1];
+    return sora_gemm(run->context,
+                     &(sora_gemm_desc) { .m = x->shape.dim[0],
+                                         .n = p,
+                                         .k = q,
+                                         .a = { *x, x->stride, false },
+                                         .b = { *w, q, true },
+                                         .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
+                                         .relu = has_relu(run->attributes),
+                                         .c = *y,
+                                         .c_leading = y->stride,
+                                         .workspace = run->workspace,
+                                         .label = run->name },
+                     error);
+}
+
+static sora_status backward(const sora_op_run *run, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *gradients = run->input_gradients;
+    sora_view workspace = run->workspace, dy;
+    int64_t m = run->output_gradients[0].shape.dim[0], p = w->shape.dim[0], q = w->shape.dim[1];
+    SORA_TRY(sora_linear_arriving(run, has_relu(run->attributes), &workspace, &dy, error));
+    if (gradients[WEIGHT].memory)
+        SORA_TRY(sora_gemm(run->context,
+                           &(sora_gemm_desc) { .m = p,
+                                               .n = q,
+                                               .k = m,
+                                               .a = { dy, dy.stride, true },
+                                               .b = { *x, x->stride, false },
+                                               .accumulate = true,
+                                               .c = gradients[WEIGHT],
+                                               .c_leading = q,
+                                               .workspace = workspace,
+                                               .label = run->name },
+                           error));
+    if (run->input_count > BIAS && gradients[BIAS].memory) {
+        sora_launch_desc desc = { .file = "linear",
+                                  .kernel = "linear_bias",
+                                  .label = run->name,
+                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&dy), SORA_VIEW(&gradients[BIAS]), SORA_LONG(dy.stride),
+                                                              SORA_INT(m), SORA_LONG(p)) };
+        SORA_TRY(sora_launch_range(run->context, desc, p, 1, error));
+    }
+    if (gradients[X].memory)
+        SORA_TRY(sora_gemm(run->context,
+                           &(sora_gemm_desc) { .m = m,
+                                               .n = q,
+                                               .k = p,
+                                               .a = { dy, dy.stride, false },
+                                               .b = { *w, q, false },
+                                               .c = gradients[X],
+                                               .c_leading = gradients[X].stride,
+                                               .workspace = workspace,
+                                               .label = run->name },
+                           error));
+cleanup:
+    return status;
+}
+
+const sora_op sora_op_linear = { .name = "linear",
+                                 .parameters = 1 << WEIGHT | 1 << BIAS,
+                                 .differentiable = 1 << X | 1 << WEIGHT | 1 << BIAS,
+                                 .uses_inputs = 1 << X | 1 << WEIGHT,
+                                 .uses_outputs = 1,
+                                 .infer = infer,
+                                 .forward = forward,
+                                 .backward = backward };

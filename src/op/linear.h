@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_OP_LINEAR_H
+#define SORA_OP_LINEAR_H
+
+#include "op/op.h"
+
+/* What linear and adapted_linear share (in linear.c). */
+
+/* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] into outputs[0]. */
+sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);
+
+/* dy, or, behind a ReLU, what it let pass: a copy at the start of `workspace`, m · p elements, which moves on by as much. */
+sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *workspace, sora_view *out, sora_error *error);
+
+#endif
