@@ -17,7 +17,8 @@
 #define SEED 0x5eed0123456789abu
 #define STEP 7
 
-/* ---- Tensors on the device, with bands around them -------------------------------------------------------------------------- */
+/* ---- Tensors on the device, with bands around them --------------------------------------------------------------------------
+ */
 
 typedef struct tensor {
     char name[32];
@@ -39,7 +40,7 @@ static void tensor_free(tensor *t)
 {
     sora_buffer_destroy(&t->buffer);
     free(t->data);
-    *t = (tensor){ 0 };
+    *t = (tensor) { 0 };
 }
 
 /* contents NULL: poisoned (or left unwritten where the session is small). */
@@ -92,17 +93,19 @@ cleanup:
     return status;
 }
 
-/* ---- Numbers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_random_stream stream_of(const check_case *test, const char *role, int index)
 {
-    return (sora_random_stream){
-        .seed = SEED, .purpose = SORA_PURPOSE_TEST, .stream = sora_hash_name(test->label) ^ sora_hash_name(role), .sample = (uint32_t)index
-    };
+    return (sora_random_stream) { .seed = SEED,
+                                  .purpose = SORA_PURPOSE_TEST,
+                                  .stream = sora_hash_name(test->label) ^ sora_hash_name(role),
+                                  .sample = (uint32_t)index };
 }
 
-static sora_status draw(const check_case *test, const char *role, int index, const check_values *values, sora_shape shape, float **out,
-                        sora_error *error)
+static sora_status draw(const check_case *test, const char *role, int index, const check_values *values, sora_shape shape,
+                        float **out, sora_error *error)
 {
     int64_t elements = sora_shape_elements(&shape);
     sora_status status = sora_allocate((size_t)elements, sizeof **out, role, out, error);
@@ -120,16 +123,17 @@ static sora_status draw(const check_case *test, const char *role, int index, con
     return SORA_OK;
 }
 
-/* ---- A case made concrete --------------------------------------------------------------------------------------------------- */
+/* ---- A case made concrete ---------------------------------------------------------------------------------------------------
+ */
 
 typedef struct problem {
     const check_op *op;
     const check_case *test;
     sora_context *context;
     int input_count, output_count;
-    sora_op_shape_rule planned;             /* by the full batch: saved and workspace */
-    sora_shape full[SORA_OP_MAX_INPUTS];    /* as planned */
-    sora_shape inputs[SORA_OP_MAX_INPUTS];  /* of this batch */
+    sora_op_shape_rule planned;            /* by the full batch: saved and workspace */
+    sora_shape full[SORA_OP_MAX_INPUTS];   /* as planned */
+    sora_shape inputs[SORA_OP_MAX_INPUTS]; /* of this batch */
     sora_shape outputs[SORA_OP_MAX_OUTPUTS], saved[SORA_OP_MAX_SAVED];
     bool output_batched[SORA_OP_MAX_OUTPUTS];
     float *values[SORA_OP_MAX_INPUTS], *output_gradients[SORA_OP_MAX_OUTPUTS], *starts[SORA_OP_MAX_INPUTS];
@@ -140,7 +144,7 @@ static void problem_free(problem *p)
 {
     for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) free(p->values[i]), free(p->starts[i]);
     for (int i = 0; i < SORA_OP_MAX_OUTPUTS; i++) free(p->output_gradients[i]);
-    *p = (problem){ 0 };
+    *p = (problem) { 0 };
 }
 
 static bool has(uint32_t bits, int i)
@@ -150,11 +154,11 @@ static bool has(uint32_t bits, int i)
 
 static sora_status infer(const problem *p, const sora_shape *inputs, sora_op_shape_rule *rule, sora_error *error)
 {
-    *rule = (sora_op_shape_rule){ .attributes = p->test->attributes,
-                                  .limits = &sora_context_device(p->context)->limits,
-                                  .training = !p->test->evaluation,
-                                  .input_count = p->input_count,
-                                  .inputs = inputs };
+    *rule = (sora_op_shape_rule) { .attributes = p->test->attributes,
+                                   .limits = &sora_context_device(p->context)->limits,
+                                   .training = !p->test->evaluation,
+                                   .input_count = p->input_count,
+                                   .inputs = inputs };
     return p->op->op->infer(rule, error);
 }
 
@@ -162,12 +166,13 @@ static sora_status problem_shapes(check_session *session, const check_op *op, co
                                   sora_error *error)
 {
     sora_op_shape_rule rule;
-    *p = (problem){ .op = op, .test = test, .context = session->contexts[as_gpu], .stream = sora_hash_name(test->label) };
+    *p = (problem) { .op = op, .test = test, .context = session->contexts[as_gpu], .stream = sora_hash_name(test->label) };
     for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) {
         p->full[i] = p->inputs[i] = test->inputs[i];
         if (test->inputs[i].rank == 0) continue;
         p->input_count = i + 1;
-        if (test->batch > 0 && has(op->batched, i)) p->inputs[i].dim[0] = test->inputs[i].dim[0] * test->batch / test->inputs[0].dim[0];
+        if (test->batch > 0 && has(op->batched, i))
+            p->inputs[i].dim[0] = test->inputs[i].dim[0] * test->batch / test->inputs[0].dim[0];
     }
     sora_status status = infer(p, p->full, &p->planned, error);
     if (status != SORA_OK) return status;
@@ -196,7 +201,8 @@ static sora_status problem_create(check_session *session, const check_op *op, co
     return status;
 }
 
-/* ---- Running on the device -------------------------------------------------------------------------------------------------- */
+/* ---- Running on the device --------------------------------------------------------------------------------------------------
+ */
 
 typedef struct tensors {
     tensor inputs[SORA_OP_MAX_INPUTS], outputs[SORA_OP_MAX_OUTPUTS], saved[SORA_OP_MAX_SAVED], workspace[2];
@@ -211,8 +217,8 @@ static void tensors_free(tensors *t)
 }
 
 typedef struct placement {
-    int output_in;        /* input in whose memory output 0 stands; −1: none */
-    bool gradient_in;     /* the gradient of input 0 in the gradient of output 0 */
+    int output_in;    /* input in whose memory output 0 stands; −1: none */
+    bool gradient_in; /* the gradient of input 0 in the gradient of output 0 */
 } placement;
 
 static sora_status create_forward(check_session *session, const problem *p, tensors *t, sora_error *error)
@@ -231,8 +237,8 @@ static sora_status create_forward(check_session *session, const problem *p, tens
     uint64_t sizes[2] = { p->planned.forward_workspace, p->planned.backward_workspace };
     for (int i = 0; i < 2; i++)
         if (sizes[i])
-            SORA_TRY(tensor_create(session, p->context, "workspace", i, SORA_SHAPE((int64_t)sizes[i]), false, NULL, &t->workspace[i],
-                                   error));
+            SORA_TRY(tensor_create(session, p->context, "workspace", i, SORA_SHAPE((int64_t)sizes[i]), false, NULL,
+                                   &t->workspace[i], error));
 cleanup:
     return status;
 }
@@ -250,7 +256,8 @@ static sora_status create_backward(check_session *session, const problem *p, uin
         if (!p->inputs[i].rank) continue;
         largest = SORA_MAX(largest, sora_view_elements(&t->inputs[i].view) + 8 * p->inputs[i].dim[0]);
         if (has(wanted, i))
-            SORA_TRY(tensor_create(session, p->context, "input gradient", i, p->inputs[i], p->test->strided && has(p->op->batched, i),
+            SORA_TRY(tensor_create(session, p->context, "input gradient", i, p->inputs[i],
+                                   p->test->strided && has(p->op->batched, i),
                                    has(p->op->op->parameters, i) ? p->starts[i] : NULL, &t->input_gradients[i], error));
     }
     SORA_TRY(tensor_create(session, p->context, "unread", 0, SORA_SHAPE(largest), false, NULL, &t->unread, error));
@@ -268,15 +275,15 @@ static sora_view unread_view(const tensors *t, const tensor *of)
 
 static sora_op_run run_base(const problem *p)
 {
-    return (sora_op_run){ .context = p->context,
-                          .name = p->op->op->name,
-                          .attributes = p->test->attributes,
-                          .training = !p->test->evaluation,
-                          .input_count = p->input_count,
-                          .seed = SEED,
-                          .step = STEP,
-                          .stream = p->stream,
-                          .first_sample = p->test->first_sample };
+    return (sora_op_run) { .context = p->context,
+                           .name = p->op->op->name,
+                           .attributes = p->test->attributes,
+                           .training = !p->test->evaluation,
+                           .input_count = p->input_count,
+                           .seed = SEED,
+                           .step = STEP,
+                           .stream = p->stream,
+                           .first_sample = p->test->first_sample };
 }
 
 static sora_status run_forward(const problem *p, const tensors *t, sora_error *error)
@@ -312,10 +319,11 @@ static sora_status run_backward(const problem *p, const tensors *t, sora_error *
 }
 
 /* Forward and, where gradients are wanted, backward; then every tensor read back, with its guards checked. */
-static sora_status execute(check_session *session, const problem *p, uint32_t wanted, placement where, tensors *t, sora_error *error)
+static sora_status execute(check_session *session, const problem *p, uint32_t wanted, placement where, tensors *t,
+                           sora_error *error)
 {
     sora_status status = SORA_OK;
-    *t = (tensors){ 0 };
+    *t = (tensors) { 0 };
     SORA_TRY(create_forward(session, p, t, error));
     if (where.output_in >= 0) t->outputs[0].view = t->inputs[where.output_in].view;
     SORA_TRY(run_forward(p, t, error));
@@ -332,10 +340,11 @@ cleanup:
     return status;
 }
 
-/* ---- Comparing -------------------------------------------------------------------------------------------------------------- */
+/* ---- Comparing --------------------------------------------------------------------------------------------------------------
+ */
 
-static sora_status compare(const tensor *t, const double *expected, int64_t stride_of_samples, check_tolerance tolerance, double *share,
-                           sora_error *error)
+static sora_status compare(const tensor *t, const double *expected, int64_t stride_of_samples, check_tolerance tolerance,
+                           double *share, sora_error *error)
 {
     int64_t elements = sora_shape_elements(&t->shape);
     for (int64_t i = 0; i < elements; i += stride_of_samples) {
@@ -344,8 +353,8 @@ static sora_status compare(const tensor *t, const double *expected, int64_t stri
         if (isinf(want) && got == want) continue;
         double off = fabs(got - want), allowed = UNIT_ROUNDOFF * (tolerance.absolute + tolerance.relative * fabs(want)) + FLT_MIN;
         if (!(off <= allowed))
-            return sora_fail(error, SORA_ERROR_NUMERIC, "%s: element %lld is %.9g, expected %.9g: off by %.3g, allowed are %.3g", t->name,
-                             (long long)i, got, want, off, allowed);
+            return sora_fail(error, SORA_ERROR_NUMERIC, "%s: element %lld is %.9g, expected %.9g: off by %.3g, allowed are %.3g",
+                             t->name, (long long)i, got, want, off, allowed);
         *share = fmax(*share, off / allowed);
     }
     return SORA_OK;
@@ -356,8 +365,8 @@ static sora_status compare_bits(const tensor *a, const tensor *b, const char *wh
     int64_t elements = sora_shape_elements(&a->shape);
     for (int64_t i = 0; i < elements; i++)
         if (memcmp(&a->data[i], &b->data[i], 4) != 0)
-            return sora_fail(error, SORA_ERROR_NUMERIC, "%s: element %lld is %.9g, and %.9g %s", a->name, (long long)i, a->data[i],
-                             b->data[i], why);
+            return sora_fail(error, SORA_ERROR_NUMERIC, "%s: element %lld is %.9g, and %.9g %s", a->name, (long long)i,
+                             a->data[i], b->data[i], why);
     return SORA_OK;
 }
 
@@ -377,7 +386,7 @@ static void reference_free(check_reference *r)
 {
     for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) free(r->inputs[i]), free(r->input_gradients[i]);
     for (int i = 0; i < SORA_OP_MAX_OUTPUTS; i++) free(r->outputs[i]), free((double *)r->output_gradients[i]);
-    *r = (check_reference){ 0 };
+    *r = (check_reference) { 0 };
 }
 
 static sora_status widen(const float *data, sora_shape shape, double **out, sora_error *error)
@@ -391,12 +400,12 @@ static sora_status widen(const float *data, sora_shape shape, double **out, sora
 static sora_status reference_create(const problem *p, check_reference *r, sora_error *error)
 {
     sora_status status = SORA_OK;
-    *r = (check_reference){ .attributes = p->test->attributes,
-                            .training = !p->test->evaluation,
-                            .seed = SEED,
-                            .step = STEP,
-                            .stream = p->stream,
-                            .first_sample = p->test->first_sample };
+    *r = (check_reference) { .attributes = p->test->attributes,
+                             .training = !p->test->evaluation,
+                             .seed = SEED,
+                             .step = STEP,
+                             .stream = p->stream,
+                             .first_sample = p->test->first_sample };
     memcpy(r->input_shapes, p->inputs, sizeof p->inputs);
     memcpy(r->output_shapes, p->outputs, sizeof p->outputs);
     for (int i = 0; i < p->input_count; i++)
@@ -416,7 +425,8 @@ cleanup:
 static void evaluate(const problem *p, check_reference *r)
 {
     for (int i = 0; i < p->input_count; i++)
-        for (int64_t j = 0; has(p->op->state, i) && j < sora_shape_elements(&p->inputs[i]); j++) r->inputs[i][j] = p->values[i][j];
+        for (int64_t j = 0; has(p->op->state, i) && j < sora_shape_elements(&p->inputs[i]); j++)
+            r->inputs[i][j] = p->values[i][j];
     p->op->reference(r);
 }
 
@@ -432,7 +442,8 @@ static sora_status compare_forward(const problem *p, const tensors *t, double *s
         if (!p->inputs[i].rank) continue;
         check_tolerance unchanged = { 0, 0 };
         bool state = has(p->op->state, i);
-        SORA_TRY(compare(&t->inputs[i], r.inputs[i], 1, state ? p->op->tolerance(p->test, CHECK_STATE, i) : unchanged, share, error));
+        SORA_TRY(
+            compare(&t->inputs[i], r.inputs[i], 1, state ? p->op->tolerance(p->test, CHECK_STATE, i) : unchanged, share, error));
     }
 cleanup:
     reference_free(&r);
@@ -490,7 +501,8 @@ cleanup:
     return status;
 }
 
-/* ---- Checks ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Checks -----------------------------------------------------------------------------------------------------------------
+ */
 
 static const placement apart = { .output_in = -1 };
 
@@ -510,7 +522,7 @@ sora_status check_forward(check_session *session, const check_op *op, const chec
     for (int i = 0; i < p.input_count; i++) {
         if (!has(op->op->in_place, i) || !p.inputs[i].rank) continue;
         tensors_free(&other);
-        SORA_TRY(execute(session, &p, 0, (placement){ .output_in = i }, &other, error));
+        SORA_TRY(execute(session, &p, 0, (placement) { .output_in = i }, &other, error));
         SORA_TRY(compare_bits(&first.outputs[0], &other.inputs[i], "in place", error));
     }
 cleanup:
@@ -560,7 +572,7 @@ static sora_status check_set(check_session *session, const problem *p, uint32_t 
     SORA_TRY(compare_runs(&first, &other, error));
     if (p->op->op->gradient_in_place && has(wanted, 0)) {
         tensors_free(&other);
-        SORA_TRY(execute(session, p, wanted, (placement){ .output_in = -1, .gradient_in = true }, &other, error));
+        SORA_TRY(execute(session, p, wanted, (placement) { .output_in = -1, .gradient_in = true }, &other, error));
         SORA_TRY(compare_bits(&first.input_gradients[0], &other.output_gradients[0], "in place", error));
     }
 cleanup:
@@ -593,14 +605,16 @@ sora_status check_refusal(check_session *session, const check_op *op, const chec
     if (problem_shapes(session, op, test, false, &p, &refusal) == SORA_OK)
         return sora_fail(error, SORA_ERROR_NUMERIC, "the shapes were taken, expected was a refusal with \"%s\"", test->refused);
     if (refusal.status != SORA_ERROR_ARGUMENT || !strstr(refusal.message, test->refused))
-        return sora_fail(error, SORA_ERROR_NUMERIC, "refused with \"%s\", expected was \"%s\" in it", refusal.message, test->refused);
+        return sora_fail(error, SORA_ERROR_NUMERIC, "refused with \"%s\", expected was \"%s\" in it", refusal.message,
+                         test->refused);
     return SORA_OK;
 }
 
-sora_status check_support(check_session *session, const check_op *op, const check_case *test, check_memory *out, sora_error *error)
+sora_status check_support(check_session *session, const check_op *op, const check_case *test, check_memory *out,
+                          sora_error *error)
 {
     problem p;
-    *out = (check_memory){ 0 };
+    *out = (check_memory) { 0 };
     sora_status status = problem_shapes(session, op, test, false, &p, error);
     if (status != SORA_OK) return status;
     for (int i = 0; i < p.input_count; i++) out->inputs += 4 * (uint64_t)sora_shape_elements(&p.full[i]);
@@ -611,7 +625,8 @@ sora_status check_support(check_session *session, const check_op *op, const chec
     return SORA_OK;
 }
 
-/* ---- Timing ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Timing -----------------------------------------------------------------------------------------------------------------
+ */
 
 static double now(void)
 {
@@ -656,13 +671,14 @@ cleanup:
     return status;
 }
 
-/* ---- Contexts --------------------------------------------------------------------------------------------------------------- */
+/* ---- Contexts ---------------------------------------------------------------------------------------------------------------
+ */
 
 sora_status check_open(const char *device, bool small, check_session *out, sora_error *error)
 {
     sora_status status = SORA_OK;
-    *out = (check_session){ .small = small };
-    SORA_TRY(sora_context_create(&(sora_context_options){ .device = device }, &out->contexts[0], error));
+    *out = (check_session) { .small = small };
+    SORA_TRY(sora_context_create(&(sora_context_options) { .device = device }, &out->contexts[0], error));
     sora_device_limits gpu = sora_context_device(out->contexts[0])->limits;
     gpu.type = SORA_DEVICE_GPU;
     gpu.work_group = SORA_MIN(gpu.work_group, 256);
@@ -670,7 +686,7 @@ sora_status check_open(const char *device, bool small, check_session *out, sora_
     gpu.float_width = 1;
     gpu.compute_units = 8;
     for (int i = 0; i < 3; i++) gpu.work_item[i] = SORA_MIN(gpu.work_item[i], 256);
-    SORA_TRY(sora_context_create(&(sora_context_options){ .device = device, .limits = &gpu }, &out->contexts[1], error));
+    SORA_TRY(sora_context_create(&(sora_context_options) { .device = device, .limits = &gpu }, &out->contexts[1], error));
 cleanup:
     if (status != SORA_OK) check_close(out);
     return status;

@@ -10,7 +10,8 @@
  * The harness gives every tensor a buffer of its own with guard bands, fills outputs, workspace, saved tensors and gradients of
  * activations with NaN, runs each case twice (equal to the bit), compares outputs and state with the reference, and gradients
  * with central differences of the reference. Gradients of parameters start from random numbers, because they accumulate. What an
- * op says it doesn't read in backward is NaN there. Workspace has exactly the size that the shape rule gave for the full batch. */
+ * op says it doesn't read in backward is NaN there. Workspace has exactly the size that the shape rule gave for the full batch.
+ */
 
 typedef struct check_values {
     float low, high;      /* uniform between them; both 0: −1 to 1 */
@@ -24,18 +25,18 @@ typedef struct check_case {
     sora_shape inputs[SORA_OP_MAX_INPUTS]; /* rank 0: absent */
     check_values values[SORA_OP_MAX_INPUTS];
     const void *attributes;
-    bool evaluation;       /* instead of training; forward only */
-    bool forward_only;     /* no gradients */
-    bool exact_gradient;   /* gradients from check_op.gradient: differences mean nothing at kinks */
-    int64_t batch;         /* first dimension of the launch; 0: as planned in `inputs` */
+    bool evaluation;     /* instead of training; forward only */
+    bool forward_only;   /* no gradients */
+    bool exact_gradient; /* gradients from check_op.gradient: differences mean nothing at kinks */
+    int64_t batch;       /* first dimension of the launch; 0: as planned in `inputs` */
     uint32_t first_sample;
-    bool strided;          /* tensors that carry the batch are views with gaps between items, at odd offsets */
-    uint32_t wanted[6];    /* sets of gradients (bit i: input i), ended by 0; none: all that exist, then each alone */
-    int samples;           /* elements of each gradient that are compared; 0: all */
-    bool as_gpu;           /* again with limits as a GPU has them */
-    bool small;            /* quick enough for Oclgrind */
-    bool perf;             /* timed in mode perf and run nowhere else */
-    const char *refused;   /* the shape rule must fail with this in its message */
+    bool strided;        /* tensors that carry the batch are views with gaps between items, at odd offsets */
+    uint32_t wanted[6];  /* sets of gradients (bit i: input i), ended by 0; none: all that exist, then each alone */
+    int samples;         /* elements of each gradient that are compared; 0: all */
+    bool as_gpu;         /* again with limits as a GPU has them */
+    bool small;          /* quick enough for Oclgrind */
+    bool perf;           /* timed in mode perf and run nowhere else */
+    const char *refused; /* the shape rule must fail with this in its message */
 } check_case;
 
 /* What the reference sees: dense arrays in double precision, shapes of this batch. Absent inputs are NULL. */
@@ -77,6 +78,13 @@ typedef struct check_op {
     check_work (*work)(const check_case *test, bool backward); /* NULL where no case is timed */
 } check_op;
 
+/* A sum of `terms` products of magnitude 1 in 16 lanes and a tree: each term passes terms / 16 + 5 additions and a product or
+ * two, and each rounds by at most the partial sum it is in. */
+static inline check_tolerance check_sum_tolerance(double terms)
+{
+    return (check_tolerance) { terms * (terms / 16 + 8), 8 };
+}
+
 /* Elements of input i. */
 static inline double check_elements(const check_case *test, int i)
 {
@@ -106,7 +114,8 @@ bool check_has_backward(const check_op *op, const check_case *test);
 typedef struct check_memory {
     uint64_t inputs, outputs, saved, forward_workspace, backward_workspace;
 } check_memory;
-sora_status check_support(check_session *session, const check_op *op, const check_case *test, check_memory *out, sora_error *error);
+sora_status check_support(check_session *session, const check_op *op, const check_case *test, check_memory *out,
+                          sora_error *error);
 
 /* Median seconds of one forward or backward (with every gradient) over about a third of a second. */
 sora_status check_time(check_session *session, const check_op *op, const check_case *test, bool backward, double *seconds,

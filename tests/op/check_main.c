@@ -37,10 +37,10 @@ static const char usage[] =
 
 static bool parse(int argc, char **argv, options *out)
 {
-    static const struct option names[] = { { "mode", required_argument, NULL, 'm' }, { "op", required_argument, NULL, 'o' },
+    static const struct option names[] = { { "mode", required_argument, NULL, 'm' },   { "op", required_argument, NULL, 'o' },
                                            { "device", required_argument, NULL, 'd' }, { "list", no_argument, NULL, 'l' },
-                                           { "small", no_argument, NULL, 's' },       { 0 } };
-    *out = (options){ 0 };
+                                           { "small", no_argument, NULL, 's' },        { 0 } };
+    *out = (options) { 0 };
     for (int key; (key = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         int m = 0;
         switch (key) {
@@ -128,9 +128,9 @@ static void print_support(check_session *session, const check_op *op, const chec
     if (check_support(session, op, test, &m, &error) != SORA_OK)
         printf("%-20s %-40s no: %s\n", op->op->name, test->label, error.message);
     else
-        printf("%-20s %-40s yes: bytes of inputs %llu, outputs %llu, saved %llu, workspace %llu forward, %llu backward\n", op->op->name,
-               test->label, (unsigned long long)m.inputs, (unsigned long long)m.outputs, (unsigned long long)m.saved,
-               (unsigned long long)m.forward_workspace, (unsigned long long)m.backward_workspace);
+        printf("%-20s %-40s yes: bytes of inputs %llu, outputs %llu, saved %llu, workspace %llu forward, %llu backward\n",
+               op->op->name, test->label, (unsigned long long)m.inputs, (unsigned long long)m.outputs,
+               (unsigned long long)m.saved, (unsigned long long)m.forward_workspace, (unsigned long long)m.backward_workspace);
 }
 
 static bool selected(const options *o, const check_case *test)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <math.h>
+
+static const sora_batch_norm_attributes plain = { 1e-5f, 0.1f, false, false }, relu = { 1e-5f, 0.1f, false, true },
+                                        frozen = { 1e-5f, 0.1f, true, false }, frozen_relu = { 1e-5f, 0.1f, true, true };
+#define CASE(n, c, h, w) .inputs = { SORA_SHAPE(n, c, h, w), SORA_SHAPE(c), SORA_SHAPE(c), SORA_SHAPE(c), SORA_SHAPE(c) }
+#define VARIANCE                \
+    { 0 }, { 0 }, { 0 }, { 0 }, \
+    {                           \
+        .low = 0.5f, .high = 2  \
+    }
+
+static const check_case cases[] = {
+    { .label = "3x2 of 5x3, strided",
+      CASE(4, 2, 5, 3),
+      .values = { VARIANCE },
+      .attributes = &plain,
+      .batch = 3,
+      .strided = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "relu", CASE(3, 3, 4, 17), .values = { VARIANCE }, .attributes = &relu, .small = true, .as_gpu = true },
+    { .label = "frozen",
+      CASE(3, 3, 5, 5),
+      .values = { VARIANCE },
+      .attributes = &frozen,
+      .batch = 2,
+      .strided = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "frozen, relu", CASE(3, 3, 5, 5), .values = { VARIANCE }, .attributes = &frozen_relu, .as_gpu = true },
+    { .label = "evaluation", CASE(3, 3, 5, 5), .values = { VARIANCE }, .attributes = &relu, .evaluation = true, .as_gpu = true },
+    { .label = "far from zero",
+      CASE(3, 2, 9, 17),
+      .values = { { .low = 99, .high = 101 }, { 0 }, { 0 }, { 0 }, { .low = 0.5f, .high = 2 } },
+      .attributes = &plain,
+      .forward_only = true },
+    { .label = "several runs", CASE(2, 2, 65, 65), .values = { VARIANCE }, .attributes = &plain, .samples = 40 },
+    { .label = "channels",
+      .inputs = { SORA_SHAPE(2, 3, 4, 4), SORA_SHAPE(3), SORA_SHAPE(4), SORA_SHAPE(3), SORA_SHAPE(3) },
+      .attributes = &plain,
+      .refused = "takes 3 values" },
+};
+
+static void reference(const check_reference *r)
+{
+    const sora_batch_norm_attributes *a = r->attributes;
+    const sora_shape *x = &r->input_shapes[0];
+    int64_t items = x->dim[0], channels = x->dim[1], pixels = x->dim[2] * x->dim[3], count = items * pixels;
+    for (int64_t c = 0; c < channels; c++) {
+        double mean = 0, variance = 0;
+        for (int64_t i = 0; i < count; i++)
+            mean += r->inputs[0][(i / pixels * channels + c) * pixels + i % pixels] / (double)count;
+        for (int64_t i = 0; i < count; i++) {
+            double d = r->inputs[0][(i / pixels * channels + c) * pixels + i % pixels] - mean;
+            variance += d * d / (double)count;
+        }
+        if (r->training && !a->frozen) {
+            r->inputs[3][c] += (double)a->momentum * (mean - r->inputs[3][c]);
+            r->inputs[4][c] += (double)a->momentum * (variance * (double)count / (double)(count - 1) - r->inputs[4][c]);
+        } else {
+            mean = r->inputs[3][c];
+            variance = r->inputs[4][c];
+        }
+        for (int64_t i = 0; i < count; i++) {
+            int64_t at = (i / pixels * channels + c) * pixels + i % pixels;
+            double y = (r->inputs[0][at] - mean) / sqrt(variance + (double)a->epsilon) * r->inputs[1][c] + r->inputs[2][c];
+            r->outputs[0][at] = a->relu && y < 0 ? 0 : y;
+        }
+    }
+}
+
+/* Values of about 1 with variance 1/3, or 100 with the same: x itself is then only known to 2^-24 of 100. Sums over all pixels,
+ * in lanes; 1/sigma is below 8 in all cases and enters the gradients twice. */
+static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
+{
+    double count = check_elements(test, 0) / (double)test->inputs[0].dim[1], large = test->values[0].low != 0 ? 100 : 1,
+           depth = count / 16 + 16;
+    (void)index;
+    if (kind == CHECK_GRADIENT) return (check_tolerance) { index == 0 ? 64 * depth : 64 * count * 8, 64 };
+    return (check_tolerance) { 8 * large * depth, 16 };
+}
+
+const check_op check_batch_norm = { .op = &sora_op_batch_norm,
+                                    .batched = 1,
+                                    .state = 1 << 3 | 1 << 4,
+                                    .cases = cases,
+                                    .case_count = SORA_COUNT(cases),
+                                    .reference = reference,
+                                    .tolerance = tolerance };
