@@ -38,6 +38,9 @@ typedef struct sora_error {
 /* Returns a constant name, "argument" for SORA_ERROR_ARGUMENT; never NULL. */
 SORA_API const char *sora_status_name(sora_status status);
 
+/* "0.1.0" */
+SORA_API const char *sora_version(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -155,9 +155,13 @@ typedef struct sora_comparison_options {
     int overlays;            /* images in the report's grid; 0: 6 */
 } sora_comparison_options;
 
+/* All 3×3 convolutions of the blocks, and the bottleneck. */
+#define SORA_TARGET_ALL ".*conv[12]|bottleneck"
+
 typedef struct sora_comparison_row {
     char method[8], target[256], label[96];
     uint64_t seed;
+    int rank;
     double lambda;
     sora_run_result result;
 } sora_comparison_row;

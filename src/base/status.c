@@ -20,6 +20,11 @@ const char *sora_status_name(sora_status status)
     return "unknown";
 }
 
+const char *sora_version(void)
+{
+    return SORA_VERSION;
+}
+
 sora_status sora_fail(sora_error *error, sora_status status, const char *format, ...)
 {
     if (error) {

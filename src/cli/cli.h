@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORACL_CLI_H
+#define SORACL_CLI_H
+
+#include "soracl/train.h"
+
+#include <jansson.h>
+
+/* The program on top of the public library. Results go to stdout; progress, messages and errors to stderr. */
+
+/* An option of a command: --name VALUE, --name=VALUE; a switch takes no value and has --no-name. */
+typedef struct cli_option {
+    const char *name, *group, *value, *help; /* value: what the help shows for it; NULL: a switch */
+    const char *fallback;                    /* shown as the default; NULL: none */
+    bool *flag;                              /* a switch's place */
+    const char **text;                       /* or a value's */
+} cli_option;
+
+/* A command. Options of training runs go to `run` by their own table. Words that are no options go to words[]. */
+typedef struct cli_command {
+    const char *name, *summary, *usage, *example;
+    const cli_option *options;
+    size_t option_count;
+    const char *const *run_groups; /* of sora_run_option_table that this command takes; ended by NULL; NULL: none */
+    sora_run_options *run;
+    bool run_given[64];            /* which of the table were given */
+    const char **words;
+    size_t word_count, word_room;
+} cli_command;
+
+/* Fills the command from argv (behind the command's name). 0: go on. 1: help was printed. SORA_ERROR_ARGUMENT with a message otherwise. */
+sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, sora_error *error);
+void cli_print_help(const cli_command *command);
+
+/* "did you mean" for a word among names[]. Writes into text[room], "" where nothing is near. */
+void cli_nearest(const char *word, const char *const *names, size_t count, char *text, size_t room);
+
+/* Options of every command. */
+typedef struct cli_globals {
+    const char *device, *profile;
+    bool json, quiet;
+} cli_globals;
+extern const char *const cli_global_help;
+
+/* A context on the chosen device; with --profile it records. */
+sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error);
+/* Writes the profile where one was asked for, then destroys. */
+sora_status cli_close_context(const cli_globals *globals, sora_context **context, sora_error *error);
+
+/* Follows a run on stderr: one line that is rewritten on a terminal, plain lines every few seconds elsewhere. */
+typedef struct cli_follower {
+    bool terminal, quiet, open_line;
+    double last;
+} cli_follower;
+void cli_follower_start(cli_follower *follower, bool quiet);
+sora_watcher cli_watch(cli_follower *follower);
+void cli_follower_end(cli_follower *follower);
+
+/* Ctrl-C asks a run to stop; a second one ends the program. */
+void cli_catch_interrupts(void);
+
+void cli_print_json(json_t *object); /* takes it over */
+void cli_bytes(uint64_t bytes, char text[16]);
+json_t *cli_quality_json(const sora_quality *quality);
+int cli_fail(sora_status status, const sora_error *error);
+
+int cli_devices(int argc, char **argv);
+int cli_data_hands(int argc, char **argv);
+int cli_unet_train(int argc, char **argv);
+int cli_unet_finetune(int argc, char **argv);
+int cli_unet_eval(int argc, char **argv);
+int cli_unet_predict(int argc, char **argv);
+int cli_adapter_show(int argc, char **argv);
+int cli_adapter_merge(int argc, char **argv);
+int cli_compare_unet(int argc, char **argv);
+
+#define CLI_GLOBALS(g)                                                                                                           \
+    { "device", "General", "NAME", "index, part of a name, cpu or gpu", "SORACL_DEVICE, then the best", NULL, &(g).device },     \
+        { "profile", "General", "FILE", "record every launch; a trace for Chrome's and Perfetto's viewers", NULL, NULL, &(g).profile }, \
+        { "json", "General", NULL, "results as JSON on stdout", NULL, &(g).json, NULL },                                         \
+        { "quiet", "General", NULL, "no progress, no messages", NULL, &(g).quiet, NULL }
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    { "devices", "what OpenCL devices there are, and which one would be taken", cli_devices },
+    { "data hands", "draw a data set of hand images", cli_data_hands },
+    { "unet train", "train a U-Net from new weights", cli_unet_train },
+    { "unet finetune", "adapt a trained U-Net: full, lora or sora", cli_unet_finetune },
+    { "unet eval", "measure a U-Net on a data set", cli_unet_eval },
+    { "unet predict", "hand masks for images", cli_unet_predict },
+    { "compare unet", "no, full, LoRA and SoRA fine-tuning from the same weights, with a report", cli_compare_unet },
+    { "adapter show", "ranks and gates of a run's adapters", cli_adapter_show },
+    { "adapter merge", "fold a run's adapters into plain weights", cli_adapter_merge },
+};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+/* ---- What all commands share --------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int signal_number)
+{
+    if (interrupts++) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+}
+
+void cli_catch_interrupts(void)
+{
+    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static bool interrupted(void *self)
+{
+    (void)self;
+    return interrupts > 0;
+}
+
+int cli_fail(sora_status status, const sora_error *error)
+{
+    static const int codes[] = { [SORA_OK] = 0,           [SORA_ERROR_ARGUMENT] = 2, [SORA_ERROR_INPUT] = 3, [SORA_ERROR_DEVICE] = 4,
+                                 [SORA_ERROR_MEMORY] = 5, [SORA_ERROR_IO] = 1,       [SORA_ERROR_NUMERIC] = 1, [SORA_ERROR_INTERRUPTED] = 130 };
+    if (status != SORA_OK) fprintf(stderr, "soracl: %s\n", error->message);
+    return codes[status];
+}
+
+static void on_notify(void *self, const char *message)
+{
+    (void)self;
+    fprintf(stderr, "%s\n", message);
+}
+
+sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error)
+{
+    sora_context_options options = { .device = globals->device, .profile = globals->profile != NULL, .notify = globals->quiet ? NULL : on_notify };
+    return sora_context_create(&options, out, error);
+}
+
+sora_status cli_close_context(const cli_globals *globals, sora_context **context, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    if (!*context) return SORA_OK;
+    if (globals->profile) status = sora_context_write_profile(*context, globals->profile, error);
+    sora_context_destroy(context);
+    return status;
+}
+
+void cli_print_json(json_t *object)
+{
+    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    printf("\n");
+    json_decref(object);
+}
+
+void cli_bytes(uint64_t bytes, char text[16])
+{
+    if (bytes >= (uint64_t)10 << 30) snprintf(text, 16, "%.1f GiB", (double)bytes / 1073741824.0);
+    else snprintf(text, 16, "%.1f MiB", (double)bytes / 1048576.0);
+}
+
+json_t *cli_quality_json(const sora_quality *q)
+{
+    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images, "iou_per_image", q->mask.iou_per_image,
+                     "iou_pooled", q->mask.iou_pooled, "miou_two_class", q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision,
+                     "recall", q->mask.recall, "loss", q->loss, "seconds", q->seconds);
+}
+
+/* ---- Following a run ------------------------------------------------------------------------------------------------------------ */
+
+#define PLAIN_LINE_SECONDS 5.0
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void time_text(double seconds, char text[24])
+{
+    int s = (int)(seconds + 0.5);
+    if (s >= 3600) snprintf(text, 24, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+    else snprintf(text, 24, "%d:%02d", s / 60, s % 60);
+}
+
+static void clear_line(cli_follower *f)
+{
+    if (f->open_line) fprintf(stderr, "\r\033[K");
+    f->open_line = false;
+}
+
+static bool on_progress(void *self, const sora_progress *p)
+{
+    cli_follower *f = self;
+    if (f->quiet) return true;
+    if (p->quality) {
+        clear_line(f);
+        fprintf(stderr, "step %u/%u  epoch %.1f  evaluation: hand IoU %.4f  Dice %.4f  loss %.4f", p->step, p->steps, p->epoch, p->quality->mask.iou_per_image,
+                p->quality->mask.dice, p->quality->loss);
+        if (p->rank_max) fprintf(stderr, "  rank %d/%d", p->rank_kept, p->rank_max);
+        fprintf(stderr, "\n");
+        return true;
+    }
+    if (!f->terminal && p->step < p->steps && now() - f->last < PLAIN_LINE_SECONDS) return true;
+    f->last = now();
+    char left[24];
+    time_text(p->seconds_left, left);
+    clear_line(f);
+    fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f images/s  waiting %.0f %%  left %s%s", p->step, p->steps, p->epoch, p->loss, p->lr,
+            p->images_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
+    fflush(stderr);
+    f->open_line = f->terminal;
+    return true;
+}
+
+static void on_message(void *self, const char *text)
+{
+    cli_follower *f = self;
+    if (f->quiet) return;
+    clear_line(f);
+    fprintf(stderr, "%s\n", text);
+}
+
+void cli_follower_start(cli_follower *follower, bool quiet)
+{
+    *follower = (cli_follower){ .terminal = isatty(2), .quiet = quiet };
+    cli_catch_interrupts();
+}
+
+sora_watcher cli_watch(cli_follower *follower)
+{
+    return (sora_watcher){ .progress = on_progress, .stop = interrupted, .message = on_message, .self = follower };
+}
+
+void cli_follower_end(cli_follower *follower)
+{
+    if (follower->open_line) fprintf(stderr, "\n");
+    follower->open_line = false;
+}
+
+/* ---- Choosing the command --------------------------------------------------------------------------------------------------------- */
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "soracl %s: fine-tune with gated low-rank adapters (SoRA, LoRA) on any OpenCL device\n\nusage: soracl COMMAND [options]; each command has --help\n\n",
+            sora_version());
+    for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "  %-16s the version\n\nexample\n  soracl data hands --layout egohands --out hands && soracl unet train --data egohands:hands --size 64 --epochs 2 --out run\n", "version");
+}
+
+/* Words of "unet train" that argv begins with; 0: another command. */
+static int matches(const char *name, int argc, char **argv)
+{
+    char first[32];
+    const char *space = strchr(name, ' ');
+    snprintf(first, sizeof first, "%.*s", space ? (int)(space - name) : (int)strlen(name), name);
+    if (argc < 1 || strcmp(argv[0], first) != 0) return 0;
+    if (!space) return 1;
+    return argc > 1 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *names[COMMANDS];
+    char hint[96], given[96];
+    argc--;
+    argv++;
+    if (argc == 0) {
+        print_usage(stderr);
+        return 2;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    if (strcmp(argv[0], "--version") == 0 || strcmp(argv[0], "version") == 0) {
+        printf("soracl %s\n", sora_version());
+        return 0;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        int words = matches(commands[i].name, argc, argv);
+        if (words) return commands[i].run(argc - words, argv + words);
+        names[i] = commands[i].name;
+    }
+    snprintf(given, sizeof given, "%s%s%s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "", argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+    cli_nearest(given, names, COMMANDS, hint, sizeof hint);
+    fprintf(stderr, "soracl: no command \"%s\"%s (soracl --help lists them)\n", given, hint);
+    return 2;
+}
