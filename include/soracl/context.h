@@ -12,12 +12,13 @@ extern "C" {
 typedef struct sora_context sora_context;
 
 typedef struct sora_context_options {
-    const char *device;               /* selector of sora_device_choose; NULL: environment SORACL_DEVICE, then the best */
-    const char *kernels;              /* folder to read kernels from instead of the embedded ones; NULL: SORACL_KERNELS, then none */
-    const char *cache;                /* folder of program binaries; NULL: $XDG_CACHE_HOME/soracl or ~/.cache/soracl; "": none */
+    const char *device;  /* selector of sora_device_choose; NULL: environment SORACL_DEVICE, then the best */
+    const char *kernels; /* folder to read kernels from instead of the embedded ones; NULL: SORACL_KERNELS, then none */
+    const char *cache;   /* folder of program binaries; NULL: $XDG_CACHE_HOME/soracl or ~/.cache/soracl; "": none */
     const sora_device_limits *limits; /* pretend these limits (tests of other devices' kernel variants); NULL: the device's own */
     bool profile;                     /* record every launch */
-    void (*notify)(void *self, const char *message); /* one line when something slow starts (kernels being compiled); may be NULL */
+    void (*notify)(void *self,
+                   const char *message); /* one line when something slow starts (kernels being compiled); may be NULL */
     void *self;
 } sora_context_options;
 
@@ -48,7 +49,8 @@ SORA_API sora_build_account sora_context_builds(const sora_context *context);
 /* Writes the launches recorded so far as a Chrome trace (chrome://tracing, Perfetto), with total time by kernel in it. */
 SORA_API sora_status sora_context_write_profile(sora_context *context, const char *path, sora_error *error);
 
-/* Largest resident set of this process in bytes, so far or since the last reset. A reset works on Linux; elsewhere it does nothing. */
+/* Largest resident set of this process in bytes, so far or since the last reset. A reset works on Linux; elsewhere it does
+ * nothing. */
 SORA_API uint64_t sora_process_bytes_peak(void);
 SORA_API void sora_process_reset_peak(void);
 

@@ -37,21 +37,23 @@ typedef struct sora_sample_info {
     const char *image_path;
 } sora_sample_info;
 
-SORA_API sora_status sora_dataset_open(const char *spec, const sora_dataset_options *options, sora_dataset **out, sora_error *error);
+SORA_API sora_status sora_dataset_open(const char *spec, const sora_dataset_options *options, sora_dataset **out,
+                                       sora_error *error);
 SORA_API void sora_dataset_close(sora_dataset **dataset);
 SORA_API size_t sora_dataset_count(const sora_dataset *dataset);
 SORA_API sora_sample_info sora_dataset_info(const sora_dataset *dataset, size_t index);
 
 /* RGB image and mask (1 channel, 0 or 255) at the image's own size, upright. Both are the caller's (sora_image_free). */
-SORA_API sora_status sora_dataset_load(const sora_dataset *dataset, size_t index, sora_image *image, sora_image *mask, sora_error *error);
+SORA_API sora_status sora_dataset_load(const sora_dataset *dataset, size_t index, sora_image *image, sora_image *mask,
+                                       sora_error *error);
 
 /* SORA_ERROR_INPUT naming the first group, name or file (by identity on disk and by content hash) that stands in both. */
 SORA_API sora_status sora_dataset_check_disjoint(const sora_dataset *a, const sora_dataset *b, sora_error *error);
 
 /* Mean and standard deviation of each channel of value / 255 over the set's images stretched to size × size (at most
  * `limit` images, evenly spaced; 0: all). SORA_ERROR_INPUT where no image of those seen has a hand pixel. */
-SORA_API sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3], float deviation[3],
-                                             sora_error *error);
+SORA_API sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3],
+                                             float deviation[3], sora_error *error);
 
 /* Draws a data set: "egohands" (two-person table scenes, folders and .mat files of EgoHands) or "gtea" (kitchen scenes, folders
  * and file names of GTEA full). Deterministic in seed, whatever the platform. Masks are known exactly. */
@@ -71,28 +73,29 @@ SORA_API sora_status sora_hands_draw(const char *folder, const sora_hands_option
 typedef struct sora_loader sora_loader;
 
 typedef struct sora_loader_options {
-    int size;             /* images are stretched to size × size */
-    int batch;            /* images of a full batch; the last of an epoch may hold fewer */
-    bool shuffle;         /* by (seed, epoch) */
-    bool augment;         /* flip, ±10° rotation, colour jitter: jointly on image and mask, mask by nearest neighbour */
+    int size;     /* images are stretched to size × size */
+    int batch;    /* images of a full batch; the last of an epoch may hold fewer */
+    bool shuffle; /* by (seed, epoch) */
+    bool augment; /* flip, ±10° rotation, colour jitter: jointly on image and mask, mask by nearest neighbour */
     uint64_t seed;
-    int threads;          /* 0: 2 */
+    int threads;                 /* 0: 2 */
     float mean[3], deviation[3]; /* image = (value / 255 − mean) / deviation; deviation 0 counts as 1 */
-    uint64_t start_batch; /* counted over epochs: batches before it are skipped without decoding (resume) */
-    bool once;            /* one epoch only */
+    uint64_t start_batch;        /* counted over epochs: batches before it are skipped without decoding (resume) */
+    bool once;                   /* one epoch only */
 } sora_loader_options;
 
 typedef struct sora_batch {
     int count;
-    uint64_t index;         /* batches before this one, over all epochs */
+    uint64_t index; /* batches before this one, over all epochs */
     uint32_t epoch;
-    const float *images;    /* [count][3][size][size] */
-    const float *masks;     /* [count][1][size][size], 0 or 1 */
+    const float *images;     /* [count][3][size][size] */
+    const float *masks;      /* [count][1][size][size], 0 or 1 */
     const uint32_t *samples; /* [count] indices in the data set */
-    double waited_seconds;  /* time that sora_loader_next blocked for it */
+    double waited_seconds;   /* time that sora_loader_next blocked for it */
 } sora_batch;
 
-SORA_API sora_status sora_loader_create(const sora_dataset *dataset, const sora_loader_options *options, sora_loader **out, sora_error *error);
+SORA_API sora_status sora_loader_create(const sora_dataset *dataset, const sora_loader_options *options, sora_loader **out,
+                                        sora_error *error);
 SORA_API void sora_loader_destroy(sora_loader **loader); /* stops and joins the threads */
 SORA_API uint64_t sora_loader_batches_per_epoch(const sora_loader *loader);
 /* *batch stays valid until the second call after this one (two batches may be in flight). With `once`, count = 0 at the end. */
@@ -104,14 +107,14 @@ typedef struct sora_mask_counts {
 } sora_mask_counts;
 
 typedef struct sora_mask_metrics {
-    size_t images;         /* all */
-    size_t images_scored;  /* with hand pixels in truth or prediction: those that iou_per_image averages */
-    double iou_per_image;  /* mean of TP / (TP + FP + FN) over images_scored */
-    double iou_pooled;     /* of the summed counts */
-    double miou_two_class; /* mean of hand and background IoU, pooled */
-    double dice;           /* pooled 2TP / (2TP + FP + FN) */
+    size_t images;            /* all */
+    size_t images_scored;     /* with hand pixels in truth or prediction: those that iou_per_image averages */
+    double iou_per_image;     /* mean of TP / (TP + FP + FN) over images_scored */
+    double iou_pooled;        /* of the summed counts */
+    double miou_two_class;    /* mean of hand and background IoU, pooled */
+    double dice;              /* pooled 2TP / (2TP + FP + FN) */
     double precision, recall; /* pooled */
-    double positive_share; /* predicted positive pixels of all: 0 or 1 says collapsed */
+    double positive_share;    /* predicted positive pixels of all: 0 or 1 says collapsed */
 } sora_mask_metrics;
 
 SORA_API sora_mask_counts sora_mask_count(const float *probability, const float *truth, size_t pixels, float threshold);

@@ -37,11 +37,11 @@ typedef struct sora_device_limits {
 typedef struct sora_device {
     int index; /* in the list */
     char name[256], platform[256], vendor[256];
-    char driver[128];     /* CL_DRIVER_VERSION */
-    char version[128];    /* CL_DEVICE_VERSION, "OpenCL 3.0 ..." */
-    char c_version[128];  /* CL_DEVICE_OPENCL_C_VERSION */
+    char driver[128];    /* CL_DRIVER_VERSION */
+    char version[128];   /* CL_DEVICE_VERSION, "OpenCL 3.0 ..." */
+    char c_version[128]; /* CL_DEVICE_OPENCL_C_VERSION */
     sora_device_limits limits;
-    char lacks[128];      /* what training needs and the device has not; "" for a usable one */
+    char lacks[128];               /* what training needs and the device has not; "" for a usable one */
     void *platform_id, *device_id; /* cl_platform_id, cl_device_id */
 } sora_device;
 

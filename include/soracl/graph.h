@@ -30,12 +30,12 @@ SORA_API sora_status sora_params_create(sora_context *context, sora_params **out
 SORA_API void sora_params_destroy(sora_params **params);
 
 /* Adds a zeroed parameter; names are unique. Trainable unless it is state. */
-SORA_API sora_status sora_params_add(sora_params *params, const char *name, sora_param_kind kind, sora_shape shape, sora_param **out,
-                                     sora_error *error);
+SORA_API sora_status sora_params_add(sora_params *params, const char *name, sora_param_kind kind, sora_shape shape,
+                                     sora_param **out, sora_error *error);
 SORA_API sora_status sora_params_remove(sora_params *params, sora_param *param, sora_error *error);
 
 SORA_API size_t sora_params_count(const sora_params *params);
-SORA_API sora_param *sora_params_at(const sora_params *params, size_t index); /* in order of adding */
+SORA_API sora_param *sora_params_at(const sora_params *params, size_t index);       /* in order of adding */
 SORA_API sora_param *sora_params_find(const sora_params *params, const char *name); /* NULL if absent */
 
 SORA_API const char *sora_param_name(const sora_param *param);
@@ -76,14 +76,16 @@ typedef enum sora_plan_policy {
 } sora_plan_policy;
 
 typedef struct sora_graph_options {
-    bool training;       /* dropout, batch statistics; evaluation otherwise */
-    int batch;           /* the largest */
-    uint64_t seed;       /* of dropout */
+    bool training; /* dropout, batch statistics; evaluation otherwise */
+    int batch;     /* the largest */
+    uint64_t seed; /* of dropout */
     sora_plan_policy policy;
-    sora_graph *share;   /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
+    sora_graph
+        *share; /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
 } sora_graph_options;
 
-SORA_API sora_status sora_graph_create(sora_params *params, const sora_graph_options *options, sora_graph **out, sora_error *error);
+SORA_API sora_status sora_graph_create(sora_params *params, const sora_graph_options *options, sora_graph **out,
+                                       sora_error *error);
 SORA_API void sora_graph_destroy(sora_graph **graph);
 
 /* An input whose first dimension is the batch (or batch · n). */
@@ -94,30 +96,34 @@ SORA_API void sora_graph_output(sora_graph *graph, sora_tensor *tensor);
 SORA_API sora_shape sora_tensor_shape(const sora_tensor *tensor); /* for the largest batch; rank 0 for NULL */
 
 /* Layers as functions; `name` is the node's. Optional tensors may be NULL where said. Shapes as in docs/ops. */
-SORA_API sora_tensor *sora_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias, bool relu);
+SORA_API sora_tensor *sora_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
+                                  bool relu);
 SORA_API sora_tensor *sora_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias);
-SORA_API sora_tensor *sora_conv_transpose2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias);
+SORA_API sora_tensor *sora_conv_transpose2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight,
+                                            sora_tensor *bias);
 typedef struct sora_adapted_tensors {
     sora_tensor *down, *up, *gate; /* gate NULL: LoRA */
     float scale, dropout;
     bool relu; /* linear only */
 } sora_adapted_tensors;
-SORA_API sora_tensor *sora_adapted_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
-                                          const sora_adapted_tensors *adapter);
-SORA_API sora_tensor *sora_adapted_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
-                                          const sora_adapted_tensors *adapter);
+SORA_API sora_tensor *sora_adapted_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight,
+                                          sora_tensor *bias, const sora_adapted_tensors *adapter);
+SORA_API sora_tensor *sora_adapted_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight,
+                                          sora_tensor *bias, const sora_adapted_tensors *adapter);
 typedef struct sora_batch_norm_tensors {
     sora_tensor *gamma, *beta, *running_mean, *running_variance;
     bool frozen, relu;
 } sora_batch_norm_tensors;
-SORA_API sora_tensor *sora_batch_norm(sora_graph *graph, const char *name, sora_tensor *x, const sora_batch_norm_tensors *tensors);
+SORA_API sora_tensor *sora_batch_norm(sora_graph *graph, const char *name, sora_tensor *x,
+                                      const sora_batch_norm_tensors *tensors);
 SORA_API sora_tensor *sora_max_pool2d(sora_graph *graph, const char *name, sora_tensor *x);
 SORA_API sora_tensor *sora_relu(sora_graph *graph, const char *name, sora_tensor *x);
 SORA_API sora_tensor *sora_sigmoid(sora_graph *graph, const char *name, sora_tensor *x);
 SORA_API sora_tensor *sora_dropout(sora_graph *graph, const char *name, sora_tensor *x, float probability);
 SORA_API sora_tensor *sora_add(sora_graph *graph, const char *name, sora_tensor *a, sora_tensor *b);
 SORA_API sora_tensor *sora_concat(sora_graph *graph, const char *name, sora_tensor *a, sora_tensor *b);
-SORA_API sora_tensor *sora_reshape(sora_graph *graph, const char *name, sora_tensor *x, sora_shape shape); /* a view; the batch stays first */
+SORA_API sora_tensor *sora_reshape(sora_graph *graph, const char *name, sora_tensor *x,
+                                   sora_shape shape); /* a view; the batch stays first */
 SORA_API sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tensor *logits, sora_tensor *target);
 SORA_API sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *probability, sora_tensor *target);
 SORA_API sora_tensor *sora_sum(sora_graph *graph, const char *name, sora_tensor *x);
@@ -129,8 +135,8 @@ SORA_API sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_
 
 typedef struct sora_graph_statistics {
     int forward_nodes, backward_nodes, gradients; /* gradients: tensors that get one */
-    uint64_t arena_bytes;      /* planned */
-    uint64_t live_bytes;       /* the largest set of bytes alive at once: no plan can be smaller */
+    uint64_t arena_bytes;                         /* planned */
+    uint64_t live_bytes;                          /* the largest set of bytes alive at once: no plan can be smaller */
 } sora_graph_statistics;
 SORA_API sora_graph_statistics sora_graph_stats(const sora_graph *graph); /* after planning */
 

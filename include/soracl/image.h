@@ -38,7 +38,8 @@ SORA_API void sora_image_free(sora_image *image); /* accepts a zeroed struct; ze
  * so that a reduced photograph does not alias. */
 SORA_API sora_status sora_image_resize(const sora_image *image, int width, int height, sora_image *out, sora_error *error);
 /* The same by nearest neighbour (masks keep their values): source x = floor((x + 0.5) * width_in / width_out). */
-SORA_API sora_status sora_image_resize_nearest(const sora_image *image, int width, int height, sora_image *out, sora_error *error);
+SORA_API sora_status sora_image_resize_nearest(const sora_image *image, int width, int height, sora_image *out,
+                                               sora_error *error);
 
 /* Paints `mask` (1 channel, same size; > 127 is hand) over an RGB image with an opacity in 0..1 and a one-pixel contour. */
 SORA_API sora_status sora_image_overlay(sora_image *image, const sora_image *mask, const uint8_t rgb[3], double opacity,

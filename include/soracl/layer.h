@@ -9,8 +9,8 @@ extern "C" {
 #endif
 
 /* Linear layers and convolutions that can carry a low-rank adapter: y = W₀x + b + s · W_u (g ⊙ (W_d x))  (SoRA, arXiv 2311.11696,
- * eq. 3; LoRA is the same without g). A layer is normal, active (the adapter trains, W₀ and b are frozen) or merged (normal again,
- * with what undoes the merge kept). Structure changes need the parameter set on the host. One thread at a time. */
+ * eq. 3; LoRA is the same without g). A layer is normal, active (the adapter trains, W₀ and b are frozen) or merged (normal
+ * again, with what undoes the merge kept). Structure changes need the parameter set on the host. One thread at a time. */
 typedef struct sora_layers sora_layers; /* a network's layers by name */
 typedef struct sora_layer sora_layer;
 
@@ -29,7 +29,8 @@ typedef struct sora_layer_desc {
 
 /* Adds NAME.weight ([out, in] or [out, in, k, k]) and NAME.bias ([out]), initialised as PyTorch does (Kaiming uniform, a = √5,
  * bound 1/√fan_in) by (seed, name). */
-SORA_API sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_layer_desc *desc, sora_layer **out, sora_error *error);
+SORA_API sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_layer_desc *desc, sora_layer **out,
+                                     sora_error *error);
 
 /* The layer in a graph: bare or with its adapter. relu: linear layers only. NULL after a failure, as all graph functions. */
 SORA_API sora_tensor *sora_layer_forward(sora_graph *graph, sora_layer *layer, sora_tensor *x, bool relu);
@@ -72,9 +73,9 @@ typedef struct sora_layer_info {
     int in, out, kernel;
     bool active, merged;
     sora_adapter_kind kind;
-    int rank_max;      /* as asked for, clipped to min(p, q), q = in·k·k */
-    int rank;          /* rows there are now */
-    int rank_kept;     /* gates that are not exactly 0; LoRA: rank. Waits for the device where the set is there */
+    int rank_max;  /* as asked for, clipped to min(p, q), q = in·k·k */
+    int rank;      /* rows there are now */
+    int rank_kept; /* gates that are not exactly 0; LoRA: rank. Waits for the device where the set is there */
     float scale, alpha, dropout;
     uint64_t parameters_trainable; /* rank · (p + q + 1); LoRA rank · (p + q) */
     uint64_t parameters_kept;      /* rank_kept · (p + q + 1); LoRA rank · (p + q) */
@@ -87,7 +88,8 @@ SORA_API sora_status sora_layer_gates(const sora_layer *layer, float *out, sora_
 /* Activates every layer whose name matches the extended regular expression `target` as a whole, and freezes every other
  * trainable parameter. NULL: "bottleneck". No match is SORA_ERROR_ARGUMENT with the nearest names. Nothing is changed on failure.
  * *wasteful (may be NULL) counts layers whose adapter is not smaller than the layer: r(p + q + 1) ≥ p·q. */
-SORA_API sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful, sora_error *error);
+SORA_API sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
+                                sora_error *error);
 
 /* The adapters as a file of our own (gate, r_max, scale; safetensors), together with the state parameters (running
  * statistics) that moved with them. Loading activates the layers that the file names, on a network whose layers are normal. */

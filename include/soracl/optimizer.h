@@ -23,12 +23,12 @@ typedef enum sora_gate_update {
 
 typedef struct sora_optimizer_options {
     sora_optimizer_kind kind;
-    float weight_decay;           /* on weights, not on norms, biases and gates */
-    float momentum;               /* sgd; 0 is none */
-    float beta1, beta2, epsilon;  /* 0: 0.9, 0.999, 1e-8 */
-    float clip;                   /* largest global norm of the gradient; 0: none */
+    float weight_decay;          /* on weights, not on norms, biases and gates */
+    float momentum;              /* sgd; 0 is none */
+    float beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
+    float clip;                  /* largest global norm of the gradient; 0: none */
     sora_gate_update gate;
-    float gate_l1;                /* official: λ₁ */
+    float gate_l1; /* official: λ₁ */
 } sora_optimizer_options;
 
 /* Moments that sora_params_upload must take for these options. */

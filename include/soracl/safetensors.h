@@ -15,7 +15,15 @@ extern "C" {
 
 #define SORA_SAFETENSORS_MAX_RANK 8
 
-typedef enum sora_file_dtype { SORA_FILE_F32 = 1, SORA_FILE_F16, SORA_FILE_BF16, SORA_FILE_I32, SORA_FILE_I64, SORA_FILE_F64, SORA_FILE_U8 } sora_file_dtype;
+typedef enum sora_file_dtype {
+    SORA_FILE_F32 = 1,
+    SORA_FILE_F16,
+    SORA_FILE_BF16,
+    SORA_FILE_I32,
+    SORA_FILE_I64,
+    SORA_FILE_F64,
+    SORA_FILE_U8
+} sora_file_dtype;
 
 typedef struct sora_file_tensor {
     const char *name;
@@ -34,7 +42,7 @@ typedef struct sora_safetensors sora_safetensors;
 SORA_API sora_status sora_safetensors_open(const char *path, sora_safetensors **out, sora_error *error);
 SORA_API void sora_safetensors_close(sora_safetensors **file); /* accepts NULL inside; sets NULL */
 SORA_API size_t sora_safetensors_count(const sora_safetensors *file);
-SORA_API const sora_file_tensor *sora_safetensors_at(const sora_safetensors *file, size_t index); /* in order of offsets */
+SORA_API const sora_file_tensor *sora_safetensors_at(const sora_safetensors *file, size_t index);       /* in order of offsets */
 SORA_API const sora_file_tensor *sora_safetensors_find(const sora_safetensors *file, const char *name); /* NULL if absent */
 SORA_API const char *sora_safetensors_metadata(const sora_safetensors *file, const char *key);          /* NULL if absent */
 

@@ -20,8 +20,8 @@ typedef struct sora_shape {
     int64_t dim[SORA_MAX_RANK];
 } sora_shape;
 
-#define SORA_SHAPE(...)                                                                                                          \
-    ((sora_shape){ .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dim = { __VA_ARGS__ } })
+#define SORA_SHAPE(...) \
+    ((sora_shape) { .rank = (int)(sizeof((int64_t[]) { __VA_ARGS__ }) / sizeof(int64_t)), .dim = { __VA_ARGS__ } })
 
 /* Product of the dimensions; 0 for an absent shape; −1 where it exceeds 2^31 − 1 or a dimension is not positive. */
 SORA_API int64_t sora_shape_elements(const sora_shape *shape);

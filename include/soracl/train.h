@@ -42,11 +42,17 @@ typedef struct sora_run_options {
     char xi_schedule[64];
 } sora_run_options;
 
-typedef enum sora_option_type { SORA_OPTION_TEXT, SORA_OPTION_INTEGER, SORA_OPTION_UNSIGNED, SORA_OPTION_NUMBER, SORA_OPTION_SWITCH } sora_option_type;
+typedef enum sora_option_type {
+    SORA_OPTION_TEXT,
+    SORA_OPTION_INTEGER,
+    SORA_OPTION_UNSIGNED,
+    SORA_OPTION_NUMBER,
+    SORA_OPTION_SWITCH
+} sora_option_type;
 
 typedef struct sora_option {
-    const char *name;    /* "weight-decay" */
-    const char *group;   /* "Data", "Network", "Training", "Adapter" */
+    const char *name;  /* "weight-decay" */
+    const char *group; /* "Data", "Network", "Training", "Adapter" */
     sora_option_type type;
     const char *fallback; /* default as text */
     const char *values;   /* "adamw|sgd": the only ones; NULL: any */
@@ -57,29 +63,31 @@ typedef struct sora_option {
 
 SORA_API const sora_option *sora_run_option_table(size_t *count);
 SORA_API void sora_run_options_default(sora_run_options *options);
-/* Sets one by name from text, checked for type, range and choice. SORA_ERROR_ARGUMENT names option, value and what is expected. */
+/* Sets one by name from text, checked for type, range and choice. SORA_ERROR_ARGUMENT names option, value and what is expected.
+ */
 SORA_API sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error);
 /* The value as text that sora_run_options_set reads back exactly. */
 SORA_API void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes);
-SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error); /* a run's config.json */
+SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options,
+                                           sora_error *error); /* a run's config.json */
 
 /* ---- Following a run --------------------------------------------------------------------------------------------------------*/
 
 typedef struct sora_quality {
     sora_mask_metrics mask;
-    double loss;    /* mean over images */
+    double loss; /* mean over images */
     double seconds;
 } sora_quality;
 
 typedef struct sora_progress {
     uint32_t step, steps; /* done, planned */
     double epoch;
-    double loss;          /* mean since the last report */
+    double loss; /* mean since the last report */
     double lr, gate_lr, xi;
     double gradient_norm;
     double images_per_second, seconds_left;
-    double waiting_share; /* of the time since the last report, in which the device waited for data */
-    int rank_kept, rank_max; /* adapters; 0, 0 otherwise. Only filled at evaluations */
+    double waiting_share;        /* of the time since the last report, in which the device waited for data */
+    int rank_kept, rank_max;     /* adapters; 0, 0 otherwise. Only filled at evaluations */
     const sora_quality *quality; /* NULL, or the evaluation just made */
 } sora_progress;
 
@@ -121,8 +129,8 @@ SORA_API sora_status sora_unet_run(sora_context *context, const sora_run_options
 SORA_API sora_status sora_unet_open(sora_context *context, const char *from, sora_unet **out, sora_error *error);
 
 typedef struct sora_evaluation_options {
-    int batch;      /* 0: 8 */
-    bool native;    /* metrics at the images' own sizes instead of the network's */
+    int batch;   /* 0: 8 */
+    bool native; /* metrics at the images' own sizes instead of the network's */
     sora_mask_loss loss;
     sora_mask_counts *counts; /* NULL, or [sora_dataset_count] in the set's order */
     int threads;
@@ -139,20 +147,20 @@ typedef struct sora_prediction_options {
                        sora_error *error);
     void *self;
 } sora_prediction_options;
-SORA_API sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count, const sora_prediction_options *options,
-                                       sora_error *error);
+SORA_API sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count,
+                                       const sora_prediction_options *options, sora_error *error);
 
 /* ---- Comparison -------------------------------------------------------------------------------------------------------------*/
 
 typedef struct sora_comparison_options {
-    const char *folder;      /* gets a run folder a row, compare.json, report.html, overlays/ */
+    const char *folder; /* gets a run folder a row, compare.json, report.html, overlays/ */
     bool overwrite;
-    const char *methods;     /* "full,lora,sora"; the zero-step row is always there */
-    const char *targets;     /* regular expressions separated by spaces; NULL: the options' target */
-    const char *ranks;       /* one for each target, "40,8"; NULL: the options' rank */
-    const char *lambdas;     /* "0.01,0.1,0.5": a SoRA row each; NULL: the options' lambda */
-    const char *seeds;       /* "1,2,3": every row once a seed; NULL: the options' seed */
-    int overlays;            /* images in the report's grid; 0: 6 */
+    const char *methods; /* "full,lora,sora"; the zero-step row is always there */
+    const char *targets; /* regular expressions separated by spaces; NULL: the options' target */
+    const char *ranks;   /* one for each target, "40,8"; NULL: the options' rank */
+    const char *lambdas; /* "0.01,0.1,0.5": a SoRA row each; NULL: the options' lambda */
+    const char *seeds;   /* "1,2,3": every row once a seed; NULL: the options' seed */
+    int overlays;        /* images in the report's grid; 0: 6 */
 } sora_comparison_options;
 
 /* All 3×3 convolutions of the blocks, and the bottleneck. */
@@ -167,9 +175,11 @@ typedef struct sora_comparison_row {
 } sora_comparison_row;
 
 /* Adapts `options->from` to `options->data` with each method from the same weights with the same seed and batches. *rows is
- * the caller's (free()). Rows that a former, interrupted call finished are taken over when neither options nor weights changed. */
-SORA_API sora_status sora_unet_compare(sora_context *context, const sora_run_options *options, const sora_comparison_options *comparison,
-                                       const sora_watcher *watcher, sora_comparison_row **rows, size_t *count, sora_error *error);
+ * the caller's (free()). Rows that a former, interrupted call finished are taken over when neither options nor weights changed.
+ */
+SORA_API sora_status sora_unet_compare(sora_context *context, const sora_run_options *options,
+                                       const sora_comparison_options *comparison, const sora_watcher *watcher,
+                                       sora_comparison_row **rows, size_t *count, sora_error *error);
 
 /* report.html from compare.json, the runs' events.jsonl and overlays beside it: one file, no network. */
 SORA_API sora_status sora_report_write(const char *folder, sora_error *error);

@@ -25,7 +25,8 @@ typedef struct sora_unet_options {
     uint64_t seed;     /* of initial weights */
 } sora_unet_options;
 
-SORA_API sora_status sora_unet_create(sora_context *context, const sora_unet_options *options, sora_unet **out, sora_error *error);
+SORA_API sora_status sora_unet_create(sora_context *context, const sora_unet_options *options, sora_unet **out,
+                                      sora_error *error);
 SORA_API void sora_unet_destroy(sora_unet **unet);
 SORA_API sora_params *sora_unet_params(const sora_unet *unet);
 SORA_API sora_layers *sora_unet_layers(const sora_unet *unet);
@@ -59,7 +60,8 @@ typedef struct sora_unet_graph {
     sora_tensor *loss;        /* output [1] */
 } sora_unet_graph;
 
-SORA_API sora_status sora_unet_build(sora_unet *unet, const sora_unet_graph_options *options, sora_unet_graph *out, sora_error *error);
+SORA_API sora_status sora_unet_build(sora_unet *unet, const sora_unet_graph_options *options, sora_unet_graph *out,
+                                     sora_error *error);
 
 #ifdef __cplusplus
 }

@@ -50,19 +50,20 @@ cleanup:
     return status;
 }
 
-sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha, float scale,
-                                       float dropout, sora_error *error)
+sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha,
+                                       float scale, float dropout, sora_error *error)
 {
     sora_status status = sora_layer_require_host(layer, "activate an adapter", error);
     if (status != SORA_OK) return status;
     if (layer->active) return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: has an active adapter already", layer->name);
     int64_t limit = SORA_MIN((int64_t)layer->desc.out, sora_layer_columns(layer));
     if (rank < 0 || rank > rank_max || rank_max > limit)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: rank %d of at most %d; expected 0 to %lld", layer->name, rank, rank_max,
-                         (long long)limit);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: rank %d of at most %d; expected 0 to %lld", layer->name, rank,
+                         rank_max, (long long)limit);
     if (!isfinite(alpha) || !isfinite(scale) || !(dropout >= 0.0f && dropout < 1.0f))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: alpha %g, scale %g, dropout %g; expected finite values, dropout in [0, 1)",
-                         layer->name, (double)alpha, (double)scale, (double)dropout);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "layer %s: alpha %g, scale %g, dropout %g; expected finite values, dropout in [0, 1)", layer->name,
+                         (double)alpha, (double)scale, (double)dropout);
     sora_layer_forget(layer);
     layer->weight_trained = sora_param_trainable(layer->weight);
     layer->bias_trained = layer->bias && sora_param_trainable(layer->bias);
@@ -95,14 +96,18 @@ sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *o
     sora_status status = sora_layer_activate_pruned(layer, options->kind, rank, rank, alpha, scale, options->dropout, error);
     if (status != SORA_OK || rank == 0) return status;
     uint64_t seed = layer->owner->seed;
-    sora_random_stream stream = { .seed = seed, .purpose = SORA_PURPOSE_INIT, .stream = sora_hash_name(sora_param_name(layer->down)) };
+    sora_random_stream stream = { .seed = seed,
+                                  .purpose = SORA_PURPOSE_INIT,
+                                  .stream = sora_hash_name(sora_param_name(layer->down)) };
     float *down = sora_param_host(layer->down);
     double bound = 1.0 / sqrt((double)q); /* Kaiming uniform with a = √5: √(6 / ((1 + 5) · q)) */
     for (int64_t i = 0; i < rank * q; i++)
         down[i] = (float)(options->init == SORA_INIT_NORMAL ? sora_random_normal(&stream)
-                                                             : (2.0 * sora_random_uniform(&stream) - 1.0) * bound);
+                                                            : (2.0 * sora_random_uniform(&stream) - 1.0) * bound);
     if (layer->gate) {
-        sora_random_stream gates = { .seed = seed, .purpose = SORA_PURPOSE_INIT, .stream = sora_hash_name(sora_param_name(layer->gate)) };
+        sora_random_stream gates = { .seed = seed,
+                                     .purpose = SORA_PURPOSE_INIT,
+                                     .stream = sora_hash_name(sora_param_name(layer->gate)) };
         float *gate = sora_param_host(layer->gate);
         for (int i = 0; i < rank; i++) gate[i] = options->init == SORA_INIT_ONES ? 1.0f : (float)sora_random_normal(&gates);
     }
@@ -126,7 +131,7 @@ static void free_undo(sora_layer_undo *undo)
     free(undo->down);
     free(undo->up);
     free(undo->gate);
-    *undo = (sora_layer_undo){ 0 };
+    *undo = (sora_layer_undo) { 0 };
 }
 
 sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error *error)
@@ -140,8 +145,8 @@ sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error 
     SORA_TRY(sora_layer_require_host(layer, "merge", error));
     if (!layer->active) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "layer %s: has no active adapter to merge", layer->name);
     if (layer->desc.fixed)
-        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "layer %s: its weight is shared with another module, which a merge would change too",
-                  layer->name);
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "layer %s: its weight is shared with another module, which a merge would change too", layer->name);
     SORA_TRY(copy_host(layer->weight, &undo.weight, error));
     SORA_TRY(copy_host(layer->down, &undo.down, error));
     SORA_TRY(copy_host(layer->up, &undo.up, error));
@@ -157,8 +162,8 @@ sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error 
         for (int64_t j = 0; j < q; j++) {
             merged[i * q + j] = (float)(merged[i * q + j] + row[j]);
             if (!isfinite(merged[i * q + j]))
-                SORA_FAIL(error, SORA_ERROR_NUMERIC, "layer %s: merging gives %g at row %lld, column %lld; the adapter stays", layer->name,
-                          (double)merged[i * q + j], (long long)i, (long long)j);
+                SORA_FAIL(error, SORA_ERROR_NUMERIC, "layer %s: merging gives %g at row %lld, column %lld; the adapter stays",
+                          layer->name, (double)merged[i * q + j], (long long)i, (long long)j);
             largest = fmax(largest, fabs(row[j]));
         }
     }
@@ -168,7 +173,7 @@ sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error 
     layer->rank = rank;
     layer->merged = true;
     layer->undo = undo;
-    undo = (sora_layer_undo){ 0 };
+    undo = (sora_layer_undo) { 0 };
     if (change) *change = largest;
 cleanup:
     free(row);
@@ -185,9 +190,10 @@ sora_status sora_layer_unmerge(sora_layer *layer, sora_error *error)
     if (!layer->merged) return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: nothing to unmerge", layer->name);
     SORA_TRY(sora_layer_require_host(layer, "unmerge", error));
     /* Activation forgets what a merge kept: it is held here until all has succeeded. */
-    layer->undo = (sora_layer_undo){ 0 };
+    layer->undo = (sora_layer_undo) { 0 };
     int rank = layer->rank;
-    status = sora_layer_activate_pruned(layer, layer->kind, layer->rank_max, rank, layer->alpha, layer->scale, layer->dropout, error);
+    status =
+        sora_layer_activate_pruned(layer, layer->kind, layer->rank_max, rank, layer->alpha, layer->scale, layer->dropout, error);
     if (status != SORA_OK) {
         layer->undo = undo;
         layer->merged = true;

@@ -65,10 +65,10 @@ static sora_status activate_from(sora_layer *layer, const char *path, const char
     float alpha, scale, dropout;
     if (sscanf(note, LAYER_READ, kind, &rank_max, &rank, &alpha, &scale, &dropout, &read) != 6 || note[read] != '\0' ||
         (strcmp(kind, "sora") != 0 && strcmp(kind, "lora") != 0))
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: adapter of layer %s is described by \"%.80s\", which is no description", path,
-                         layer->name, note);
-    sora_status status = sora_layer_activate_pruned(layer, strcmp(kind, "sora") == 0 ? SORA_ADAPTER_SORA : SORA_ADAPTER_LORA, rank_max, rank,
-                                                    alpha, scale, dropout, error);
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: adapter of layer %s is described by \"%.80s\", which is no description",
+                         path, layer->name, note);
+    sora_status status = sora_layer_activate_pruned(layer, strcmp(kind, "sora") == 0 ? SORA_ADAPTER_SORA : SORA_ADAPTER_LORA,
+                                                    rank_max, rank, alpha, scale, dropout, error);
     if (status != SORA_OK) sora_error_prefix(error, "%s", path);
     return status;
 }

@@ -10,7 +10,7 @@
 sora_status sora_layers_create(sora_params *params, uint64_t seed, sora_layers **out, sora_error *error)
 {
     sora_status status = sora_allocate(1, sizeof **out, "layers", out, error);
-    if (status == SORA_OK) **out = (sora_layers){ .params = params, .seed = seed };
+    if (status == SORA_OK) **out = (sora_layers) { .params = params, .seed = seed };
     return status;
 }
 
@@ -65,7 +65,8 @@ static void initialise_uniform(sora_param *param, uint64_t seed, int64_t fan_in)
         value[i] = (float)((2.0 * sora_random_uniform(&stream) - 1.0) * bound);
 }
 
-sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_layer_desc *desc, sora_layer **out, sora_error *error)
+sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_layer_desc *desc, sora_layer **out,
+                            sora_error *error)
 {
     sora_status status = SORA_OK;
     char *tensor = NULL;
@@ -73,8 +74,9 @@ sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_la
     *out = NULL;
     int k = desc->kernel;
     if (desc->in < 1 || desc->out < 1 || (k != 0 && k != 1 && k != 3))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: %d to %d features, kernel %d; expected at least 1, kernel 0, 1 or 3", name,
-                         desc->in, desc->out, k);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "layer %s: %d to %d features, kernel %d; expected at least 1, kernel 0, 1 or 3", name, desc->in,
+                         desc->out, k);
     SORA_TRY(sora_allocate(1, sizeof *layer, name, &layer, error));
     layer->owner = layers;
     layer->desc = *desc;
@@ -119,8 +121,8 @@ sora_tensor *sora_layer_forward(sora_graph *graph, sora_layer *layer, sora_tenso
 sora_status sora_layer_require_host(const sora_layer *layer, const char *verb, sora_error *error)
 {
     if (!sora_params_on_device(layer->owner->params)) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: cannot %s while the parameters are on the device; download them first",
-                     layer->name, verb);
+    return sora_fail(error, SORA_ERROR_ARGUMENT,
+                     "layer %s: cannot %s while the parameters are on the device; download them first", layer->name, verb);
 }
 
 static sora_status count_gates(const sora_layer *layer, int *kept, sora_error *error)
@@ -141,14 +143,18 @@ cleanup:
 sora_status sora_layer_describe(const sora_layer *layer, sora_layer_info *out, sora_error *error)
 {
     int kept = 0;
-    *out = (sora_layer_info){ 0 };
+    *out = (sora_layer_info) { 0 };
     if (layer->active) {
         sora_status status = count_gates(layer, &kept, error);
         if (status != SORA_OK) return status;
     }
     uint64_t row = (uint64_t)layer->desc.out + (uint64_t)sora_layer_columns(layer) + (layer->kind == SORA_ADAPTER_SORA);
-    *out = (sora_layer_info){ .name = layer->name, .in = layer->desc.in, .out = layer->desc.out, .kernel = layer->desc.kernel,
-                              .active = layer->active, .merged = layer->merged };
+    *out = (sora_layer_info) { .name = layer->name,
+                               .in = layer->desc.in,
+                               .out = layer->desc.out,
+                               .kernel = layer->desc.kernel,
+                               .active = layer->active,
+                               .merged = layer->merged };
     if (layer->active) {
         out->kind = layer->kind;
         out->rank_max = layer->rank_max;

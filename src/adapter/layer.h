@@ -19,7 +19,7 @@ struct sora_layer {
     sora_adapter_kind kind;
     int rank_max, rank;
     float scale, alpha, dropout;
-    sora_param *down, *up, *gate; /* NULL at rank 0; gate NULL for LoRA */
+    sora_param *down, *up, *gate;      /* NULL at rank 0; gate NULL for LoRA */
     bool weight_trained, bias_trained; /* before activation */
     sora_layer_undo undo;              /* while merged */
 };
@@ -35,8 +35,8 @@ struct sora_layers {
 int64_t sora_layer_columns(const sora_layer *layer);
 
 /* Activation with a rank below rank_max, as a pruned adapter's file has it; W_d, W_u and g stay 0. */
-sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha, float scale,
-                                       float dropout, sora_error *error);
+sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha,
+                                       float scale, float dropout, sora_error *error);
 
 /* Drops the rows of a gated adapter that keep[rank] does not name, with their moments; on the host. */
 sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error);

@@ -42,7 +42,8 @@ static sora_status no_match(const sora_layers *layers, const char *target, sora_
                      layers->count, near);
 }
 
-sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful, sora_error *error)
+sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
+                       sora_error *error)
 {
     sora_status status = SORA_OK;
     char *whole = NULL;
@@ -76,7 +77,8 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
     for (size_t i = 0; i < sora_params_count(layers->params); i++) {
         sora_param *param = sora_params_at(layers->params, i);
         bool ours = false;
-        for (size_t k = 0; k < matched && !ours; k++) ours = param == list[k]->down || param == list[k]->up || param == list[k]->gate;
+        for (size_t k = 0; k < matched && !ours; k++)
+            ours = param == list[k]->down || param == list[k]->up || param == list[k]->gate;
         if (!ours) sora_param_set_trainable(param, false);
     }
     if (wasteful) {

@@ -47,7 +47,7 @@ cleanup:
 sora_status sora_file_begin(sora_file_writer *writer, const char *path, sora_error *error)
 {
     sora_status status = SORA_OK;
-    *writer = (sora_file_writer){ 0 };
+    *writer = (sora_file_writer) { 0 };
     SORA_TRY(sora_duplicate(path, &writer->path, error));
     SORA_TRY(sora_format(&writer->temporary, error, "%s.%ld.tmp", path, (long)getpid()));
     writer->stream = fopen(writer->temporary, "wb");
@@ -93,7 +93,7 @@ void sora_file_abandon(sora_file_writer *writer)
     if (writer->temporary) unlink(writer->temporary);
     free(writer->path);
     free(writer->temporary);
-    *writer = (sora_file_writer){ 0 };
+    *writer = (sora_file_writer) { 0 };
 }
 
 sora_status sora_file_write(const char *path, const void *data, size_t bytes, sora_error *error)

@@ -9,11 +9,11 @@
  * who drew before: key = (seed, purpose), counter = (step, stream, sample, element / 4). kernels/philox.h gives the same. */
 
 typedef enum sora_purpose {
-    SORA_PURPOSE_INIT = 1,     /* initial weights: stream = hash of the tensor's name, element = index */
-    SORA_PURPOSE_DROPOUT,      /* stream = hash of the op's name, step = training step */
-    SORA_PURPOSE_SHUFFLE,      /* step = epoch */
-    SORA_PURPOSE_AUGMENT,      /* step = epoch, sample = index in the data set */
-    SORA_PURPOSE_DRAW,         /* generated data sets: sample = image */
+    SORA_PURPOSE_INIT = 1, /* initial weights: stream = hash of the tensor's name, element = index */
+    SORA_PURPOSE_DROPOUT,  /* stream = hash of the op's name, step = training step */
+    SORA_PURPOSE_SHUFFLE,  /* step = epoch */
+    SORA_PURPOSE_AUGMENT,  /* step = epoch, sample = index in the data set */
+    SORA_PURPOSE_DRAW,     /* generated data sets: sample = image */
     SORA_PURPOSE_BOOTSTRAP,
     SORA_PURPOSE_SPLIT,
     SORA_PURPOSE_TEST,
@@ -30,9 +30,9 @@ typedef struct sora_random_stream {
 void sora_philox(uint64_t seed, sora_purpose purpose, const uint32_t counter[4], uint32_t out[4]);
 
 uint32_t sora_random_u32(sora_random_stream *stream);
-double sora_random_uniform(sora_random_stream *stream);                     /* [0, 1), 32 bits */
-double sora_random_normal(sora_random_stream *stream);                      /* N(0, 1), Box-Muller; two words a number */
-uint32_t sora_random_below(sora_random_stream *stream, uint32_t bound);     /* 0 .. bound − 1, without bias */
+double sora_random_uniform(sora_random_stream *stream);                 /* [0, 1), 32 bits */
+double sora_random_normal(sora_random_stream *stream);                  /* N(0, 1), Box-Muller; two words a number */
+uint32_t sora_random_below(sora_random_stream *stream, uint32_t bound); /* 0 .. bound − 1, without bias */
 void sora_random_permutation(sora_random_stream *stream, uint32_t *out, uint32_t count);
 
 /* FNV-1a of a name: the `stream` of a tensor or op. */

@@ -11,16 +11,16 @@ sora_status sora_fail(sora_error *error, sora_status status, const char *format,
 void sora_error_prefix(sora_error *error, const char *format, ...) SORA_PRINTF(2, 3);
 
 /* For functions with a local `sora_status status` and one `cleanup:` label. */
-#define SORA_TRY(expression)                                                                                                     \
-    do {                                                                                                                         \
-        status = (expression);                                                                                                   \
-        if (status != SORA_OK) goto cleanup;                                                                                     \
+#define SORA_TRY(expression)                 \
+    do {                                     \
+        status = (expression);               \
+        if (status != SORA_OK) goto cleanup; \
     } while (0)
 
-#define SORA_FAIL(...)                                                                                                           \
-    do {                                                                                                                         \
-        status = sora_fail(__VA_ARGS__);                                                                                         \
-        goto cleanup;                                                                                                            \
+#define SORA_FAIL(...)                   \
+    do {                                 \
+        status = sora_fail(__VA_ARGS__); \
+        goto cleanup;                    \
     } while (0)
 
 #endif

@@ -20,7 +20,9 @@ static sora_status fail(sora_error *error, sora_status status, const char *forma
     return status;
 }
 
-/* ---- show ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- show
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void print_histogram(const float *gates, size_t count)
 {
@@ -33,12 +35,15 @@ static void print_histogram(const float *gates, size_t count)
     if (count == 0) return;
     for (size_t i = 0; i < count; i++) {
         int bin = high > low ? (int)((gates[i] - low) / (high - low) * BINS) : 0;
-        if (gates[i] == 0.0f) zeros++;
-        else if (++bins[bin < BINS ? bin : BINS - 1] > most) most = bins[bin < BINS ? bin : BINS - 1];
+        if (gates[i] == 0.0f)
+            zeros++;
+        else if (++bins[bin < BINS ? bin : BINS - 1] > most)
+            most = bins[bin < BINS ? bin : BINS - 1];
     }
     printf("\ngates: %zu, of which exactly 0: %zu\n", count, zeros);
     for (int b = 0; b < BINS && high > low; b++) {
-        printf("  %8.3f to %8.3f  %5zu  ", (double)(low + (high - low) * (float)b / BINS), (double)(low + (high - low) * (float)(b + 1) / BINS), bins[b]);
+        printf("  %8.3f to %8.3f  %5zu  ", (double)(low + (high - low) * (float)b / BINS),
+               (double)(low + (high - low) * (float)(b + 1) / BINS), bins[b]);
         for (size_t i = 0; i < bins[b] * BAR / most; i++) putchar('#');
         putchar('\n');
     }
@@ -83,9 +88,11 @@ static sora_status show(sora_unet *unet, bool json, sora_error *error)
             gate_count += (size_t)info.rank;
         }
         if (json)
-            json_array_append_new(list, json_pack("{s:s,s:i,s:i,s:f,s:I}", "name", info.name, "rank_max", info.rank_max, "rank_kept", info.rank_kept, "scale",
-                                                  (double)info.scale, "parameters_kept", (json_int_t)info.parameters_kept));
-        else print_layer(&info);
+            json_array_append_new(list, json_pack("{s:s,s:i,s:i,s:f,s:I}", "name", info.name, "rank_max", info.rank_max,
+                                                  "rank_kept", info.rank_kept, "scale", (double)info.scale, "parameters_kept",
+                                                  (json_int_t)info.parameters_kept));
+        else
+            print_layer(&info);
         continue;
     failed:
         json_decref(list);
@@ -95,7 +102,8 @@ static sora_status show(sora_unet *unet, bool json, sora_error *error)
     if (json) {
         json_t *values = json_array();
         for (size_t i = 0; i < gate_count; i++) json_array_append_new(values, json_real((double)gates[i]));
-        cli_print_json(json_pack("{s:o,s:i,s:i,s:I,s:o}", "modules", list, "rank_max", most, "rank_kept", kept, "parameters_kept", (json_int_t)parameters, "gates", values));
+        cli_print_json(json_pack("{s:o,s:i,s:i,s:I,s:o}", "modules", list, "rank_max", most, "rank_kept", kept, "parameters_kept",
+                                 (json_int_t)parameters, "gates", values));
     } else {
         printf("%-22s %-5s %-12s %4d of %-4d %-20s  %llu\n", "all", "", "", kept, most, "", (unsigned long long)parameters);
         print_histogram(gates, gate_count);
@@ -118,8 +126,14 @@ int cli_adapter_show(int argc, char **argv)
     cli_globals globals = { 0 };
     const cli_option options[] = { CLI_GLOBALS(globals) };
     const char *words[1];
-    cli_command command = { .name = "adapter show", .summary = "ranks and gates of a run's adapters", .usage = "adapter show RUN", .example = "soracl adapter show run2",
-                            .options = options, .option_count = COUNT(options), .words = words, .word_room = 1 };
+    cli_command command = { .name = "adapter show",
+                            .summary = "ranks and gates of a run's adapters",
+                            .usage = "adapter show RUN",
+                            .example = "soracl adapter show run2",
+                            .options = options,
+                            .option_count = COUNT(options),
+                            .words = words,
+                            .word_room = 1 };
     sora_error error;
     sora_context *context = NULL;
     sora_unet *unet = NULL;
@@ -136,7 +150,9 @@ int cli_adapter_show(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- merge ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- merge
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Probabilities for images of random numbers in [-2, 2], the range of normalised pictures: [PROBES][size][size]. */
 static sora_status probe(sora_unet *unet, float **out, size_t *count, sora_error *error)
@@ -148,7 +164,8 @@ static sora_status probe(sora_unet *unet, float **out, size_t *count, sora_error
     float *images = malloc(PROBES * 3 * pixels * sizeof *images), *masks = calloc(PROBES * pixels, sizeof *masks);
     *out = malloc(PROBES * pixels * sizeof **out);
     *count = PROBES * pixels;
-    sora_status status = images && masks && *out ? SORA_OK : fail(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
+    sora_status status =
+        images && masks && *out ? SORA_OK : fail(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
     for (size_t i = 0; status == SORA_OK && i < PROBES * 3 * pixels; i++) {
         state = state * 1664525u + 1013904223u;
         images[i] = 4.0f * (float)(state >> 8) / 16777216.0f - 2.0f;
@@ -190,7 +207,8 @@ static sora_status merge(sora_unet *unet, double *largest, int *layers_merged, s
     free(after);
     if (status == SORA_OK && !(*largest <= LARGEST_CHANGE)) {
         error->status = SORA_ERROR_NUMERIC;
-        snprintf(error->message, sizeof error->message, "the merge changes a probability by %.3g, more than rounding can (%.0e); nothing was written", *largest,
+        snprintf(error->message, sizeof error->message,
+                 "the merge changes a probability by %.3g, more than rounding can (%.0e); nothing was written", *largest,
                  LARGEST_CHANGE);
         status = SORA_ERROR_NUMERIC;
     }
@@ -201,9 +219,15 @@ int cli_adapter_merge(int argc, char **argv)
 {
     cli_globals globals = { 0 };
     const char *out = NULL, *words[1];
-    const cli_option options[] = { { "out", "Data", "FILE", "merged weights (safetensors), for --from", NULL, NULL, &out }, CLI_GLOBALS(globals) };
-    cli_command command = { .name = "adapter merge", .summary = "fold a run's adapters into plain weights", .usage = "adapter merge RUN --out WEIGHTS",
-                            .example = "soracl adapter merge run2 --out merged.safetensors", .options = options, .option_count = COUNT(options), .words = words,
+    const cli_option options[] = { { "out", "Data", "FILE", "merged weights (safetensors), for --from", NULL, NULL, &out },
+                                   CLI_GLOBALS(globals) };
+    cli_command command = { .name = "adapter merge",
+                            .summary = "fold a run's adapters into plain weights",
+                            .usage = "adapter merge RUN --out WEIGHTS",
+                            .example = "soracl adapter merge run2 --out merged.safetensors",
+                            .options = options,
+                            .option_count = COUNT(options),
+                            .words = words,
                             .word_room = 1 };
     sora_error error;
     sora_context *context = NULL;
@@ -213,16 +237,20 @@ int cli_adapter_merge(int argc, char **argv)
     int merged;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (command.word_count == 0 || !out) status = fail(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
+    if (command.word_count == 0 || !out)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, words[0], &unet, &error);
-    if (status == SORA_OK && !has_adapters(unet)) status = fail(&error, SORA_ERROR_INPUT, "%s has no adapters to merge", words[0]);
+    if (status == SORA_OK && !has_adapters(unet))
+        status = fail(&error, SORA_ERROR_INPUT, "%s has no adapters to merge", words[0]);
     if (status == SORA_OK) status = merge(unet, &largest, &merged, &error);
     if (status == SORA_OK) status = sora_unet_save(unet, out, &error);
     if (status == SORA_OK && globals.json)
-        cli_print_json(json_pack("{s:s,s:i,s:f,s:f}", "weights", out, "layers", merged, "largest_change", largest, "allowed", LARGEST_CHANGE));
+        cli_print_json(json_pack("{s:s,s:i,s:f,s:f}", "weights", out, "layers", merged, "largest_change", largest, "allowed",
+                                 LARGEST_CHANGE));
     else if (status == SORA_OK)
-        printf("%s: %d layers merged; the largest change of a probability is %.2g (allowed %.0e)\n", out, merged, largest, LARGEST_CHANGE);
+        printf("%s: %d layers merged; the largest change of a probability is %.2g (allowed %.0e)\n", out, merged, largest,
+               LARGEST_CHANGE);
     sora_unet_destroy(&unet);
     sora_context_destroy(&context);
     return cli_fail(status, &error);

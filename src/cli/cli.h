@@ -23,12 +23,13 @@ typedef struct cli_command {
     size_t option_count;
     const char *const *run_groups; /* of sora_run_option_table that this command takes; ended by NULL; NULL: none */
     sora_run_options *run;
-    bool run_given[64];            /* which of the table were given */
+    bool run_given[64]; /* which of the table were given */
     const char **words;
     size_t word_count, word_room;
 } cli_command;
 
-/* Fills the command from argv (behind the command's name). 0: go on. 1: help was printed. SORA_ERROR_ARGUMENT with a message otherwise. */
+/* Fills the command from argv (behind the command's name). 0: go on. 1: help was printed. SORA_ERROR_ARGUMENT with a message
+ * otherwise. */
 sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, sora_error *error);
 void cli_print_help(const cli_command *command);
 
@@ -74,10 +75,13 @@ int cli_adapter_show(int argc, char **argv);
 int cli_adapter_merge(int argc, char **argv);
 int cli_compare_unet(int argc, char **argv);
 
-#define CLI_GLOBALS(g)                                                                                                           \
-    { "device", "General", "NAME", "index, part of a name, cpu or gpu", "SORACL_DEVICE, then the best", NULL, &(g).device },     \
-        { "profile", "General", "FILE", "record every launch; a trace for Chrome's and Perfetto's viewers", NULL, NULL, &(g).profile }, \
-        { "json", "General", NULL, "results as JSON on stdout", NULL, &(g).json, NULL },                                         \
-        { "quiet", "General", NULL, "no progress, no messages", NULL, &(g).quiet, NULL }
+#define CLI_GLOBALS(g)                                                                                                       \
+    { "device", "General", "NAME", "index, part of a name, cpu or gpu", "SORACL_DEVICE, then the best", NULL, &(g).device }, \
+        { "profile", "General", "FILE",      "record every launch; a trace for Chrome's and Perfetto's viewers",             \
+          NULL,      NULL,      &(g).profile },                                                                              \
+        { "json", "General", NULL, "results as JSON on stdout", NULL, &(g).json, NULL },                                     \
+    {                                                                                                                        \
+        "quiet", "General", NULL, "no progress, no messages", NULL, &(g).quiet, NULL                                         \
+    }
 
 #endif

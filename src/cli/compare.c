@@ -27,8 +27,8 @@ static void print_row(const sora_comparison_row *row)
     cli_bytes(r->process_bytes_peak, process);
     /* A label may hold a λ: two bytes, one column. */
     int extra = strstr(row->label, "\u03bb") ? 1 : 0;
-    printf("%-*s %4llu %11s %9s   %.4f  %.4f %9s %10s %10s\n", 34 + extra, row->label, (unsigned long long)row->seed, trainable, rank, r->quality.mask.iou_per_image,
-           r->quality.mask.dice, seconds, device, process);
+    printf("%-*s %4llu %11s %9s   %.4f  %.4f %9s %10s %10s\n", 34 + extra, row->label, (unsigned long long)row->seed, trainable,
+           rank, r->quality.mask.iou_per_image, r->quality.mask.dice, seconds, device, process);
 }
 
 static int print_file(const char *folder)
@@ -51,9 +51,11 @@ int cli_compare_unet(int argc, char **argv)
     const char *out = NULL, *methods = NULL, *target = NULL, *rank = NULL, *lambda = NULL, *seeds = NULL, *overlays = NULL;
     bool overwrite = false, help;
     const cli_option options[] = {
-        { "out", "Comparison", "DIR", "gets a run a row, compare.json, report.html and overlays; an interrupted comparison goes on", NULL, NULL, &out },
+        { "out", "Comparison", "DIR",
+          "gets a run a row, compare.json, report.html and overlays; an interrupted comparison goes on", NULL, NULL, &out },
         { "methods", "Comparison", "LIST", "what to compare; no fine-tuning is always there", "full,lora,sora", NULL, &methods },
-        { "target", "Comparison", "LIST", "regular expressions separated by spaces: rows for each", "bottleneck.*", NULL, &target },
+        { "target", "Comparison", "LIST", "regular expressions separated by spaces: rows for each", "bottleneck.*", NULL,
+          &target },
         { "rank", "Comparison", "LIST", "one, or one for each target", "40", NULL, &rank },
         { "lambda", "Comparison", "LIST", "a SoRA row each: 0.01,0.1,0.5", "0.1", NULL, &lambda },
         { "seeds", "Comparison", "LIST", "every row once a seed: 1,2,3", "--seed", NULL, &seeds },
@@ -61,11 +63,16 @@ int cli_compare_unet(int argc, char **argv)
         { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already", NULL, &overwrite, NULL },
         CLI_GLOBALS(globals),
     };
-    cli_command command = { .name = "compare unet", .summary = "what SoRA gives over LoRA and full fine-tuning, on your device and data",
+    cli_command command = { .name = "compare unet",
+                            .summary = "what SoRA gives over LoRA and full fine-tuning, on your device and data",
                             .usage = "compare unet --from RUN --data KIND:DIR[:SPLIT] --out DIR",
-                            .example = "soracl compare unet --from run --data gtea:hands2 --target \"bottleneck .*conv[12]|bottleneck\" --rank 40,8 --lambda 0.1,1 "
+                            .example = "soracl compare unet --from run --data gtea:hands2 --target \"bottleneck "
+                                       ".*conv[12]|bottleneck\" --rank 40,8 --lambda 0.1,1 "
                                        "--epochs 2 --out study",
-                            .options = options, .option_count = sizeof options / sizeof options[0], .run_groups = groups, .run = &run };
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0],
+                            .run_groups = groups,
+                            .run = &run };
     sora_error error;
     sora_context *context = NULL;
     sora_comparison_row *rows = NULL;
@@ -77,8 +84,14 @@ int cli_compare_unet(int argc, char **argv)
         snprintf(error.message, sizeof error.message, "--out DIR is needed");
         return cli_fail(SORA_ERROR_ARGUMENT, &error);
     }
-    sora_comparison_options comparison = { .folder = out, .overwrite = overwrite, .methods = methods, .targets = target, .ranks = rank, .lambdas = lambda,
-                                           .seeds = seeds, .overlays = overlays ? atoi(overlays) : 0 };
+    sora_comparison_options comparison = { .folder = out,
+                                           .overwrite = overwrite,
+                                           .methods = methods,
+                                           .targets = target,
+                                           .ranks = rank,
+                                           .lambdas = lambda,
+                                           .seeds = seeds,
+                                           .overlays = overlays ? atoi(overlays) : 0 };
     status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) {
         cli_follower_start(&follower, globals.quiet);
@@ -86,9 +99,11 @@ int cli_compare_unet(int argc, char **argv)
         status = sora_unet_compare(context, &run, &comparison, &watcher, &rows, &count, &error);
         cli_follower_end(&follower);
     }
-    if (status == SORA_OK && globals.json) print_file(out);
+    if (status == SORA_OK && globals.json)
+        print_file(out);
     else if (status == SORA_OK) {
-        printf("%-34s %4s %11s %9s %8s %7s %9s %10s %10s\n", "method", "seed", "trainable", "rank", "hand IoU", "Dice", "per step", "device", "process");
+        printf("%-34s %4s %11s %9s %8s %7s %9s %10s %10s\n", "method", "seed", "trainable", "rank", "hand IoU", "Dice",
+               "per step", "device", "process");
         for (size_t i = 0; i < count; i++) print_row(&rows[i]);
         printf("\n%s/report.html has curves and pictures\n", out);
     }

@@ -36,8 +36,11 @@ int cli_data_hands(int argc, char **argv)
         { "seed", "Data", "N", "another seed, other pictures", "1", NULL, &seed },
         { "quiet", "General", NULL, "no progress", NULL, &globals.quiet, NULL },
     };
-    cli_command command = { .name = "data hands", .summary = "draw a data set of hand images with exact masks", .usage = "data hands --layout egohands|gtea --out DIR",
-                            .example = "soracl data hands --layout gtea --images 60 --out hands", .options = options,
+    cli_command command = { .name = "data hands",
+                            .summary = "draw a data set of hand images with exact masks",
+                            .usage = "data hands --layout egohands|gtea --out DIR",
+                            .example = "soracl data hands --layout gtea --images 60 --out hands",
+                            .options = options,
                             .option_count = sizeof options / sizeof options[0] };
     sora_error error;
     bool help;
@@ -52,7 +55,12 @@ int cli_data_hands(int argc, char **argv)
     if (status == SORA_OK) status = number("width", width, 32, 4096, &w, &error);
     if (status == SORA_OK) status = number("height", height, 32, 4096, &h, &error);
     if (status == SORA_OK) status = number("seed", seed, 0, 2000000000, &s, &error);
-    sora_hands_options hands = { .layout = layout, .images = (int)count, .width = (int)w, .height = (int)h, .seed = (uint64_t)s, .progress = on_image,
+    sora_hands_options hands = { .layout = layout,
+                                 .images = (int)count,
+                                 .width = (int)w,
+                                 .height = (int)h,
+                                 .seed = (uint64_t)s,
+                                 .progress = on_image,
                                  .self = &globals.quiet };
     if (status == SORA_OK) status = sora_hands_draw(out, &hands, &error);
     return cli_fail(status, &error);

@@ -24,7 +24,8 @@ static const struct {
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
-/* ---- What all commands share --------------------------------------------------------------------------------------------------- */
+/* ---- What all commands share
+ * --------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupts;
 
@@ -51,8 +52,10 @@ static bool interrupted(void *self)
 
 int cli_fail(sora_status status, const sora_error *error)
 {
-    static const int codes[] = { [SORA_OK] = 0,           [SORA_ERROR_ARGUMENT] = 2, [SORA_ERROR_INPUT] = 3, [SORA_ERROR_DEVICE] = 4,
-                                 [SORA_ERROR_MEMORY] = 5, [SORA_ERROR_IO] = 1,       [SORA_ERROR_NUMERIC] = 1, [SORA_ERROR_INTERRUPTED] = 130 };
+    static const int codes[] = {
+        [SORA_OK] = 0,           [SORA_ERROR_ARGUMENT] = 2, [SORA_ERROR_INPUT] = 3,   [SORA_ERROR_DEVICE] = 4,
+        [SORA_ERROR_MEMORY] = 5, [SORA_ERROR_IO] = 1,       [SORA_ERROR_NUMERIC] = 1, [SORA_ERROR_INTERRUPTED] = 130
+    };
     if (status != SORA_OK) fprintf(stderr, "soracl: %s\n", error->message);
     return codes[status];
 }
@@ -65,7 +68,9 @@ static void on_notify(void *self, const char *message)
 
 sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error)
 {
-    sora_context_options options = { .device = globals->device, .profile = globals->profile != NULL, .notify = globals->quiet ? NULL : on_notify };
+    sora_context_options options = { .device = globals->device,
+                                     .profile = globals->profile != NULL,
+                                     .notify = globals->quiet ? NULL : on_notify };
     return sora_context_create(&options, out, error);
 }
 
@@ -87,18 +92,22 @@ void cli_print_json(json_t *object)
 
 void cli_bytes(uint64_t bytes, char text[16])
 {
-    if (bytes >= (uint64_t)10 << 30) snprintf(text, 16, "%.1f GiB", (double)bytes / 1073741824.0);
-    else snprintf(text, 16, "%.1f MiB", (double)bytes / 1048576.0);
+    if (bytes >= (uint64_t)10 << 30)
+        snprintf(text, 16, "%.1f GiB", (double)bytes / 1073741824.0);
+    else
+        snprintf(text, 16, "%.1f MiB", (double)bytes / 1048576.0);
 }
 
 json_t *cli_quality_json(const sora_quality *q)
 {
-    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images, "iou_per_image", q->mask.iou_per_image,
-                     "iou_pooled", q->mask.iou_pooled, "miou_two_class", q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision,
-                     "recall", q->mask.recall, "loss", q->loss, "seconds", q->seconds);
+    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images,
+                     "iou_per_image", q->mask.iou_per_image, "iou_pooled", q->mask.iou_pooled, "miou_two_class",
+                     q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision, "recall", q->mask.recall,
+                     "loss", q->loss, "seconds", q->seconds);
 }
 
-/* ---- Following a run ------------------------------------------------------------------------------------------------------------ */
+/* ---- Following a run
+ * ------------------------------------------------------------------------------------------------------------ */
 
 #define PLAIN_LINE_SECONDS 5.0
 
@@ -112,8 +121,10 @@ static double now(void)
 static void time_text(double seconds, char text[24])
 {
     int s = (int)(seconds + 0.5);
-    if (s >= 3600) snprintf(text, 24, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
-    else snprintf(text, 24, "%d:%02d", s / 60, s % 60);
+    if (s >= 3600)
+        snprintf(text, 24, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(text, 24, "%d:%02d", s / 60, s % 60);
 }
 
 static void clear_line(cli_follower *f)
@@ -128,8 +139,8 @@ static bool on_progress(void *self, const sora_progress *p)
     if (f->quiet) return true;
     if (p->quality) {
         clear_line(f);
-        fprintf(stderr, "step %u/%u  epoch %.1f  evaluation: hand IoU %.4f  Dice %.4f  loss %.4f", p->step, p->steps, p->epoch, p->quality->mask.iou_per_image,
-                p->quality->mask.dice, p->quality->loss);
+        fprintf(stderr, "step %u/%u  epoch %.1f  evaluation: hand IoU %.4f  Dice %.4f  loss %.4f", p->step, p->steps, p->epoch,
+                p->quality->mask.iou_per_image, p->quality->mask.dice, p->quality->loss);
         if (p->rank_max) fprintf(stderr, "  rank %d/%d", p->rank_kept, p->rank_max);
         fprintf(stderr, "\n");
         return true;
@@ -139,8 +150,8 @@ static bool on_progress(void *self, const sora_progress *p)
     char left[24];
     time_text(p->seconds_left, left);
     clear_line(f);
-    fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f images/s  waiting %.0f %%  left %s%s", p->step, p->steps, p->epoch, p->loss, p->lr,
-            p->images_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
+    fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f images/s  waiting %.0f %%  left %s%s", p->step, p->steps,
+            p->epoch, p->loss, p->lr, p->images_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
     fflush(stderr);
     f->open_line = f->terminal;
     return true;
@@ -156,13 +167,13 @@ static void on_message(void *self, const char *text)
 
 void cli_follower_start(cli_follower *follower, bool quiet)
 {
-    *follower = (cli_follower){ .terminal = isatty(2), .quiet = quiet };
+    *follower = (cli_follower) { .terminal = isatty(2), .quiet = quiet };
     cli_catch_interrupts();
 }
 
 sora_watcher cli_watch(cli_follower *follower)
 {
-    return (sora_watcher){ .progress = on_progress, .stop = interrupted, .message = on_message, .self = follower };
+    return (sora_watcher) { .progress = on_progress, .stop = interrupted, .message = on_message, .self = follower };
 }
 
 void cli_follower_end(cli_follower *follower)
@@ -171,14 +182,20 @@ void cli_follower_end(cli_follower *follower)
     follower->open_line = false;
 }
 
-/* ---- Choosing the command --------------------------------------------------------------------------------------------------------- */
+/* ---- Choosing the command
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void print_usage(FILE *out)
 {
-    fprintf(out, "soracl %s: fine-tune with gated low-rank adapters (SoRA, LoRA) on any OpenCL device\n\nusage: soracl COMMAND [options]; each command has --help\n\n",
+    fprintf(out,
+            "soracl %s: fine-tune with gated low-rank adapters (SoRA, LoRA) on any OpenCL device\n\nusage: soracl COMMAND "
+            "[options]; each command has --help\n\n",
             sora_version());
     for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
-    fprintf(out, "  %-16s the version\n\nexample\n  soracl data hands --layout egohands --out hands && soracl unet train --data egohands:hands --size 64 --epochs 2 --out run\n", "version");
+    fprintf(out,
+            "  %-16s the version\n\nexample\n  soracl data hands --layout egohands --out hands && soracl unet train --data "
+            "egohands:hands --size 64 --epochs 2 --out run\n",
+            "version");
 }
 
 /* Words of "unet train" that argv begins with; 0: another command. */
@@ -215,7 +232,8 @@ int main(int argc, char **argv)
         if (words) return commands[i].run(argc - words, argv + words);
         names[i] = commands[i].name;
     }
-    snprintf(given, sizeof given, "%s%s%s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "", argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+    snprintf(given, sizeof given, "%s%s%s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "",
+             argc > 1 && argv[1][0] != '-' ? argv[1] : "");
     cli_nearest(given, names, COMMANDS, hint, sizeof hint);
     fprintf(stderr, "soracl: no command \"%s\"%s (soracl --help lists them)\n", given, hint);
     return 2;

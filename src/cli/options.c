@@ -54,7 +54,8 @@ static bool is_own(const cli_command *command, const char *name)
     return false;
 }
 
-/* ---- Help ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Help
+ * ----------------------------------------------------------------------------------------------------------------------- */
 
 static void print_option(const char *name, const char *value, const char *help, const char *fallback, const char *choices)
 {
@@ -81,8 +82,11 @@ static void print_run_options(const cli_command *command)
         printf("\n%s\n", *g);
         for (size_t i = 0; i < count; i++)
             if (strcmp(table[i].group, *g) == 0 && !is_own(command, table[i].name))
-                print_option(table[i].name, table[i].type == SORA_OPTION_SWITCH ? NULL : table[i].type == SORA_OPTION_TEXT ? "TEXT" : "N", table[i].help,
-                             table[i].fallback, table[i].values);
+                print_option(table[i].name,
+                             table[i].type == SORA_OPTION_SWITCH ? NULL
+                             : table[i].type == SORA_OPTION_TEXT ? "TEXT"
+                                                                 : "N",
+                             table[i].help, table[i].fallback, table[i].values);
     }
 }
 
@@ -101,7 +105,8 @@ void cli_print_help(const cli_command *command)
     printf("\nexample\n  %s\n", command->example);
 }
 
-/* ---- Parsing -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Parsing
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 static sora_status fail(sora_error *error, const char *format, const char *a, const char *b)
 {
@@ -129,7 +134,8 @@ static sora_status unknown(const cli_command *command, const char *name, sora_er
 }
 
 /* The value of --name VALUE or --name=VALUE. */
-static sora_status take_value(const char *name, const char *attached, int argc, char **argv, int *at, const char **value, sora_error *error)
+static sora_status take_value(const char *name, const char *attached, int argc, char **argv, int *at, const char **value,
+                              sora_error *error)
 {
     *value = attached;
     if (attached) return SORA_OK;
@@ -158,10 +164,13 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
     const sora_option *table = sora_run_option_table(&count);
     for (size_t i = 0; i < count; i++) {
         bool is_switch = table[i].type == SORA_OPTION_SWITCH, match = strcmp(table[i].name, name) == 0;
-        if (!in_groups(command, &table[i]) || !(match || (is_switch && negated && strcmp(table[i].name, name + 3) == 0))) continue;
+        if (!in_groups(command, &table[i]) || !(match || (is_switch && negated && strcmp(table[i].name, name + 3) == 0)))
+            continue;
         sora_status status = SORA_OK;
-        if (is_switch && !attached) value = match ? "on" : "off";
-        else status = take_value(name, attached, argc, argv, at, &value, error);
+        if (is_switch && !attached)
+            value = match ? "on" : "off";
+        else
+            status = take_value(name, attached, argc, argv, at, &value, error);
         command->run_given[i] = true;
         return status == SORA_OK ? sora_run_options_set(command->run, table[i].name, value, error) : status;
     }

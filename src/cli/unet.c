@@ -15,7 +15,8 @@ static sora_status fail(sora_error *error, sora_status status, const char *forma
     return status;
 }
 
-/* ---- train, finetune ---------------------------------------------------------------------------------------------------------------- */
+/* ---- train, finetune
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 /* The options of --config FILE, with what was given on the command line on top. */
 static sora_status merge_config(const cli_command *command, const char *config, sora_error *error)
@@ -37,26 +38,28 @@ static void print_result(const sora_run_options *options, const char *folder, co
 {
     const sora_mask_metrics *m = &r->quality.mask;
     if (json) {
-        cli_print_json(json_pack("{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps", (json_int_t)r->steps,
-                                 "seconds_per_step", r->seconds_per_step, "device_bytes_predicted", (json_int_t)r->device_bytes_predicted, "device_bytes_peak",
-                                 (json_int_t)r->device_bytes_peak, "process_bytes_peak", (json_int_t)r->process_bytes_peak, "parameters_trainable",
-                                 (json_int_t)r->parameters_trainable, "parameters_kept", (json_int_t)r->parameters_kept, "rank_kept",
-                                 r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max", r->rank_max < 0 ? json_null() : json_integer(r->rank_max),
-                                 "quality", cli_quality_json(&r->quality)));
+        cli_print_json(json_pack(
+            "{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
+            (json_int_t)r->steps, "seconds_per_step", r->seconds_per_step, "device_bytes_predicted",
+            (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
+            (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
+            (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
+            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality)));
         return;
     }
     char device[16], process[16];
     cli_bytes(r->device_bytes_peak, device);
     cli_bytes(r->process_bytes_peak, process);
-    printf("%s\n  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", folder, m->iou_per_image, m->iou_pooled, m->dice,
-           m->precision, m->recall, m->images);
-    printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step, (unsigned long long)r->parameters_trainable);
+    printf("%s\n  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", folder,
+           m->iou_per_image, m->iou_pooled, m->dice, m->precision, m->recall, m->images);
+    printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step,
+           (unsigned long long)r->parameters_trainable);
     if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
     printf("\n  device memory %s, process %s\n", device, process);
 }
 
-static int run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out, const char **resume,
-                        bool *overwrite)
+static int run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
+                        const char **resume, bool *overwrite)
 {
     sora_error error;
     sora_context *context = NULL;
@@ -67,8 +70,9 @@ static int run_training(cli_command *command, cli_globals *globals, int argc, ch
     sora_status status = cli_parse(command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (*config) status = merge_config(command, *config, &error);
-    target = (sora_run_target){ .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
-    if (status == SORA_OK && !target.folder) status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
+    target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
+    if (status == SORA_OK && !target.folder)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
     if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
     if (status == SORA_OK) {
         cli_follower_start(&follower, globals->quiet);
@@ -82,10 +86,10 @@ static int run_training(cli_command *command, cli_globals *globals, int argc, ch
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
 }
 
-#define RUN_OPTIONS                                                                                                              \
-    { "out", "Run", "DIR", "the run's folder", NULL, NULL, &out },                                                               \
-        { "resume", "Run", "DIR", "go on with the run in this folder, exactly where it stopped", NULL, NULL, &resume },          \
-        { "config", "Run", "FILE", "options of another run's config.json; others given here win", NULL, NULL, &config },         \
+#define RUN_OPTIONS                                                                                                      \
+    { "out", "Run", "DIR", "the run's folder", NULL, NULL, &out },                                                       \
+        { "resume", "Run", "DIR", "go on with the run in this folder, exactly where it stopped", NULL, NULL, &resume },  \
+        { "config", "Run", "FILE", "options of another run's config.json; others given here win", NULL, NULL, &config }, \
         { "overwrite", "Run", NULL, "remove a run that is in --out already", NULL, &overwrite, NULL }, CLI_GLOBALS(globals)
 
 int cli_unet_train(int argc, char **argv)
@@ -96,9 +100,14 @@ int cli_unet_train(int argc, char **argv)
     const char *out = NULL, *resume = NULL, *config = NULL;
     bool overwrite = false;
     const cli_option options[] = { RUN_OPTIONS };
-    cli_command command = { .name = "unet train", .summary = "train a U-Net for hand masks", .usage = "unet train --data KIND:DIR[:SPLIT] --out DIR",
-                            .example = "soracl unet train --data egohands:hands --size 64 --epochs 2 --out run", .options = options,
-                            .option_count = COUNT(options), .run_groups = groups, .run = &run };
+    cli_command command = { .name = "unet train",
+                            .summary = "train a U-Net for hand masks",
+                            .usage = "unet train --data KIND:DIR[:SPLIT] --out DIR",
+                            .example = "soracl unet train --data egohands:hands --size 64 --epochs 2 --out run",
+                            .options = options,
+                            .option_count = COUNT(options),
+                            .run_groups = groups,
+                            .run = &run };
     return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
 
@@ -110,14 +119,23 @@ int cli_unet_finetune(int argc, char **argv)
     const char *out = NULL, *resume = NULL, *config = NULL;
     bool overwrite = false;
     const cli_option options[] = { RUN_OPTIONS };
-    cli_command command = { .name = "unet finetune", .summary = "adapt a trained U-Net to other data",
-                            .usage = "unet finetune --from RUN --data KIND:DIR[:SPLIT] --method full|lora|sora --out DIR",
-                            .example = "soracl unet finetune --from run --data gtea:hands2 --method sora --rank 40 --lambda 0.1 --epochs 2 --out run2",
-                            .options = options, .option_count = COUNT(options), .run_groups = groups, .run = &run };
+    cli_command command = {
+        .name = "unet finetune",
+        .summary = "adapt a trained U-Net to other data",
+        .usage = "unet finetune --from RUN --data KIND:DIR[:SPLIT] --method full|lora|sora --out DIR",
+        .example =
+            "soracl unet finetune --from run --data gtea:hands2 --method sora --rank 40 --lambda 0.1 --epochs 2 --out run2",
+        .options = options,
+        .option_count = COUNT(options),
+        .run_groups = groups,
+        .run = &run
+    };
     return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
 
-/* ---- eval ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- eval
+ * -----------------------------------------------------------------------------------------------------------------------------
+ */
 
 int cli_unet_eval(int argc, char **argv)
 {
@@ -131,8 +149,12 @@ int cli_unet_eval(int argc, char **argv)
         { "native", "Data", NULL, "metrics at the images' own sizes instead of the network's", NULL, &native, NULL },
         CLI_GLOBALS(globals),
     };
-    cli_command command = { .name = "unet eval", .summary = "measure a U-Net on a data set", .usage = "unet eval --from RUN --data KIND:DIR[:SPLIT]",
-                            .example = "soracl unet eval --from run --data egohands:hands --json", .options = options, .option_count = COUNT(options) };
+    cli_command command = { .name = "unet eval",
+                            .summary = "measure a U-Net on a data set",
+                            .usage = "unet eval --from RUN --data KIND:DIR[:SPLIT]",
+                            .example = "soracl unet eval --from run --data egohands:hands --json",
+                            .options = options,
+                            .option_count = COUNT(options) };
     sora_error error;
     sora_context *context = NULL;
     sora_unet *unet = NULL;
@@ -141,20 +163,24 @@ int cli_unet_eval(int argc, char **argv)
     sora_dataset_options opening = { .fallback_split = "test" };
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (!from || !data) status = fail(&error, SORA_ERROR_ARGUMENT, "--from and --data are needed; usage: soracl %s", command.usage);
+    if (!from || !data)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "--from and --data are needed; usage: soracl %s", command.usage);
     int images = batch ? atoi(batch) : 8;
-    if (status == SORA_OK && (images < 1 || images > 4096)) status = fail(&error, SORA_ERROR_ARGUMENT, "--batch: \"%s\"; expected 1 to 4096", batch);
+    if (status == SORA_OK && (images < 1 || images > 4096))
+        status = fail(&error, SORA_ERROR_ARGUMENT, "--batch: \"%s\"; expected 1 to 4096", batch);
     if (status == SORA_OK) status = sora_dataset_open(data, &opening, &dataset, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
     sora_evaluation_options evaluation = { .batch = images, .native = native };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
-    if (status == SORA_OK && globals.json) cli_print_json(cli_quality_json(&quality));
+    if (status == SORA_OK && globals.json)
+        cli_print_json(cli_quality_json(&quality));
     else if (status == SORA_OK)
-        printf("%zu images, %zu with hands in truth or prediction\n  hand IoU per image  %.4f\n  hand IoU pooled     %.4f\n  mean IoU, 2 classes %.4f\n"
+        printf("%zu images, %zu with hands in truth or prediction\n  hand IoU per image  %.4f\n  hand IoU pooled     %.4f\n  "
+               "mean IoU, 2 classes %.4f\n"
                "  Dice                %.4f\n  precision           %.4f\n  recall              %.4f\n  loss                %.4f\n",
-               quality.mask.images, quality.mask.images_scored, quality.mask.iou_per_image, quality.mask.iou_pooled, quality.mask.miou_two_class, quality.mask.dice,
-               quality.mask.precision, quality.mask.recall, quality.loss);
+               quality.mask.images, quality.mask.images_scored, quality.mask.iou_per_image, quality.mask.iou_pooled,
+               quality.mask.miou_two_class, quality.mask.dice, quality.mask.precision, quality.mask.recall, quality.loss);
     sora_unet_destroy(&unet);
     sora_dataset_close(&dataset);
     sora_error close_error;
@@ -162,7 +188,8 @@ int cli_unet_eval(int argc, char **argv)
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
 }
 
-/* ---- predict -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- predict
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct prediction {
     const char *const *paths;
@@ -220,31 +247,41 @@ int cli_unet_predict(int argc, char **argv)
     bool probability = false, help;
     const cli_option options[] = {
         { "from", "Data", "RUN", "run or weights file", NULL, NULL, &from },
-        { "out", "Data", "DIR", "folder for the pictures: NAME.mask.png and NAME.overlay.png, at each image's own size", NULL, NULL, &out },
+        { "out", "Data", "DIR", "folder for the pictures: NAME.mask.png and NAME.overlay.png, at each image's own size", NULL,
+          NULL, &out },
         { "threshold", "Data", "N", "probability from which a pixel is hand", "0.5", NULL, &threshold },
         { "probability", "Data", NULL, "write NAME.probability.png too", NULL, &probability, NULL },
         CLI_GLOBALS(globals),
     };
     const char **words = calloc((size_t)argc + 1, sizeof *words);
-    cli_command command = { .name = "unet predict", .summary = "hand masks for images (JPEG or PNG)", .usage = "unet predict --from RUN IMAGE... --out DIR",
-                            .example = "soracl unet predict --from run photo.jpg --out masks", .options = options, .option_count = COUNT(options), .words = words,
+    cli_command command = { .name = "unet predict",
+                            .summary = "hand masks for images (JPEG or PNG)",
+                            .usage = "unet predict --from RUN IMAGE... --out DIR",
+                            .example = "soracl unet predict --from run photo.jpg --out masks",
+                            .options = options,
+                            .option_count = COUNT(options),
+                            .words = words,
                             .word_room = (size_t)argc };
     sora_error error;
     sora_context *context = NULL;
     sora_unet *unet = NULL;
-    sora_status status = words ? cli_parse(&command, argc, argv, &help, &error) : fail(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
+    sora_status status =
+        words ? cli_parse(&command, argc, argv, &help, &error) : fail(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
     if (status != SORA_OK || help) {
         free(words);
         return cli_fail(status, &error);
     }
     char *end = NULL;
     double level = threshold ? strtod(threshold, &end) : 0.5;
-    if (threshold && (*end || !(level > 0.0 && level < 1.0))) status = fail(&error, SORA_ERROR_ARGUMENT, "--threshold: \"%s\"; expected a number between 0 and 1", threshold);
+    if (threshold && (*end || !(level > 0.0 && level < 1.0)))
+        status = fail(&error, SORA_ERROR_ARGUMENT, "--threshold: \"%s\"; expected a number between 0 and 1", threshold);
     if (status == SORA_OK && (!from || !out || command.word_count == 0))
-        status = fail(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
+        status =
+            fail(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK && mkdir(out, 0777) != 0) {
         struct stat info;
-        if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode)) status = fail(&error, SORA_ERROR_IO, "%s: cannot create folder", out);
+        if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode))
+            status = fail(&error, SORA_ERROR_IO, "%s: cannot create folder", out);
     }
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);

@@ -11,7 +11,7 @@
 
 sora_augmentation sora_augmentation_none(void)
 {
-    return (sora_augmentation){ false, 1.0f, 0.0f, 1.0f, 1.0f, 1.0f };
+    return (sora_augmentation) { false, 1.0f, 0.0f, 1.0f, 1.0f, 1.0f };
 }
 
 sora_augmentation sora_augmentation_draw(uint64_t seed, uint32_t epoch, uint32_t sample)
@@ -38,8 +38,10 @@ static void sample_colour(const uint8_t *rgb, int size, float u, float v, float 
     float x = clamp(u, 0.0f, (float)(size - 1)), y = clamp(v, 0.0f, (float)(size - 1));
     int x0 = (int)x, y0 = (int)y, x1 = x0 + 1 < size ? x0 + 1 : x0, y1 = y0 + 1 < size ? y0 + 1 : y0;
     float fx = x - (float)x0, fy = y - (float)y0;
-    const uint8_t *a = rgb + 3 * ((size_t)y0 * (size_t)size + (size_t)x0), *b = rgb + 3 * ((size_t)y0 * (size_t)size + (size_t)x1);
-    const uint8_t *c = rgb + 3 * ((size_t)y1 * (size_t)size + (size_t)x0), *d = rgb + 3 * ((size_t)y1 * (size_t)size + (size_t)x1);
+    const uint8_t *a = rgb + 3 * ((size_t)y0 * (size_t)size + (size_t)x0),
+                  *b = rgb + 3 * ((size_t)y0 * (size_t)size + (size_t)x1);
+    const uint8_t *c = rgb + 3 * ((size_t)y1 * (size_t)size + (size_t)x0),
+                  *d = rgb + 3 * ((size_t)y1 * (size_t)size + (size_t)x1);
     for (int k = 0; k < 3; k++) {
         float top = (float)a[k] + fx * (float)(b[k] - a[k]), bottom = (float)c[k] + fx * (float)(d[k] - c[k]);
         out[k] = top + fy * (bottom - top);
@@ -55,8 +57,8 @@ static void jitter(const sora_augmentation *draw, float colour[3])
     }
 }
 
-void sora_augment(const sora_augmentation *draw, int size, const uint8_t *rgb, const uint8_t *mask, const float mean[3], const float deviation[3], float *image_out,
-                  float *mask_out)
+void sora_augment(const sora_augmentation *draw, int size, const uint8_t *rgb, const uint8_t *mask, const float mean[3],
+                  const float deviation[3], float *image_out, float *mask_out)
 {
     size_t pixels = (size_t)size * (size_t)size;
     float centre = 0.5f * (float)(size - 1), scale[3];

@@ -26,8 +26,8 @@ static void free_item(sora_item *item)
     for (int i = 0; i < SORA_HANDS_PER_FRAME; i++) free(item->hands[i].points);
 }
 
-sora_status sora_dataset_add(sora_dataset *dataset, const char *name, const char *group, const char *image, const char *mask, sora_mask_kind kind,
-                             sora_item **out, sora_error *error)
+sora_status sora_dataset_add(sora_dataset *dataset, const char *name, const char *group, const char *image, const char *mask,
+                             sora_mask_kind kind, sora_item **out, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_item item = { .kind = kind };
@@ -64,10 +64,11 @@ size_t sora_dataset_count(const sora_dataset *dataset)
 sora_sample_info sora_dataset_info(const sora_dataset *dataset, size_t index)
 {
     const sora_item *item = &dataset->items[index];
-    return (sora_sample_info){ item->name, item->group, item->image };
+    return (sora_sample_info) { item->name, item->group, item->image };
 }
 
-/* ---- Splits --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Splits
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 /* Groups in the order of their hashes, the first `share` of them for testing: the same whatever the order on disk. */
 static int by_hash(const void *a, const void *b)
@@ -88,7 +89,9 @@ static sora_status make_split(sora_dataset *dataset, const char *spec, double sh
     for (size_t i = 0; i < dataset->count; i++)
         if (count == 0 || strcmp(groups[count - 1], groups[i]) != 0) groups[count++] = groups[i];
     if (count < 2)
-        status = sora_fail(error, SORA_ERROR_INPUT, "%s: all %zu images are of one group, \"%s\"; they can't be split into train and test. Use :all and another --eval-data",
+        status = sora_fail(error, SORA_ERROR_INPUT,
+                           "%s: all %zu images are of one group, \"%s\"; they can't be split into train and test. Use :all and "
+                           "another --eval-data",
                            spec, dataset->count, count ? groups[0] : "");
     size_t tests = SORA_MAX((size_t)1, SORA_MIN(count - 1, (size_t)(share * (double)count + 0.5)));
     for (size_t i = 0; status == SORA_OK && i < dataset->count; i++) {
@@ -106,8 +109,10 @@ static void keep_split(sora_dataset *dataset, split wanted)
     size_t kept = 0;
     for (size_t i = 0; i < dataset->count; i++) {
         sora_item *item = &dataset->items[i];
-        if (wanted == SPLIT_TRAIN ? item->train_folder : item->test_folder) dataset->items[kept++] = *item;
-        else free_item(item);
+        if (wanted == SPLIT_TRAIN ? item->train_folder : item->test_folder)
+            dataset->items[kept++] = *item;
+        else
+            free_item(item);
     }
     dataset->count = kept;
 }
@@ -123,15 +128,20 @@ static sora_status split_dataset(sora_dataset *dataset, const char *spec, split 
 }
 
 /* KIND:DIR[:SPLIT]; a folder's name may have colons of its own. */
-static sora_status parse_spec(const char *spec, const char *fallback, size_t *kind, char **folder, split *wanted, sora_error *error)
+static sora_status parse_spec(const char *spec, const char *fallback, size_t *kind, char **folder, split *wanted,
+                              sora_error *error)
 {
     const char *colon = strchr(spec, ':'), *last;
     const char *text = fallback ? fallback : "all";
     *folder = NULL;
     for (*kind = 0; *kind < SORA_COUNT(kinds); ++*kind)
-        if (colon && strlen(kinds[*kind].kind) == (size_t)(colon - spec) && strncmp(spec, kinds[*kind].kind, (size_t)(colon - spec)) == 0) break;
+        if (colon && strlen(kinds[*kind].kind) == (size_t)(colon - spec) &&
+            strncmp(spec, kinds[*kind].kind, (size_t)(colon - spec)) == 0)
+            break;
     if (*kind == SORA_COUNT(kinds) || !colon[1])
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "data \"%.200s\": expected KIND:DIR[:SPLIT], KIND egohands, gtea or pairs, SPLIT train, test or all", spec);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "data \"%.200s\": expected KIND:DIR[:SPLIT], KIND egohands, gtea or pairs, SPLIT train, test or all",
+                         spec);
     last = strrchr(colon + 1, ':');
     for (int i = 0; last && i < 3; i++)
         if (strcmp(last + 1, split_names[i]) == 0) text = split_names[i];
@@ -146,7 +156,8 @@ static sora_status check_sizes(const sora_item *item, sora_error *error)
     sora_status status = sora_image_read_size(item->image, &width, &height, error);
     if (status == SORA_OK && item->mask) status = sora_image_read_size(item->mask, &mask_width, &mask_height, error);
     if (status == SORA_OK && item->mask && (width != mask_width || height != mask_height))
-        status = sora_fail(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image %s is %d x %d", item->mask, mask_width, mask_height, item->image, width, height);
+        status = sora_fail(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image %s is %d x %d", item->mask, mask_width,
+                           mask_height, item->image, width, height);
     return status;
 }
 
@@ -176,13 +187,14 @@ cleanup:
     return status;
 }
 
-/* ---- Loading ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Loading
+ * ---------------------------------------------------------------------------------------------------------------------- */
 
 static sora_status load_mask(const sora_item *item, const sora_image *image, sora_image *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_image label = { 0 };
-    *out = (sora_image){ 0 };
+    *out = (sora_image) { 0 };
     if (item->kind == SORA_MASK_POLYGONS) {
         SORA_TRY(sora_image_create(image->width, image->height, 1, out, error));
         for (int i = 0; i < SORA_HANDS_PER_FRAME; i++) SORA_TRY(sora_polygon_fill(out, &item->hands[i], error));
@@ -191,7 +203,8 @@ static sora_status load_mask(const sora_item *item, const sora_image *image, sor
     bool labels = item->kind == SORA_MASK_LABEL;
     SORA_TRY(sora_image_read(item->mask, labels ? 3 : 1, &label, error));
     if (label.width != image->width || label.height != image->height)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image is %d x %d", item->mask, label.width, label.height, image->width, image->height);
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image is %d x %d", item->mask, label.width, label.height,
+                  image->width, image->height);
     SORA_TRY(sora_image_create(label.width, label.height, 1, out, error));
     for (size_t i = 0, n = (size_t)label.width * (size_t)label.height; i < n; i++) {
         const uint8_t *p = label.pixels + i * (size_t)label.channels;
@@ -206,14 +219,15 @@ cleanup:
 sora_status sora_dataset_load(const sora_dataset *dataset, size_t index, sora_image *image, sora_image *mask, sora_error *error)
 {
     const sora_item *item = &dataset->items[index];
-    *mask = (sora_image){ 0 };
+    *mask = (sora_image) { 0 };
     sora_status status = sora_image_read(item->image, 3, image, error);
     if (status == SORA_OK) status = load_mask(item, image, mask, error);
     if (status != SORA_OK) sora_image_free(image);
     return status;
 }
 
-sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3], float deviation[3], sora_error *error)
+sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3], float deviation[3],
+                                    sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_image image = { 0 }, mask = { 0 }, small = { 0 };
@@ -235,7 +249,8 @@ sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_
         sora_image_free(&mask);
         sora_image_free(&small);
     }
-    if (!hands) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no hand in any of %zu masks; are they the right ones?", dataset->folder, seen);
+    if (!hands)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no hand in any of %zu masks; are they the right ones?", dataset->folder, seen);
     for (int c = 0; c < 3; c++) {
         mean[c] = (float)(sum[c] / pixels);
         deviation[c] = (float)sqrt(fmax(squares[c] / pixels - sum[c] / pixels * (sum[c] / pixels), 1e-12));
@@ -247,7 +262,8 @@ cleanup:
     return status;
 }
 
-/* ---- Two sets --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Two sets
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct fingerprint {
     const sora_item *item;
@@ -262,8 +278,9 @@ static sora_status take_fingerprints(const sora_dataset *dataset, fingerprint **
     sora_status status = sora_allocate(dataset->count, sizeof **out, "comparison of sets", out, error);
     for (size_t i = 0; status == SORA_OK && i < dataset->count; i++) {
         struct stat info;
-        if (stat(dataset->items[i].image, &info) != 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: gone", dataset->items[i].image);
-        (*out)[i] = (fingerprint){ &dataset->items[i], info.st_dev, info.st_ino, info.st_size, 0 };
+        if (stat(dataset->items[i].image, &info) != 0)
+            return sora_fail(error, SORA_ERROR_INPUT, "%s: gone", dataset->items[i].image);
+        (*out)[i] = (fingerprint) { &dataset->items[i], info.st_dev, info.st_ino, info.st_size, 0 };
     }
     return status;
 }
@@ -304,7 +321,8 @@ static sora_status check_files(const sora_dataset *a, const sora_dataset *b, sor
                 same = left[i].hash == right[j].hash;
             }
             if (same)
-                SORA_FAIL(error, SORA_ERROR_INPUT, "training and evaluation overlap: %s and %s are the same picture", left[i].item->image, right[j].item->image);
+                SORA_FAIL(error, SORA_ERROR_INPUT, "training and evaluation overlap: %s and %s are the same picture",
+                          left[i].item->image, right[j].item->image);
         }
     }
 cleanup:
@@ -319,7 +337,8 @@ sora_status sora_dataset_check_disjoint(const sora_dataset *a, const sora_datase
         for (size_t i = 0; i < a->count; i++)
             for (size_t j = 0; j < b->count; j++)
                 if (strcmp(a->items[i].group, b->items[j].group) == 0)
-                    return sora_fail(error, SORA_ERROR_INPUT, "training and evaluation overlap: \"%s\" is in both", a->items[i].group);
+                    return sora_fail(error, SORA_ERROR_INPUT, "training and evaluation overlap: \"%s\" is in both",
+                                     a->items[i].group);
     }
     return check_files(a, b, error);
 }

@@ -12,7 +12,8 @@
 #define MAX_POINTS 100000
 static const char *const fields[SORA_HANDS_PER_FRAME] = { "myleft", "myright", "yourleft", "yourright" };
 
-/* ---- polygons.mat ---------------------------------------------------------------------------------------------------------------- */
+/* ---- polygons.mat
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 void sora_polygons_free(sora_polygon *hands, size_t frames)
 {
@@ -28,15 +29,17 @@ static bool is_empty(const matvar_t *var)
 }
 
 /* n × 2 doubles, column by column; an empty array of whatever type is a hand that isn't there. */
-static sora_status read_points(const char *path, size_t frame, const char *field, const matvar_t *var, sora_polygon *out, sora_error *error)
+static sora_status read_points(const char *path, size_t frame, const char *field, const matvar_t *var, sora_polygon *out,
+                               sora_error *error)
 {
-    if (!var || var->rank != 2 || !var->dims) return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is no table of points", path, frame, field);
+    if (!var || var->rank != 2 || !var->dims)
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is no table of points", path, frame, field);
     if (is_empty(var)) return SORA_OK;
     size_t count = var->dims[0];
-    if (var->class_type != MAT_C_DOUBLE || var->data_type != MAT_T_DOUBLE || var->isComplex || var->dims[1] != 2 || count > MAX_POINTS || !var->data ||
-        var->nbytes != 2 * count * sizeof(double))
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is %zu x %zu; expected n x 2 doubles or an empty array", path, frame, field, var->dims[0],
-                         var->dims[1]);
+    if (var->class_type != MAT_C_DOUBLE || var->data_type != MAT_T_DOUBLE || var->isComplex || var->dims[1] != 2 ||
+        count > MAX_POINTS || !var->data || var->nbytes != 2 * count * sizeof(double))
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is %zu x %zu; expected n x 2 doubles or an empty array",
+                         path, frame, field, var->dims[0], var->dims[1]);
     sora_status status = sora_allocate(2 * count, sizeof(double), path, &out->points, error);
     if (status != SORA_OK) return status;
     const double *data = var->data;
@@ -71,8 +74,10 @@ static sora_status open_variable(const char *path, const char *name, mat_t **fil
     *file = Mat_Open(path, MAT_ACC_RDONLY);
     if (!*file) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken MAT file", path);
     *var = Mat_VarRead(*file, name);
-    if (!*var || (*var)->class_type != MAT_C_STRUCT || (*var)->rank != 2 || !(*var)->dims || (*var)->dims[0] * (*var)->dims[1] > MAX_FRAMES)
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: variable %s is %s; expected a struct array", path, name, *var ? "of another kind" : "absent or broken");
+    if (!*var || (*var)->class_type != MAT_C_STRUCT || (*var)->rank != 2 || !(*var)->dims ||
+        (*var)->dims[0] * (*var)->dims[1] > MAX_FRAMES)
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: variable %s is %s; expected a struct array", path, name,
+                         *var ? "of another kind" : "absent or broken");
     return SORA_OK;
 }
 
@@ -89,7 +94,8 @@ sora_status sora_polygons_read(const char *path, sora_polygon **hands, size_t *f
     SORA_TRY(sora_allocate(SORA_HANDS_PER_FRAME * count, sizeof **hands, path, hands, error));
     for (size_t i = 0; i < count; i++)
         for (int h = 0; h < SORA_HANDS_PER_FRAME; h++)
-            SORA_TRY(read_points(path, i, fields[h], Mat_VarGetStructFieldByName(var, fields[h], i), &(*hands)[i * SORA_HANDS_PER_FRAME + (size_t)h], error));
+            SORA_TRY(read_points(path, i, fields[h], Mat_VarGetStructFieldByName(var, fields[h], i),
+                                 &(*hands)[i * SORA_HANDS_PER_FRAME + (size_t)h], error));
     *frames = count;
 cleanup:
     if (var) Mat_VarFree(var);
@@ -101,7 +107,8 @@ cleanup:
     return status;
 }
 
-/* ---- The set ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- The set
+ * ---------------------------------------------------------------------------------------------------------------------- */
 
 static bool is_jpeg(const char *name)
 {
@@ -121,7 +128,9 @@ static sora_status add_video(sora_dataset *dataset, const char *labelled, const 
     SORA_TRY(sora_folder_list(folder, &names, &name_count, error));
     for (size_t i = 0; i < name_count; i++) pictures += is_jpeg(names[i]);
     if (pictures != frames)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %zu frames, but polygons.mat describes %zu: an image without a mask or a mask without an image", folder, pictures, frames);
+        SORA_FAIL(error, SORA_ERROR_INPUT,
+                  "%s: %zu frames, but polygons.mat describes %zu: an image without a mask or a mask without an image", folder,
+                  pictures, frames);
     for (size_t i = 0; i < name_count; i++) {
         sora_item *item;
         if (!is_jpeg(names[i])) continue;
@@ -162,14 +171,17 @@ static sora_status list_from_metadata(sora_dataset *dataset, const char *path, c
     for (size_t i = 0; i < var->dims[0] * var->dims[1]; i++) {
         char id[256];
         matvar_t *field = Mat_VarGetStructFieldByName(var, "video_id", i);
-        if (!field || field->class_type != MAT_C_CHAR || field->rank != 2 || !field->data || field->data_size != 1 || field->nbytes == 0 || field->nbytes >= sizeof id)
+        if (!field || field->class_type != MAT_C_CHAR || field->rank != 2 || !field->data || field->data_size != 1 ||
+            field->nbytes == 0 || field->nbytes >= sizeof id)
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s: video %zu has no readable video_id", path, i);
         memcpy(id, field->data, field->nbytes);
         id[field->nbytes] = '\0';
-        if (!is_plain_name(id)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: video %zu: \"%.60s\" is no name of a folder", path, i, id);
+        if (!is_plain_name(id))
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: video %zu: \"%.60s\" is no name of a folder", path, i, id);
         free(folder);
         SORA_TRY(sora_format(&folder, error, "%s/%s", labelled, id));
-        if (!sora_path_is_folder(folder)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no such folder, though %s names it", folder, path);
+        if (!sora_path_is_folder(folder))
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no such folder, though %s names it", folder, path);
         SORA_TRY(add_video(dataset, labelled, id, error));
     }
 cleanup:
@@ -203,7 +215,8 @@ sora_status sora_egohands_list(sora_dataset *dataset, const char *folder, sora_e
     SORA_TRY(sora_format(&labelled, error, "%s/_LABELLED_SAMPLES", folder));
     SORA_TRY(sora_format(&metadata, error, "%s/metadata.mat", folder));
     if (!sora_path_is_folder(labelled)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: expected _LABELLED_SAMPLES in it", folder);
-    SORA_TRY(sora_path_exists(metadata) ? list_from_metadata(dataset, metadata, labelled, error) : list_from_folders(dataset, labelled, error));
+    SORA_TRY(sora_path_exists(metadata) ? list_from_metadata(dataset, metadata, labelled, error)
+                                        : list_from_folders(dataset, labelled, error));
     dataset->grouped = true;
 cleanup:
     free(labelled);

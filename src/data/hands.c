@@ -17,7 +17,8 @@
 static const char *const fields[SORA_HANDS_PER_FRAME] = { "myleft", "myright", "yourleft", "yourright" };
 static const char *const activity_names[ACTIVITIES] = { "cheese", "coffee", "cofhoney", "hotdog", "pealate", "peanut", "tea" };
 
-/* ---- Outlines --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Outlines
+ * --------------------------------------------------------------------------------------------------------------------------- */
 
 static bool owned(const sora_paint *p, int x, int y, uint8_t owner)
 {
@@ -30,7 +31,7 @@ static sora_status trace(const sora_paint *p, uint8_t owner, int x, int y, sora_
     static const int step[8][2] = { { 1, 0 }, { 1, 1 }, { 0, 1 }, { -1, 1 }, { -1, 0 }, { -1, -1 }, { 0, -1 }, { 1, -1 } };
     size_t capacity = 0, most = 4 * (size_t)p->width * (size_t)p->height;
     int start_x = x, start_y = y, way = 0, start_way = -1;
-    *out = (sora_polygon){ 0 };
+    *out = (sora_polygon) { 0 };
     for (size_t turn = 0; turn < most; turn++) {
         int next = -1;
         for (int i = 0; i < 8 && next < 0; i++) {
@@ -67,11 +68,12 @@ static double area_of(const sora_polygon *polygon)
 /* The outline of the owner's largest region; none where it is a few pixels only. */
 static sora_status outline(const sora_paint *p, uint8_t owner, sora_polygon *out, sora_error *error)
 {
-    *out = (sora_polygon){ 0 };
+    *out = (sora_polygon) { 0 };
     for (int y = 0; y < p->height; y++)
         for (int x = 0; x < p->width; x++) {
             sora_polygon found;
-            bool starts = owned(p, x, y, owner) && !owned(p, x - 1, y, owner) && !owned(p, x, y - 1, owner) && !owned(p, x - 1, y - 1, owner) && !owned(p, x + 1, y - 1, owner);
+            bool starts = owned(p, x, y, owner) && !owned(p, x - 1, y, owner) && !owned(p, x, y - 1, owner) &&
+                          !owned(p, x - 1, y - 1, owner) && !owned(p, x + 1, y - 1, owner);
             if (!starts) continue;
             sora_status status = trace(p, owner, x, y, &found, error);
             if (status != SORA_OK) {
@@ -84,12 +86,14 @@ static sora_status outline(const sora_paint *p, uint8_t owner, sora_polygon *out
         }
     if (area_of(out) < 12.0) {
         free(out->points);
-        *out = (sora_polygon){ 0 };
+        *out = (sora_polygon) { 0 };
     }
     return SORA_OK;
 }
 
-/* ---- EgoHands ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- EgoHands
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status write_mat(const char *path, matvar_t *var, sora_error *error)
 {
@@ -99,7 +103,8 @@ static sora_status write_mat(const char *path, matvar_t *var, sora_error *error)
     SORA_TRY(sora_format(&temporary, error, "%s.tmp", path));
     /* The header's text is given, because matio's own holds the time. */
     file = Mat_CreateVer(temporary, "MATLAB 5.0 MAT-file, written by soracl", MAT_FT_MAT5);
-    if (!file || !var || Mat_VarWrite(file, var, MAT_COMPRESSION_NONE) != 0) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write", path);
+    if (!file || !var || Mat_VarWrite(file, var, MAT_COMPRESSION_NONE) != 0)
+        SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write", path);
     Mat_Close(file);
     file = NULL;
     if (rename(temporary, path) != 0) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot rename into place: %s", path, strerror(errno));
@@ -145,13 +150,16 @@ static matvar_t *text_variable(const char *text)
 
 static void video_name(uint32_t video, char name[64])
 {
-    static const char *const games[] = { "CARDS", "CHESS", "JENGA", "PUZZLE" }, *const places[] = { "COURTYARD", "LIVINGROOM", "OFFICE" };
-    snprintf(name, 64, "%s_%s_%c_%c%u", games[video % 4], places[video / 4 % 3], 'A' + (char)(video % 5), 'F' + (char)(video % 7), video);
+    static const char *const games[] = { "CARDS", "CHESS", "JENGA", "PUZZLE" }, *const places[] = { "COURTYARD", "LIVINGROOM",
+                                                                                                    "OFFICE" };
+    snprintf(name, 64, "%s_%s_%c_%c%u", games[video % 4], places[video / 4 % 3], 'A' + (char)(video % 5), 'F' + (char)(video % 7),
+             video);
 }
 
 static sora_status write_metadata(const char *folder, size_t videos, sora_error *error)
 {
-    static const char *const names[] = { "video_id", "partner_video_id", "ego_viewer_id", "partner_id", "location_id", "activity_id" };
+    static const char *const names[] = { "video_id",   "partner_video_id", "ego_viewer_id",
+                                         "partner_id", "location_id",      "activity_id" };
     sora_status status = SORA_OK;
     char *path = NULL, name[64], part[4][64];
     size_t dims[2] = { 1, videos };
@@ -197,7 +205,8 @@ static sora_status draw_video(drawing *d, uint32_t video, int frames, sora_error
     SORA_TRY(sora_folder_create(folder, error));
     for (int f = 0; f < frames; f++) {
         SORA_TRY(sora_scene_table(&d->paint, d->options->seed, video, (uint32_t)f, &image, error));
-        for (int h = 0; h < SORA_HANDS_PER_FRAME; h++) SORA_TRY(outline(&d->paint, (uint8_t)(h + 1), &hands[f * SORA_HANDS_PER_FRAME + h], error));
+        for (int h = 0; h < SORA_HANDS_PER_FRAME; h++)
+            SORA_TRY(outline(&d->paint, (uint8_t)(h + 1), &hands[f * SORA_HANDS_PER_FRAME + h], error));
         SORA_TRY(sora_format(&path, error, "%s/frame_%04d.jpg", folder, 11 + 27 * f));
         SORA_TRY(sora_jpeg_write(path, &image, error));
         sora_image_free(&image);
@@ -230,7 +239,9 @@ cleanup:
     return status;
 }
 
-/* ---- GTEA ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- GTEA
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Labels as colours: left, right, and where one is seen over the other. */
 static sora_status label_image(const sora_paint *p, sora_image *out, sora_error *error)
@@ -253,10 +264,12 @@ static sora_status draw_gtea(drawing *d, sora_error *error)
     SORA_TRY(sora_folder_create(images, error));
     SORA_TRY(sora_folder_create(masks, error));
     for (int i = 0; i < d->total; i++) {
-        uint32_t subject = (uint32_t)(i % SUBJECTS), activity = (uint32_t)(i / SUBJECTS % ACTIVITIES), frame = (uint32_t)(i / (SUBJECTS * ACTIVITIES));
+        uint32_t subject = (uint32_t)(i % SUBJECTS), activity = (uint32_t)(i / SUBJECTS % ACTIVITIES),
+                 frame = (uint32_t)(i / (SUBJECTS * ACTIVITIES));
         SORA_TRY(sora_scene_kitchen(&d->paint, d->options->seed, subject, activity, frame, &image, error));
         SORA_TRY(label_image(&d->paint, &label, error));
-        SORA_TRY(sora_format(&path, error, "%s/s%u_%s_%010u.jpg", images, subject + 1, activity_names[activity], 20 + 40 * frame));
+        SORA_TRY(
+            sora_format(&path, error, "%s/s%u_%s_%010u.jpg", images, subject + 1, activity_names[activity], 20 + 40 * frame));
         SORA_TRY(sora_jpeg_write(path, &image, error));
         free(path);
         path = NULL;

@@ -55,7 +55,8 @@ static void bend_finger(anatomy *a, int finger, const sora_pose *pose)
 {
     float curl = pose->curl[finger], fan = (0.06f + 0.16f * pose->spread) * (1 - 0.7f * curl);
     float sideways = ((float)finger - 1.3f) * fan;
-    vec3 axis = sora_paint_turn(vec(1, 0, 0), vec(0, 0, 1), -sideways), direction = sora_paint_turn(vec(0, 1, 0), vec(0, 0, 1), -sideways);
+    vec3 axis = sora_paint_turn(vec(1, 0, 0), vec(0, 0, 1), -sideways),
+         direction = sora_paint_turn(vec(0, 1, 0), vec(0, 0, 1), -sideways);
     float angles[3] = { 0.06f + 1.35f * curl, 0.10f + 1.65f * curl, 0.05f + 1.05f * curl };
     vec3 at = knuckles[finger];
     a->joint[finger + 1][0] = place(a, at);
@@ -108,7 +109,7 @@ vec3 sora_arm_grip(const sora_arm *arm, const sora_look *look)
 
 static void grow(sora_body *body, vec3 a, vec3 b, float ra, float rb, int chain)
 {
-    body->cones[body->count++] = (sora_cone){ a, b, ra, rb, chain };
+    body->cones[body->count++] = (sora_cone) { a, b, ra, rb, chain };
 }
 
 static vec3 skin_surface(const sora_body *body, int cone, vec3 point, vec3 *normal, float *gloss)
@@ -185,8 +186,13 @@ static vec3 cloth_surface(const sora_body *body, int cone, vec3 point, vec3 *nor
 
 static void draw_skin(sora_paint *paint, const sora_arm *arm, const anatomy *a)
 {
-    sora_body body = { .blend = 0.75f * a->size, .gloss = 0.07f, .scatter = 1, .arm = true, .owner = arm->owner,
-                       .surface = skin_surface, .self = a };
+    sora_body body = { .blend = 0.75f * a->size,
+                       .gloss = 0.07f,
+                       .scatter = 1,
+                       .arm = true,
+                       .owner = arm->owner,
+                       .surface = skin_surface,
+                       .self = a };
     float s = a->size, puff = a->look->glove ? 1.08f : 1;
     static const vec3 carpals[4] = { { -1.5f, 0.6f, 0 }, { -0.5f, 0.4f, 0.15f }, { 0.6f, 0.4f, 0.1f }, { 1.5f, 0.7f, -0.1f } };
     for (int i = 0; i < 4; i++)
@@ -196,7 +202,8 @@ static void draw_skin(sora_paint *paint, const sora_arm *arm, const anatomy *a)
     grow(&body, a->joint[THUMB][0], a->joint[THUMB][1], 1.65f * s, 1.25f * s, 0);
     grow(&body, place(a, vec(-2.2f, 5.2f, -0.5f)), mix(a->joint[THUMB][0], a->joint[THUMB][1], 0.75f), 0.95f * s, 0.95f * s, 0);
     vec3 back = scale(a->forearm, -1), side = unit(cross(a->forearm, a->back));
-    float stations[4] = { 0, 5, 14, fmaxf(a->forearm_length, 20) }, thick[4] = { 1.62f, 1.9f, 2.75f, 3.2f }, apart[4] = { 0.95f, 1.0f, 1.2f, 1.3f };
+    float stations[4] = { 0, 5, 14, fmaxf(a->forearm_length, 20) }, thick[4] = { 1.62f, 1.9f, 2.75f, 3.2f },
+          apart[4] = { 0.95f, 1.0f, 1.2f, 1.3f };
     for (int i = 0; i < 3; i++) {
         vec3 from = add(a->origin, scale(back, stations[i])), to = add(a->origin, scale(back, stations[i + 1]));
         if (i == 2) {
@@ -204,8 +211,8 @@ static void draw_skin(sora_paint *paint, const sora_arm *arm, const anatomy *a)
             break;
         }
         for (int k = -1; k <= 1; k += 2)
-            grow(&body, add(from, scale(side, (float)k * apart[i] * s)), add(to, scale(side, (float)k * apart[i + 1] * s)), thick[i] * s,
-                 thick[i + 1] * s, 0);
+            grow(&body, add(from, scale(side, (float)k * apart[i] * s)), add(to, scale(side, (float)k * apart[i + 1] * s)),
+                 thick[i] * s, thick[i + 1] * s, 0);
     }
     for (int f = 0; f < FINGERS; f++)
         for (int i = 0; i < 3; i++) {

@@ -18,9 +18,9 @@ typedef struct sora_look {
 } sora_look;
 
 typedef struct sora_pose {
-    float curl[4];         /* index to little finger: 0 straight .. 1 in the palm */
-    float spread;          /* 0 together .. 1 fanned */
-    float oppose, thumb;   /* thumb: 0 beside .. 1 across the palm; 0 straight .. 1 bent */
+    float curl[4];       /* index to little finger: 0 straight .. 1 in the palm */
+    float spread;        /* 0 together .. 1 fanned */
+    float oppose, thumb; /* thumb: 0 beside .. 1 across the palm; 0 straight .. 1 bent */
 } sora_pose;
 
 typedef enum sora_grasp {
@@ -38,11 +38,11 @@ sora_pose sora_pose_of(sora_grasp grasp, sora_random_stream *random);
 typedef struct sora_arm {
     bool left;
     vec3 wrist, elbow;
-    float roll;          /* radians about the forearm: 0 back of the hand up, towards +pi/2 thumb up */
-    float bend, lift;    /* radians at the wrist: sideways towards the thumb, up */
+    float roll;       /* radians about the forearm: 0 back of the hand up, towards +pi/2 thumb up */
+    float bend, lift; /* radians at the wrist: sideways towards the thumb, up */
     sora_pose pose;
-    uint8_t owner;       /* 1..4 */
-    bool whole;          /* the forearm's skin belongs to the mask, else only the hand up to the wrist */
+    uint8_t owner; /* 1..4 */
+    bool whole;    /* the forearm's skin belongs to the mask, else only the hand up to the wrist */
 } sora_arm;
 
 /* Where the fingers meet the thumb: a held thing goes there. */

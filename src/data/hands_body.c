@@ -45,12 +45,25 @@ static projected project(const sora_paint *p, const sora_cone *cone, float blend
 {
     vec3 a = sora_paint_project(p, cone->a), b = sora_paint_project(p, cone->b);
     float ra = cone->ra * p->focal / a.z, rb = cone->rb * p->focal / b.z;
-    float margin = fmaxf(ra, rb) + blend * p->focal / fminf(a.z, b.z) + 1, dx = b.x - a.x, dy = b.y - a.y, squared = dx * dx + dy * dy;
-    return (projected){
-        .x = a.x, .y = a.y, .dx = dx, .dy = dy, .per_length = squared > 1e-6f ? 1 / squared : 0,
-        .radius = ra, .more = rb - ra, .depth = a.z, .deeper = b.z - a.z, .thick = cone->ra, .thicker = cone->rb - cone->ra,
-        .left = fminf(a.x, b.x) - margin, .right = fmaxf(a.x, b.x) + margin,
-        .top = fminf(a.y, b.y) - margin, .bottom = fmaxf(a.y, b.y) + margin, .chain = cone->chain,
+    float margin = fmaxf(ra, rb) + blend * p->focal / fminf(a.z, b.z) + 1, dx = b.x - a.x, dy = b.y - a.y,
+          squared = dx * dx + dy * dy;
+    return (projected) {
+        .x = a.x,
+        .y = a.y,
+        .dx = dx,
+        .dy = dy,
+        .per_length = squared > 1e-6f ? 1 / squared : 0,
+        .radius = ra,
+        .more = rb - ra,
+        .depth = a.z,
+        .deeper = b.z - a.z,
+        .thick = cone->ra,
+        .thicker = cone->rb - cone->ra,
+        .left = fminf(a.x, b.x) - margin,
+        .right = fmaxf(a.x, b.x) + margin,
+        .top = fminf(a.y, b.y) - margin,
+        .bottom = fmaxf(a.y, b.y) + margin,
+        .chain = cone->chain,
     };
 }
 
@@ -73,9 +86,11 @@ static patch cover_patch(sora_paint *p, const sora_body *body)
     float x0 = 1e9f, y0 = 1e9f, x1 = 0, y1 = 0;
     for (int i = 0; i < body->count; i++) {
         cones[i] = project(p, &body->cones[i], body->blend);
-        x0 = fminf(x0, cones[i].left), y0 = fminf(y0, cones[i].top), x1 = fmaxf(x1, cones[i].right), y1 = fmaxf(y1, cones[i].bottom);
+        x0 = fminf(x0, cones[i].left), y0 = fminf(y0, cones[i].top), x1 = fmaxf(x1, cones[i].right),
+        y1 = fmaxf(y1, cones[i].bottom);
     }
-    patch area = { (int)fmaxf(0, x0), (int)fmaxf(0, y0), (int)fminf((float)p->width, x1 + 1), (int)fminf((float)p->height, y1 + 1) };
+    patch area = { (int)fmaxf(0, x0), (int)fmaxf(0, y0), (int)fminf((float)p->width, x1 + 1),
+                   (int)fminf((float)p->height, y1 + 1) };
     float fillet = fmaxf(body->blend, 0.01f), fillet_pixels = fillet * p->focal / fmaxf(cones[0].depth, 1);
     for (int y = area.top; y < area.bottom; y++)
         for (int x = area.left; x < area.right; x++) {
@@ -112,7 +127,8 @@ static patch cover_patch(sora_paint *p, const sora_body *body)
 /* Of the differences to the two neighbours the smaller one: the other may cross the edge of a finger. */
 static float slope(const sora_paint *p, size_t at, ptrdiff_t step, bool back, bool front)
 {
-    float here = p->near[at], low = back ? here - p->near[at - (size_t)step] : 0, high = front ? p->near[at + (size_t)step] - here : 0;
+    float here = p->near[at], low = back ? here - p->near[at - (size_t)step] : 0,
+          high = front ? p->near[at + (size_t)step] - here : 0;
     if (!back) return high;
     if (!front) return low;
     if (fabsf(low - high) < 0.5f) return (low + high) / 2;

@@ -25,7 +25,7 @@ sora_status sora_paint_create(int width, int height, sora_paint *out, sora_error
 {
     sora_status status = SORA_OK;
     size_t count = (size_t)width * (size_t)height;
-    *out = (sora_paint){ .width = width, .height = height };
+    *out = (sora_paint) { .width = width, .height = height };
     SORA_TRY(sora_allocate(count, sizeof *out->colour, "picture", &out->colour, error));
     SORA_TRY(sora_allocate(count, sizeof *out->depth, "picture", &out->depth, error));
     SORA_TRY(sora_allocate(count, sizeof *out->near, "picture", &out->near, error));
@@ -49,7 +49,7 @@ void sora_paint_free(sora_paint *paint)
     free(paint->owner);
     free(paint->crossed);
     free(paint->cone);
-    *paint = (sora_paint){ 0 };
+    *paint = (sora_paint) { 0 };
 }
 
 void sora_paint_begin(sora_paint *p, vec3 eye, vec3 target, float tilt, float view)
@@ -76,7 +76,8 @@ vec3 sora_paint_project(const sora_paint *p, vec3 point)
 
 vec3 sora_paint_ray(const sora_paint *p, float x, float y)
 {
-    vec3 across = scale(p->right, (x - (float)p->width / 2) / p->focal), upward = scale(p->up, ((float)p->height / 2 - y) / p->focal);
+    vec3 across = scale(p->right, (x - (float)p->width / 2) / p->focal),
+         upward = scale(p->up, ((float)p->height / 2 - y) / p->focal);
     return add(p->forward, add(across, upward));
 }
 
@@ -85,7 +86,8 @@ vec3 sora_paint_lit(const sora_paint *p, vec3 albedo, vec3 normal, vec3 view, fl
     float facing = dot(normal, p->light), wrap = 0.12f + 0.25f * scatter;
     float direct = fmaxf(0, (facing + wrap) / (1 + wrap));
     /* Under skin red light travels farther than green and blue: it reaches over the edge of the shadow. */
-    vec3 soaked = vec(direct, direct * lerp(1, 0.75f + 0.25f * direct, scatter), direct * lerp(1, 0.68f + 0.32f * direct, scatter));
+    vec3 soaked =
+        vec(direct, direct * lerp(1, 0.75f + 0.25f * direct, scatter), direct * lerp(1, 0.68f + 0.32f * direct, scatter));
     vec3 light = add(mul(p->key, soaked), mix(p->bounce, p->sky, 0.5f + 0.5f * normal.z));
     vec3 half = unit(add(p->light, view));
     float shine = fmaxf(0, dot(normal, half));
@@ -180,7 +182,8 @@ static void cast_prism(sora_paint *p, const vec3 *base, int count, float height,
             vec3 point = mix(middle, base[i], lerp(1, taper, share));
             shifted[i] = sub(vec(point.x, point.y, 0), scale(vec(p->light.x, p->light.y, 0), z / p->light.z));
         }
-        float per = p->focal / sora_paint_project(p, shifted[0]).z, soft = (0.5f + 0.25f * z) * per, dark = 0.75f / (1 + 0.05f * z);
+        float per = p->focal / sora_paint_project(p, shifted[0]).z, soft = (0.5f + 0.25f * z) * per,
+              dark = 0.75f / (1 + 0.05f * z);
         outline o;
         if (!outline_of(p, shifted, count, soft, &o)) continue;
         for (int y = o.top; y < o.bottom; y++)

@@ -20,7 +20,7 @@ typedef struct vec3 {
 
 static inline vec3 vec(float x, float y, float z)
 {
-    return (vec3){ x, y, z };
+    return (vec3) { x, y, z };
 }
 static inline vec3 add(vec3 a, vec3 b)
 {
@@ -123,7 +123,7 @@ typedef struct sora_body sora_body;
 struct sora_body {
     sora_cone cones[SORA_CONES];
     int count;
-    float blend;     /* radius in cm of the fillets where cones meet */
+    float blend; /* radius in cm of the fillets where cones meet */
     float gloss;
     float scatter;   /* 0 hard, 1 skin: light that comes through reddens the terminator */
     bool arm;        /* its shadow falls on objects too */
@@ -136,11 +136,11 @@ struct sora_body {
 };
 
 typedef struct sora_finish {
-    vec3 cast;       /* gain of each channel */
-    float contrast;  /* 0..1 of an S curve */
-    float vignette;  /* loss of light in the corners */
-    float blur;      /* 0..1 of a 1-2-1 filter */
-    float noise;     /* deviation in 8-bit steps */
+    vec3 cast;      /* gain of each channel */
+    float contrast; /* 0..1 of an S curve */
+    float vignette; /* loss of light in the corners */
+    float blur;     /* 0..1 of a 1-2-1 filter */
+    float noise;    /* deviation in 8-bit steps */
     uint32_t seed;
 } sora_finish;
 
@@ -154,9 +154,9 @@ typedef struct sora_paint {
     float *near, *cover; /* of the body being drawn */
     uint8_t *cone;
     vec3 eye, right, up, forward;
-    float focal;         /* pixels */
+    float focal;                  /* pixels */
     vec3 light, key, sky, bounce; /* unit vector to the light; colours of direct light and of light from above and below */
-    bool casting;        /* first pass: things only throw their shadows */
+    bool casting;                 /* first pass: things only throw their shadows */
 } sora_paint;
 
 sora_status sora_paint_create(int width, int height, sora_paint *out, sora_error *error);

@@ -26,15 +26,21 @@ static vec3 skin_tone(sora_random_stream *s)
 
 static sora_material cloth(sora_random_stream *s)
 {
-    static const sora_pattern patterns[] = { SORA_PATTERN_CLOUDS, SORA_PATTERN_STRIPES, SORA_PATTERN_GINGHAM, SORA_PATTERN_PLAIN };
+    static const sora_pattern patterns[] = { SORA_PATTERN_CLOUDS, SORA_PATTERN_STRIPES, SORA_PATTERN_GINGHAM,
+                                             SORA_PATTERN_PLAIN };
     vec3 a = any_colour(s, 0.1f, 0.8f);
-    return (sora_material){ .pattern = patterns[sora_random_below(s, 4)], .a = a, .b = scale(a, between(s, 0.3f, 0.8f)), .size = between(s, 0.8f, 2.5f),
-                            .seed = sora_random_u32(s) };
+    return (sora_material) { .pattern = patterns[sora_random_below(s, 4)],
+                             .a = a,
+                             .b = scale(a, between(s, 0.3f, 0.8f)),
+                             .size = between(s, 0.8f, 2.5f),
+                             .seed = sora_random_u32(s) };
 }
 
 static sora_look look_of(sora_random_stream *s, bool bare)
 {
-    sora_look look = { .skin = skin_tone(s), .hair = between(s, 0.0f, 0.7f), .size = between(s, 0.9f, 1.15f), .seed = sora_random_u32(s) };
+    sora_look look = {
+        .skin = skin_tone(s), .hair = between(s, 0.0f, 0.7f), .size = between(s, 0.9f, 1.15f), .seed = sora_random_u32(s)
+    };
     look.sleeve = bare || chance(s, 0.35) ? 30.0f : between(s, 0.5f, 9.0f);
     look.cloth = cloth(s);
     return look;
@@ -56,7 +62,8 @@ static void plane(sora_paint *p, const sora_material *m, float left, float right
 }
 
 /* A flat or standing box about a place on the table, turned by any angle. */
-static void box(sora_paint *p, vec3 at, float width, float depth, float height, float c, float s, const sora_material *side, const sora_material *top)
+static void box(sora_paint *p, vec3 at, float width, float depth, float height, float c, float s, const sora_material *side,
+                const sora_material *top)
 {
     vec3 base[4];
     static const float corner[4][2] = { { -0.5f, -0.5f }, { 0.5f, -0.5f }, { 0.5f, 0.5f }, { -0.5f, 0.5f } };
@@ -78,7 +85,8 @@ static void direction(sora_random_stream *s, float *c, float *sine)
     *sine = v.y;
 }
 
-static void round_thing(sora_paint *p, vec3 at, float radius, float height, float taper, const sora_material *side, const sora_material *top)
+static void round_thing(sora_paint *p, vec3 at, float radius, float height, float taper, const sora_material *side,
+                        const sora_material *top)
 {
     /* A regular twelve-corner prism, its corners by repeated turning. */
     vec3 base[12], spoke = vec(radius, 0.0f, 0.0f);
@@ -91,7 +99,8 @@ static void round_thing(sora_paint *p, vec3 at, float radius, float height, floa
 
 static sora_arm arm_of(sora_random_stream *s, bool left, bool mine, uint8_t owner, bool whole, float reach)
 {
-    static const sora_grasp grasps[] = { SORA_GRASP_OPEN, SORA_GRASP_REST, SORA_GRASP_FIST, SORA_GRASP_POINT, SORA_GRASP_GRIP, SORA_GRASP_PINCH };
+    static const sora_grasp grasps[] = { SORA_GRASP_OPEN,  SORA_GRASP_REST, SORA_GRASP_FIST,
+                                         SORA_GRASP_POINT, SORA_GRASP_GRIP, SORA_GRASP_PINCH };
     float side = left == mine ? -1.0f : 1.0f, way = mine ? 1.0f : -1.0f;
     float x = side * between(s, 2.0f, 17.0f), y = mine ? between(s, -14.0f, 2.0f) + reach : between(s, 20.0f, 34.0f);
     sora_arm arm = { .left = left, .owner = owner, .whole = whole };
@@ -105,23 +114,46 @@ static sora_arm arm_of(sora_random_stream *s, bool left, bool mine, uint8_t owne
     return arm;
 }
 
-/* ---- The table ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- The table
+ * ------------------------------------------------------------------------------------------------------------------------- */
 
 static sora_material table_top(sora_random_stream *s)
 {
     vec3 wood = rgb(between(s, 0.4f, 0.75f), between(s, 0.28f, 0.5f), between(s, 0.16f, 0.34f));
     switch (sora_random_below(s, 5)) {
-    case 0: return (sora_material){ .pattern = SORA_PATTERN_SPECKLE, .a = any_colour(s, 0.45f, 0.75f), .b = any_colour(s, 0.2f, 0.45f), .size = 0.5f, .seed = sora_random_u32(s) };
-    case 1: return (sora_material){ .pattern = SORA_PATTERN_CLOUDS, .a = rgb(0.3f, 0.42f, 0.2f), .b = rgb(0.18f, 0.3f, 0.12f), .size = 3.0f, .seed = sora_random_u32(s) };
-    default: return (sora_material){ .pattern = SORA_PATTERN_WOOD, .a = wood, .b = scale(wood, 0.6f), .size = chance(s, 0.5) ? 12.0f : 0.0f, .gloss = 0.15f, .seed = sora_random_u32(s) };
+    case 0:
+        return (sora_material) { .pattern = SORA_PATTERN_SPECKLE,
+                                 .a = any_colour(s, 0.45f, 0.75f),
+                                 .b = any_colour(s, 0.2f, 0.45f),
+                                 .size = 0.5f,
+                                 .seed = sora_random_u32(s) };
+    case 1:
+        return (sora_material) { .pattern = SORA_PATTERN_CLOUDS,
+                                 .a = rgb(0.3f, 0.42f, 0.2f),
+                                 .b = rgb(0.18f, 0.3f, 0.12f),
+                                 .size = 3.0f,
+                                 .seed = sora_random_u32(s) };
+    default:
+        return (sora_material) { .pattern = SORA_PATTERN_WOOD,
+                                 .a = wood,
+                                 .b = scale(wood, 0.6f),
+                                 .size = chance(s, 0.5) ? 12.0f : 0.0f,
+                                 .gloss = 0.15f,
+                                 .seed = sora_random_u32(s) };
     }
 }
 
 static void game(sora_paint *p, sora_random_stream *s, uint32_t kind)
 {
-    sora_material paper = { .pattern = SORA_PATTERN_CARD, .a = rgb(0.95f, 0.94f, 0.9f), .b = rgb(0.75f, 0.1f, 0.1f), .rim = 0.15f, .rim_colour = rgb(0.7f, 0.7f, 0.7f) };
+    sora_material paper = { .pattern = SORA_PATTERN_CARD,
+                            .a = rgb(0.95f, 0.94f, 0.9f),
+                            .b = rgb(0.75f, 0.1f, 0.1f),
+                            .rim = 0.15f,
+                            .rim_colour = rgb(0.7f, 0.7f, 0.7f) };
     sora_material wood = { .pattern = SORA_PATTERN_WOOD, .a = rgb(0.85f, 0.7f, 0.48f), .b = rgb(0.7f, 0.52f, 0.32f) };
-    sora_material board = { .pattern = SORA_PATTERN_CHECKER, .a = rgb(0.85f, 0.78f, 0.62f), .b = rgb(0.3f, 0.2f, 0.13f), .size = 3.2f };
+    sora_material board = {
+        .pattern = SORA_PATTERN_CHECKER, .a = rgb(0.85f, 0.78f, 0.62f), .b = rgb(0.3f, 0.2f, 0.13f), .size = 3.2f
+    };
     float c, sine;
     if (kind == 1) {
         direction(s, &c, &sine);
@@ -131,13 +163,21 @@ static void game(sora_paint *p, sora_random_stream *s, uint32_t kind)
         vec3 at = vec(between(s, -22.0f, 22.0f), between(s, -6.0f, 26.0f), 0.0f);
         direction(s, &c, &sine);
         paper.seed = sora_random_u32(s);
-        if (kind == 0) box(p, at, 6.3f, 8.8f, 0.1f, c, sine, &paper, &paper);
+        if (kind == 0)
+            box(p, at, 6.3f, 8.8f, 0.1f, c, sine, &paper, &paper);
         else if (kind == 1) {
-            sora_material piece = { .pattern = SORA_PATTERN_PLAIN, .a = i % 2 ? rgb(0.9f, 0.86f, 0.76f) : rgb(0.15f, 0.12f, 0.1f), .gloss = 0.4f };
+            sora_material piece = { .pattern = SORA_PATTERN_PLAIN,
+                                    .a = i % 2 ? rgb(0.9f, 0.86f, 0.76f) : rgb(0.15f, 0.12f, 0.1f),
+                                    .gloss = 0.4f };
             round_thing(p, vec(at.x * 0.5f, at.y * 0.7f + 3.0f, 0.6f), 1.1f, between(s, 3.0f, 6.0f), 0.5f, &piece, &piece);
-        } else if (kind == 2) box(p, vec(at.x * 0.6f, at.y, (float)(i % 4) * 1.5f), 7.5f, 2.5f, 1.5f, c, sine, &wood, &wood);
+        } else if (kind == 2)
+            box(p, vec(at.x * 0.6f, at.y, (float)(i % 4) * 1.5f), 7.5f, 2.5f, 1.5f, c, sine, &wood, &wood);
         else {
-            sora_material piece = { .pattern = SORA_PATTERN_PUZZLE, .a = rgb(0.4f, 0.55f, 0.75f), .b = rgb(0.25f, 0.4f, 0.2f), .size = 4.0f, .seed = sora_random_u32(s) };
+            sora_material piece = { .pattern = SORA_PATTERN_PUZZLE,
+                                    .a = rgb(0.4f, 0.55f, 0.75f),
+                                    .b = rgb(0.25f, 0.4f, 0.2f),
+                                    .size = 4.0f,
+                                    .seed = sora_random_u32(s) };
             box(p, at, between(s, 3.0f, 9.0f), between(s, 3.0f, 9.0f), 0.2f, c, sine, &piece, &piece);
         }
     }
@@ -146,7 +186,11 @@ static void game(sora_paint *p, sora_random_stream *s, uint32_t kind)
 static void table_things(sora_paint *p, sora_random_stream *video, sora_random_stream *frame)
 {
     sora_random_stream room = *video, pose = *frame;
-    sora_material top = table_top(&room), wall = { .pattern = SORA_PATTERN_CLOUDS, .a = any_colour(&room, 0.3f, 0.8f), .b = any_colour(&room, 0.15f, 0.6f), .size = 25.0f, .seed = 5 };
+    sora_material top = table_top(&room), wall = { .pattern = SORA_PATTERN_CLOUDS,
+                                                   .a = any_colour(&room, 0.3f, 0.8f),
+                                                   .b = any_colour(&room, 0.15f, 0.6f),
+                                                   .size = 25.0f,
+                                                   .seed = 5 };
     sora_look me = look_of(&room, false), you = look_of(&room, false);
     sora_material shirt = you.cloth;
     uint32_t kind = sora_random_below(&room, 4);
@@ -160,7 +204,10 @@ static void table_things(sora_paint *p, sora_random_stream *video, sora_random_s
         uint8_t owner;
         bool left, mine;
         double share;
-    } arms[] = { { SORA_YOUR_LEFT, true, false, 0.8 }, { SORA_YOUR_RIGHT, false, false, 0.85 }, { SORA_MY_LEFT, true, true, 0.75 }, { SORA_MY_RIGHT, false, true, 0.85 } };
+    } arms[] = { { SORA_YOUR_LEFT, true, false, 0.8 },
+                 { SORA_YOUR_RIGHT, false, false, 0.85 },
+                 { SORA_MY_LEFT, true, true, 0.75 },
+                 { SORA_MY_RIGHT, false, true, 0.85 } };
     for (int i = 0; i < 4; i++) {
         sora_arm arm = arm_of(&pose, arms[i].left, arms[i].mine, arms[i].owner, false, 0.0f);
         if (chance(&pose, arms[i].share)) sora_arm_draw(p, &arm, arms[i].mine ? &me : &you);
@@ -169,12 +216,13 @@ static void table_things(sora_paint *p, sora_random_stream *video, sora_random_s
 
 static sora_random_stream stream_of(uint64_t seed, uint32_t step, uint32_t kind, uint32_t sample)
 {
-    return (sora_random_stream){ .seed = seed, .purpose = SORA_PURPOSE_DRAW, .step = step, .stream = kind, .sample = sample };
+    return (sora_random_stream) { .seed = seed, .purpose = SORA_PURPOSE_DRAW, .step = step, .stream = kind, .sample = sample };
 }
 
 sora_status sora_scene_table(sora_paint *paint, uint64_t seed, uint32_t video, uint32_t frame, sora_image *out, sora_error *error)
 {
-    sora_random_stream of_video = stream_of(seed, video, 1, 0), of_frame = stream_of(seed, video, 2, frame), camera = stream_of(seed, video, 3, frame);
+    sora_random_stream of_video = stream_of(seed, video, 1, 0), of_frame = stream_of(seed, video, 2, frame),
+                       camera = stream_of(seed, video, 3, frame);
     sora_random_stream lamp = stream_of(seed, video, 4, 0);
     vec3 eye = vec(between(&camera, -5.0f, 5.0f), between(&camera, -34.0f, -26.0f), between(&camera, 40.0f, 50.0f));
     vec3 target = vec(between(&camera, -4.0f, 4.0f), between(&camera, 8.0f, 15.0f), 0.0f);
@@ -184,11 +232,17 @@ sora_status sora_scene_table(sora_paint *paint, uint64_t seed, uint32_t video, u
         paint->casting = pass == 0;
         table_things(paint, &of_video, &of_frame);
     }
-    sora_finish finish = { .cast = vec(1.04f, 1.0f, 0.95f), .contrast = 0.2f, .vignette = 0.15f, .blur = 0.25f, .noise = 1.5f, .seed = sora_random_u32(&camera) };
+    sora_finish finish = { .cast = vec(1.04f, 1.0f, 0.95f),
+                           .contrast = 0.2f,
+                           .vignette = 0.15f,
+                           .blur = 0.25f,
+                           .noise = 1.5f,
+                           .seed = sora_random_u32(&camera) };
     return sora_paint_finish(paint, &finish, out, error);
 }
 
-/* ---- The kitchen ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- The kitchen
+ * ----------------------------------------------------------------------------------------------------------------------- */
 
 static void food(sora_paint *p, sora_random_stream *s)
 {
@@ -196,9 +250,17 @@ static void food(sora_paint *p, sora_random_stream *s)
         vec3 at = vec(between(s, -26.0f, 26.0f), between(s, -4.0f, 30.0f), 0.0f);
         float c, sine;
         direction(s, &c, &sine);
-        sora_material m = { .pattern = i % 2 ? SORA_PATTERN_PLAIN : SORA_PATTERN_CLOUDS, .a = any_colour(s, 0.2f, 0.95f), .b = any_colour(s, 0.1f, 0.7f), .size = 2.0f,
-                            .gloss = between(s, 0.0f, 0.5f), .seed = sora_random_u32(s) };
-        sora_material pale = { .pattern = SORA_PATTERN_SPECKLE, .a = rgb(0.93f, 0.9f, 0.82f), .b = rgb(0.8f, 0.72f, 0.55f), .size = 0.6f, .seed = sora_random_u32(s) };
+        sora_material m = { .pattern = i % 2 ? SORA_PATTERN_PLAIN : SORA_PATTERN_CLOUDS,
+                            .a = any_colour(s, 0.2f, 0.95f),
+                            .b = any_colour(s, 0.1f, 0.7f),
+                            .size = 2.0f,
+                            .gloss = between(s, 0.0f, 0.5f),
+                            .seed = sora_random_u32(s) };
+        sora_material pale = { .pattern = SORA_PATTERN_SPECKLE,
+                               .a = rgb(0.93f, 0.9f, 0.82f),
+                               .b = rgb(0.8f, 0.72f, 0.55f),
+                               .size = 0.6f,
+                               .seed = sora_random_u32(s) };
         switch (sora_random_below(s, 4)) {
         case 0: round_thing(p, at, between(s, 2.5f, 4.5f), between(s, 7.0f, 15.0f), 0.9f, &m, &pale); break;
         case 1: round_thing(p, at, between(s, 7.0f, 11.0f), between(s, 0.8f, 5.0f), 1.25f, &pale, &m); break;
@@ -213,9 +275,15 @@ static void kitchen_things(sora_paint *p, sora_random_stream *subject, sora_rand
     sora_random_stream person = *subject, room = *activity, pose = *frame;
     sora_look me = look_of(&person, true);
     me.skin = mix(me.skin, rgb(0.9f, 0.6f, 0.5f), 0.25f);
-    sora_material top = { .pattern = chance(&room, 0.5) ? SORA_PATTERN_TILES : SORA_PATTERN_GINGHAM, .a = any_colour(&room, 0.6f, 0.95f), .b = any_colour(&room, 0.35f, 0.75f),
-                          .size = between(&room, 5.0f, 15.0f), .gloss = 0.2f, .seed = sora_random_u32(&room) };
-    sora_material floor = { .pattern = SORA_PATTERN_CLOUDS, .a = rgb(0.25f, 0.25f, 0.28f), .b = rgb(0.15f, 0.15f, 0.17f), .size = 20.0f, .seed = 9 };
+    sora_material top = { .pattern = chance(&room, 0.5) ? SORA_PATTERN_TILES : SORA_PATTERN_GINGHAM,
+                          .a = any_colour(&room, 0.6f, 0.95f),
+                          .b = any_colour(&room, 0.35f, 0.75f),
+                          .size = between(&room, 5.0f, 15.0f),
+                          .gloss = 0.2f,
+                          .seed = sora_random_u32(&room) };
+    sora_material floor = {
+        .pattern = SORA_PATTERN_CLOUDS, .a = rgb(0.25f, 0.25f, 0.28f), .b = rgb(0.15f, 0.15f, 0.17f), .size = 20.0f, .seed = 9
+    };
     if (!p->casting) sora_paint_backdrop(p, &floor, 30.0f, 0.3f);
     plane(p, &top, -90.0f, 90.0f, -60.0f, between(&room, 34.0f, 60.0f), 0.0f);
     food(p, &room);
@@ -225,10 +293,13 @@ static void kitchen_things(sora_paint *p, sora_random_stream *subject, sora_rand
     }
 }
 
-sora_status sora_scene_kitchen(sora_paint *paint, uint64_t seed, uint32_t subject, uint32_t activity, uint32_t frame, sora_image *out, sora_error *error)
+sora_status sora_scene_kitchen(sora_paint *paint, uint64_t seed, uint32_t subject, uint32_t activity, uint32_t frame,
+                               sora_image *out, sora_error *error)
 {
-    sora_random_stream person = stream_of(seed, subject, 11, 0), room = stream_of(seed, subject, 12, activity), pose = stream_of(seed, subject * 64 + activity, 13, frame);
-    sora_random_stream camera = stream_of(seed, subject * 64 + activity, 14, frame), lamp = stream_of(seed, subject, 15, activity);
+    sora_random_stream person = stream_of(seed, subject, 11, 0), room = stream_of(seed, subject, 12, activity),
+                       pose = stream_of(seed, subject * 64 + activity, 13, frame);
+    sora_random_stream camera = stream_of(seed, subject * 64 + activity, 14, frame),
+                       lamp = stream_of(seed, subject, 15, activity);
     vec3 eye = vec(between(&camera, -6.0f, 6.0f), between(&camera, -24.0f, -16.0f), between(&camera, 42.0f, 54.0f));
     vec3 target = vec(between(&camera, -4.0f, 4.0f), between(&camera, 6.0f, 12.0f), 0.0f);
     sora_paint_begin(paint, eye, target, between(&camera, -0.15f, 0.15f), 1.25f);
@@ -237,6 +308,11 @@ sora_status sora_scene_kitchen(sora_paint *paint, uint64_t seed, uint32_t subjec
         paint->casting = pass == 0;
         kitchen_things(paint, &person, &room, &pose);
     }
-    sora_finish finish = { .cast = vec(0.9f, 1.02f, 1.1f), .contrast = 0.45f, .vignette = 0.35f, .blur = 0.6f, .noise = 4.0f, .seed = sora_random_u32(&camera) };
+    sora_finish finish = { .cast = vec(0.9f, 1.02f, 1.1f),
+                           .contrast = 0.45f,
+                           .vignette = 0.35f,
+                           .blur = 0.6f,
+                           .noise = 4.0f,
+                           .seed = sora_random_u32(&camera) };
     return sora_paint_finish(paint, &finish, out, error);
 }

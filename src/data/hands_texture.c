@@ -17,8 +17,8 @@ float sora_paint_noise(uint32_t seed, float x, float y)
 {
     float fx = floorf(x), fy = floorf(y), u = smooth(x - fx), v = smooth(y - fy);
     int i = (int)fx, j = (int)fy;
-    return lerp(lerp(lattice(seed, i, j), lattice(seed, i + 1, j), u), lerp(lattice(seed, i, j + 1), lattice(seed, i + 1, j + 1), u),
-                v);
+    return lerp(lerp(lattice(seed, i, j), lattice(seed, i + 1, j), u),
+                lerp(lattice(seed, i, j + 1), lattice(seed, i + 1, j + 1), u), v);
 }
 
 float sora_paint_clouds(uint32_t seed, float x, float y, int octaves)
@@ -99,7 +99,8 @@ static vec3 gingham(const sora_material *m, float u, float v, float pixel)
 static vec3 tiles(const sora_material *m, float u, float v, float pixel)
 {
     float joint = fmaxf(line(to_line(u, m->size), 0.35f, pixel), line(to_line(v, m->size), 0.35f, pixel));
-    uint32_t id = sora_paint_hash(m->seed + (uint32_t)(int)floorf(u / m->size) * 31u + (uint32_t)(int)floorf(v / m->size) * 1009u);
+    uint32_t id =
+        sora_paint_hash(m->seed + (uint32_t)(int)floorf(u / m->size) * 31u + (uint32_t)(int)floorf(v / m->size) * 1009u);
     float tone = 0.88f + 0.2f * (float)(id & 255) / 255 - 0.05f * sora_paint_noise(m->seed, u, v);
     return mix(scale(m->a, tone), m->b, joint);
 }
@@ -129,7 +130,8 @@ static vec3 card(const sora_material *m, float u, float v, float pixel)
 /* Sky, hills, water and a bright field, cut along wavy lines. */
 static vec3 puzzle(const sora_material *m, float u, float v, float pixel)
 {
-    float hills = 3 * (sora_paint_noise(m->seed, u * 0.25f, 0.5f) - 0.5f), detail = sora_paint_clouds(m->seed + 4, u * 0.7f, v * 0.9f, 2);
+    float hills = 3 * (sora_paint_noise(m->seed, u * 0.25f, 0.5f) - 0.5f),
+          detail = sora_paint_clouds(m->seed + 4, u * 0.7f, v * 0.9f, 2);
     vec3 sky = mix(rgb(0.55f, 0.75f, 0.95f), rgb(0.97f, 0.95f, 0.92f), clamp01(2.4f * detail - 0.8f));
     vec3 ridge = mix(rgb(0.2f, 0.34f, 0.3f), rgb(0.45f, 0.5f, 0.3f), detail);
     vec3 field = detail > 0.55f ? m->a : mix(m->b, rgb(0.5f, 0.62f, 0.2f), 0.5f);

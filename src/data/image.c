@@ -12,27 +12,30 @@
 sora_status sora_image_check_size(const char *path, uint64_t width, uint64_t height, sora_error *error)
 {
     if (width > 0 && height > 0 && width <= SORA_IMAGE_MAX_PIXELS && height <= SORA_IMAGE_MAX_PIXELS / width) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: %llu x %llu pixels; expected at least one and at most 2^28", path, (unsigned long long)width,
-                     (unsigned long long)height);
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: %llu x %llu pixels; expected at least one and at most 2^28", path,
+                     (unsigned long long)width, (unsigned long long)height);
 }
 
 sora_status sora_image_create(int width, int height, int channels, sora_image *out, sora_error *error)
 {
-    *out = (sora_image){ 0 };
+    *out = (sora_image) { 0 };
     if (width < 1 || height < 1 || (channels != 1 && channels != 3) || (uint64_t)width * (uint64_t)height > SORA_IMAGE_MAX_PIXELS)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "an image of %d x %d with %d channels; expected at most 2^28 pixels, 1 or 3 channels", width, height, channels);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "an image of %d x %d with %d channels; expected at most 2^28 pixels, 1 or 3 channels", width, height,
+                         channels);
     sora_status status = sora_allocate((size_t)width * (size_t)height, (size_t)channels, "image", &out->pixels, error);
-    if (status == SORA_OK) *out = (sora_image){ width, height, channels, out->pixels };
+    if (status == SORA_OK) *out = (sora_image) { width, height, channels, out->pixels };
     return status;
 }
 
 void sora_image_free(sora_image *image)
 {
     free(image->pixels);
-    *image = (sora_image){ 0 };
+    *image = (sora_image) { 0 };
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 static bool turns_sides(int orientation)
 {
@@ -74,12 +77,15 @@ static sora_status decode(const char *path, int channels, sora_decoded *out, sor
     static const unsigned char png[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' }, jpeg[3] = { 0xff, 0xd8, 0xff };
     unsigned char *data = NULL;
     size_t bytes;
-    *out = (sora_decoded){ 0 };
+    *out = (sora_decoded) { 0 };
     sora_status status = sora_file_read(path, SORA_IMAGE_MAX_BYTES, &data, &bytes, error);
     if (status != SORA_OK) return status;
-    if (bytes >= sizeof png && memcmp(data, png, sizeof png) == 0) status = sora_png_decode(path, data, bytes, channels, out, error);
-    else if (bytes >= sizeof jpeg && memcmp(data, jpeg, sizeof jpeg) == 0) status = sora_jpeg_decode(path, data, bytes, channels, out, error);
-    else status = sora_fail(error, SORA_ERROR_INPUT, "%s: neither PNG nor JPEG by its first bytes", path);
+    if (bytes >= sizeof png && memcmp(data, png, sizeof png) == 0)
+        status = sora_png_decode(path, data, bytes, channels, out, error);
+    else if (bytes >= sizeof jpeg && memcmp(data, jpeg, sizeof jpeg) == 0)
+        status = sora_jpeg_decode(path, data, bytes, channels, out, error);
+    else
+        status = sora_fail(error, SORA_ERROR_INPUT, "%s: neither PNG nor JPEG by its first bytes", path);
     free(data);
     return status;
 }
@@ -87,12 +93,15 @@ static sora_status decode(const char *path, int channels, sora_decoded *out, sor
 sora_status sora_image_read(const char *path, int channels, sora_image *out, sora_error *error)
 {
     sora_decoded decoded;
-    *out = (sora_image){ 0 };
-    if (channels != 1 && channels != 3) return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %d channels asked for; expected 1 or 3", path, channels);
+    *out = (sora_image) { 0 };
+    if (channels != 1 && channels != 3)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %d channels asked for; expected 1 or 3", path, channels);
     sora_status status = decode(path, channels, &decoded, error);
     if (status == SORA_OK) status = turn_upright(&decoded.image, decoded.orientation, error);
-    if (status == SORA_OK) *out = decoded.image;
-    else sora_image_free(&decoded.image);
+    if (status == SORA_OK)
+        *out = decoded.image;
+    else
+        sora_image_free(&decoded.image);
     return status;
 }
 
@@ -108,7 +117,8 @@ sora_status sora_image_read_size(const char *path, int *width, int *height, sora
     return SORA_OK;
 }
 
-/* ---- Sizes --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Sizes
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 /* One output coordinate as a weighted run of input ones. */
 typedef struct run {
@@ -156,7 +166,7 @@ sora_status sora_image_resize(const sora_image *image, int width, int height, so
     run *across = NULL, *down = NULL;
     float *rows = NULL;
     int c = image->channels;
-    *out = (sora_image){ 0 };
+    *out = (sora_image) { 0 };
     SORA_TRY(sora_image_create(width, height, c, out, error));
     SORA_TRY(make_runs(image->width, width, &across, error));
     SORA_TRY(make_runs(image->height, height, &down, error));
@@ -192,25 +202,30 @@ sora_status sora_image_resize_nearest(const sora_image *image, int width, int he
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             size_t sx = (size_t)((x + 0.5) * image->width / width), sy = (size_t)((y + 0.5) * image->height / height);
-            memcpy(out->pixels + ((size_t)y * (size_t)width + (size_t)x) * c, image->pixels + (sy * (size_t)image->width + sx) * c, c);
+            memcpy(out->pixels + ((size_t)y * (size_t)width + (size_t)x) * c,
+                   image->pixels + (sy * (size_t)image->width + sx) * c, c);
         }
     return SORA_OK;
 }
 
 static bool is_hand(const sora_image *mask, int x, int y)
 {
-    return x >= 0 && y >= 0 && x < mask->width && y < mask->height && mask->pixels[(size_t)y * (size_t)mask->width + (size_t)x] > 127;
+    return x >= 0 && y >= 0 && x < mask->width && y < mask->height &&
+           mask->pixels[(size_t)y * (size_t)mask->width + (size_t)x] > 127;
 }
 
 sora_status sora_image_overlay(sora_image *image, const sora_image *mask, const uint8_t rgb[3], double opacity, sora_error *error)
 {
-    if (image->channels != 3 || mask->channels != 1 || image->width != mask->width || image->height != mask->height || !(opacity >= 0.0 && opacity <= 1.0))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "overlay: image %d x %d x %d, mask %d x %d x %d, opacity %g; expected RGB and grey of one size", image->width,
-                         image->height, image->channels, mask->width, mask->height, mask->channels, opacity);
+    if (image->channels != 3 || mask->channels != 1 || image->width != mask->width || image->height != mask->height ||
+        !(opacity >= 0.0 && opacity <= 1.0))
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "overlay: image %d x %d x %d, mask %d x %d x %d, opacity %g; expected RGB and grey of one size",
+                         image->width, image->height, image->channels, mask->width, mask->height, mask->channels, opacity);
     for (int y = 0; y < image->height; y++)
         for (int x = 0; x < image->width; x++) {
             if (!is_hand(mask, x, y)) continue;
-            bool inside = is_hand(mask, x - 1, y) && is_hand(mask, x + 1, y) && is_hand(mask, x, y - 1) && is_hand(mask, x, y + 1);
+            bool inside =
+                is_hand(mask, x - 1, y) && is_hand(mask, x + 1, y) && is_hand(mask, x, y - 1) && is_hand(mask, x, y + 1);
             double share = inside ? opacity : 1.0;
             uint8_t *pixel = image->pixels + ((size_t)y * (size_t)image->width + (size_t)x) * 3;
             for (int k = 0; k < 3; k++) pixel[k] = (uint8_t)(pixel[k] + share * (rgb[k] - pixel[k]) + 0.5);

@@ -18,8 +18,10 @@ typedef struct sora_decoded {
 } sora_decoded;
 
 /* channels: 1 or 3, or 0 for the header alone. `path` is for messages. */
-sora_status sora_png_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out, sora_error *error);
-sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out, sora_error *error);
+sora_status sora_png_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out,
+                            sora_error *error);
+sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out,
+                             sora_error *error);
 
 /* Writes a JPEG of quality 92 atomically. */
 sora_status sora_jpeg_write(const char *path, const sora_image *image, sora_error *error);

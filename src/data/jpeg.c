@@ -57,8 +57,8 @@ static int orientation_of(const struct jpeg_decompress_struct *jpeg)
     return 1;
 }
 
-static sora_status decode(struct jpeg_decompress_struct *jpeg, failure *f, const char *path, const unsigned char *data, size_t bytes, int channels,
-                          sora_decoded *out, sora_error *error)
+static sora_status decode(struct jpeg_decompress_struct *jpeg, failure *f, const char *path, const unsigned char *data,
+                          size_t bytes, int channels, sora_decoded *out, sora_error *error)
 {
     if (setjmp(f->jump)) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken JPEG: %s", path, f->message);
     jpeg_create_decompress(jpeg);
@@ -82,15 +82,17 @@ static sora_status decode(struct jpeg_decompress_struct *jpeg, failure *f, const
         JSAMPROW row = out->image.pixels + (size_t)jpeg->output_scanline * (size_t)out->width * (size_t)channels;
         jpeg_read_scanlines(jpeg, &row, 1);
     }
-    if (jpeg->err->num_warnings > 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken JPEG: its data is damaged or ends too early", path);
+    if (jpeg->err->num_warnings > 0)
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: broken JPEG: its data is damaged or ends too early", path);
     return SORA_OK;
 }
 
-sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out, sora_error *error)
+sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out,
+                             sora_error *error)
 {
     struct jpeg_decompress_struct jpeg = { 0 };
     failure f = { .message = "" };
-    *out = (sora_decoded){ .orientation = 1 };
+    *out = (sora_decoded) { .orientation = 1 };
     set_failure(&f, &jpeg.err);
     sora_status status = decode(&jpeg, &f, path, data, bytes, channels, out, error);
     jpeg_destroy_decompress(&jpeg);
@@ -98,7 +100,8 @@ sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t
     return status;
 }
 
-static sora_status encode(struct jpeg_compress_struct *jpeg, failure *f, const char *path, const sora_image *image, FILE *stream, sora_error *error)
+static sora_status encode(struct jpeg_compress_struct *jpeg, failure *f, const char *path, const sora_image *image, FILE *stream,
+                          sora_error *error)
 {
     if (setjmp(f->jump)) return sora_fail(error, SORA_ERROR_IO, "%s: cannot write: %s", path, f->message);
     jpeg_create_compress(jpeg);

@@ -52,7 +52,8 @@ static double now(void)
 static void order_of(const sora_loader *loader, uint32_t epoch, uint32_t *order)
 {
     sora_random_stream stream = { .seed = loader->options.seed, .purpose = SORA_PURPOSE_SHUFFLE, .step = epoch };
-    if (loader->options.shuffle) sora_random_permutation(&stream, order, (uint32_t)loader->count);
+    if (loader->options.shuffle)
+        sora_random_permutation(&stream, order, (uint32_t)loader->count);
     else
         for (size_t i = 0; i < loader->count; i++) order[i] = (uint32_t)i;
 }
@@ -107,7 +108,8 @@ static sora_status fill(sora_loader *loader, uint64_t batch, const uint32_t *ord
         sora_status status = picture(loader, index, &data, &owned, error);
         if (status != SORA_OK) return status;
         sora_augmentation draw = o->augment ? sora_augmentation_draw(o->seed, epoch, index) : sora_augmentation_none();
-        sora_augment(&draw, o->size, data, data + 3 * pixels, o->mean, o->deviation, s->images + (size_t)i * 3 * pixels, s->masks + (size_t)i * pixels);
+        sora_augment(&draw, o->size, data, data + 3 * pixels, o->mean, o->deviation, s->images + (size_t)i * 3 * pixels,
+                     s->masks + (size_t)i * pixels);
         if (owned) free(data);
     }
     return SORA_OK;
@@ -167,18 +169,21 @@ static sora_status allocate_slots(sora_loader *loader, sora_error *error)
         SORA_TRY(sora_allocate(batch * pixels, sizeof *s->masks, "batch", &s->masks, error));
         SORA_TRY(sora_allocate(batch, sizeof *s->samples, "batch", &s->samples, error));
     }
-    if ((uint64_t)loader->count * 4 * pixels <= CACHE_BYTES) SORA_TRY(sora_allocate(loader->count, sizeof *loader->cache, "pictures", &loader->cache, error));
+    if ((uint64_t)loader->count * 4 * pixels <= CACHE_BYTES)
+        SORA_TRY(sora_allocate(loader->count, sizeof *loader->cache, "pictures", &loader->cache, error));
 cleanup:
     return status;
 }
 
-sora_status sora_loader_create(const sora_dataset *dataset, const sora_loader_options *options, sora_loader **out, sora_error *error)
+sora_status sora_loader_create(const sora_dataset *dataset, const sora_loader_options *options, sora_loader **out,
+                               sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_loader *loader = NULL;
     *out = NULL;
     if (options->size < 1 || options->batch < 1 || options->threads > MAX_THREADS)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "loader: size %d, batch %d, %d threads", options->size, options->batch, options->threads);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "loader: size %d, batch %d, %d threads", options->size, options->batch,
+                         options->threads);
     SORA_TRY(sora_allocate(1, sizeof *loader, "loader", &loader, error));
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->changed, NULL);
@@ -233,7 +238,7 @@ sora_status sora_loader_next(sora_loader *loader, sora_batch *batch, sora_error 
     sora_status status = SORA_OK;
     uint64_t wanted = loader->next_give;
     slot *s = &loader->slots[wanted % SLOTS];
-    *batch = (sora_batch){ .index = wanted };
+    *batch = (sora_batch) { .index = wanted };
     if (wanted >= loader->batches) return SORA_OK;
     pthread_mutex_lock(&loader->lock);
     /* The batch before the last one is no longer the caller's. */
@@ -244,13 +249,15 @@ sora_status sora_loader_next(sora_loader *loader, sora_batch *batch, sora_error 
         pthread_cond_broadcast(&loader->changed);
     }
     while (!(s->batch == wanted && s->ready) && loader->status == SORA_OK) pthread_cond_wait(&loader->changed, &loader->lock);
-    if (s->batch == wanted && s->ready) loader->next_give++;
+    if (s->batch == wanted && s->ready)
+        loader->next_give++;
     else {
         status = loader->status;
         if (error) *error = loader->error;
     }
     pthread_mutex_unlock(&loader->lock);
     if (status != SORA_OK) return status;
-    *batch = (sora_batch){ s->count, wanted, (uint32_t)(wanted / loader->per_epoch), s->images, s->masks, s->samples, now() - start };
+    *batch =
+        (sora_batch) { s->count, wanted, (uint32_t)(wanted / loader->per_epoch), s->images, s->masks, s->samples, now() - start };
     return SORA_OK;
 }

@@ -48,7 +48,8 @@ sora_mask_metrics sora_mask_summary(const sora_mask_counts *images, size_t count
         m.images_scored++;
         sum += sora_mask_iou(&images[i]);
     }
-    double tp = (double)all.true_positive, fp = (double)all.false_positive, fn = (double)all.false_negative, tn = (double)all.true_negative;
+    double tp = (double)all.true_positive, fp = (double)all.false_positive, fn = (double)all.false_negative,
+           tn = (double)all.true_negative;
     m.iou_per_image = ratio(sum, (double)m.images_scored);
     m.iou_pooled = ratio(tp, tp + fp + fn);
     m.miou_two_class = 0.5 * (m.iou_pooled + ratio(tn, tn + fp + fn));
@@ -65,7 +66,8 @@ static int rising(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-sora_status sora_bootstrap_mean(const double *values, size_t count, int resamples, uint64_t seed, double *mean, double *low, double *high, sora_error *error)
+sora_status sora_bootstrap_mean(const double *values, size_t count, int resamples, uint64_t seed, double *mean, double *low,
+                                double *high, sora_error *error)
 {
     double *means = NULL;
     *mean = *low = *high = 0.0;
@@ -85,15 +87,16 @@ sora_status sora_bootstrap_mean(const double *values, size_t count, int resample
     return SORA_OK;
 }
 
-sora_status sora_mask_bootstrap(const sora_mask_counts *a, const sora_mask_counts *b, size_t count, int resamples, uint64_t seed, double *difference,
-                                double *low, double *high, sora_error *error)
+sora_status sora_mask_bootstrap(const sora_mask_counts *a, const sora_mask_counts *b, size_t count, int resamples, uint64_t seed,
+                                double *difference, double *low, double *high, sora_error *error)
 {
     double *differences = NULL;
     size_t used = 0;
     sora_status status = sora_allocate(count, sizeof *differences, "bootstrap", &differences, error);
     if (status != SORA_OK) return status;
     for (size_t i = 0; i < count; i++)
-        if (sora_mask_hand_pixels(&a[i]) > 0 || sora_mask_hand_pixels(&b[i]) > 0) differences[used++] = sora_mask_iou(&a[i]) - sora_mask_iou(&b[i]);
+        if (sora_mask_hand_pixels(&a[i]) > 0 || sora_mask_hand_pixels(&b[i]) > 0)
+            differences[used++] = sora_mask_iou(&a[i]) - sora_mask_iou(&b[i]);
     status = sora_bootstrap_mean(differences, used, resamples, seed, difference, low, high, error);
     free(differences);
     return status;

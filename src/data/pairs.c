@@ -9,7 +9,8 @@
 static bool is_picture(const char *name)
 {
     const char *dot = strrchr(name, '.');
-    return name[0] != '.' && dot && (strcasecmp(dot, ".png") == 0 || strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0);
+    return name[0] != '.' && dot &&
+           (strcasecmp(dot, ".png") == 0 || strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0);
 }
 
 static size_t stem_length(const char *name)
@@ -37,8 +38,9 @@ static bool is_jpeg(const char *name)
     return strcasecmp(dot, ".png") != 0;
 }
 
-static sora_status add_pair(sora_dataset *dataset, const char *images, const char *masks, const char *prefix, const char *image, const char *mask,
-                            char *(*group_of)(const char *stem), bool labels, bool train, bool test, sora_error *error)
+static sora_status add_pair(sora_dataset *dataset, const char *images, const char *masks, const char *prefix, const char *image,
+                            const char *mask, char *(*group_of)(const char *stem), bool labels, bool train, bool test,
+                            sora_error *error)
 {
     sora_status status = SORA_OK;
     char *stem = NULL, *name = NULL, *group = NULL, *image_path = NULL, *mask_path = NULL;
@@ -49,7 +51,8 @@ static sora_status add_pair(sora_dataset *dataset, const char *images, const cha
     SORA_TRY(sora_format(&mask_path, error, "%s/%s", masks, mask));
     group = group_of(name);
     if (!group) SORA_FAIL(error, SORA_ERROR_MEMORY, "%s: no host memory", image_path);
-    SORA_TRY(sora_dataset_add(dataset, name, group, image_path, mask_path, labels && !is_jpeg(mask) ? SORA_MASK_LABEL : SORA_MASK_ABOVE_127, &item, error));
+    SORA_TRY(sora_dataset_add(dataset, name, group, image_path, mask_path,
+                              labels && !is_jpeg(mask) ? SORA_MASK_LABEL : SORA_MASK_ABOVE_127, &item, error));
     item->train_folder = train;
     item->test_folder = test;
 cleanup:
@@ -61,8 +64,8 @@ cleanup:
     return status;
 }
 
-sora_status sora_pairs_add(sora_dataset *dataset, const char *images, const char *masks, const char *prefix, char *(*group_of)(const char *stem), bool labels,
-                           bool train, bool test, sora_error *error)
+sora_status sora_pairs_add(sora_dataset *dataset, const char *images, const char *masks, const char *prefix,
+                           char *(*group_of)(const char *stem), bool labels, bool train, bool test, sora_error *error)
 {
     sora_status status = SORA_OK;
     char **image_names = NULL, **mask_names = NULL;
@@ -72,12 +75,15 @@ sora_status sora_pairs_add(sora_dataset *dataset, const char *images, const char
     for (size_t i = 0; i < image_count; i++) {
         if (!is_picture(image_names[i])) continue;
         const char *mask = find_stem(mask_names, mask_count, image_names[i]);
-        if (!mask) SORA_FAIL(error, SORA_ERROR_INPUT, "%s/%s: an image without a mask; expected one of the same stem in %s", images, image_names[i], masks);
+        if (!mask)
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s/%s: an image without a mask; expected one of the same stem in %s", images,
+                      image_names[i], masks);
         SORA_TRY(add_pair(dataset, images, masks, prefix, image_names[i], mask, group_of, labels, train, test, error));
     }
     for (size_t i = 0; i < mask_count; i++)
         if (is_picture(mask_names[i]) && !find_stem(image_names, image_count, mask_names[i]))
-            SORA_FAIL(error, SORA_ERROR_INPUT, "%s/%s: a mask without an image; expected one of the same stem in %s", masks, mask_names[i], images);
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s/%s: a mask without an image; expected one of the same stem in %s", masks,
+                      mask_names[i], images);
 cleanup:
     sora_names_free(image_names, image_count);
     sora_names_free(mask_names, mask_count);
@@ -101,7 +107,8 @@ sora_status sora_pairs_list(sora_dataset *dataset, const char *folder, sora_erro
         SORA_TRY(sora_format(&masks, error, "%s/%s%smask", folder, splits[i], slash));
         SORA_TRY(sora_format(&prefix, error, "%s%s", splits[i], slash));
         if (sora_path_is_folder(images)) {
-            if (!sora_path_is_folder(masks)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: there is no such folder beside %s", masks, images);
+            if (!sora_path_is_folder(masks))
+                SORA_FAIL(error, SORA_ERROR_INPUT, "%s: there is no such folder beside %s", masks, images);
             SORA_TRY(sora_pairs_add(dataset, images, masks, prefix, group_of_file, false, i == 1, i == 2, error));
             any = true;
         }
@@ -111,7 +118,9 @@ sora_status sora_pairs_list(sora_dataset *dataset, const char *folder, sora_erro
         images = masks = prefix = NULL;
         if (any && i == 0) break;
     }
-    if (!any) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: expected img and mask in it, or train/img, train/mask, test/img and test/mask", folder);
+    if (!any)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: expected img and mask in it, or train/img, train/mask, test/img and test/mask",
+                  folder);
 cleanup:
     free(images);
     free(masks);

@@ -62,7 +62,8 @@ static int orientation_of(png_structp png, png_infop info)
 }
 
 /* In a function of its own, so that no local of the caller changes between setjmp and longjmp. */
-static sora_status decode(reader *r, png_structp png, png_infop info, const char *path, int channels, sora_decoded *out, png_bytep **rows, sora_error *error)
+static sora_status decode(reader *r, png_structp png, png_infop info, const char *path, int channels, sora_decoded *out,
+                          png_bytep **rows, sora_error *error)
 {
     if (setjmp(r->jump)) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken PNG: %s", path, r->message);
     png_set_read_fn(png, r, on_read);
@@ -78,7 +79,8 @@ static sora_status decode(reader *r, png_structp png, png_infop info, const char
     set_transforms(png, info, channels);
     png_read_update_info(png, info);
     if (png_get_rowbytes(png, info) != (size_t)width * (size_t)channels)
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: broken PNG: rows of %zu bytes, expected %zu", path, png_get_rowbytes(png, info), (size_t)width * (size_t)channels);
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: broken PNG: rows of %zu bytes, expected %zu", path,
+                         png_get_rowbytes(png, info), (size_t)width * (size_t)channels);
     status = sora_image_create(out->width, out->height, channels, &out->image, error);
     if (status == SORA_OK) status = sora_allocate(height, sizeof **rows, path, rows, error);
     if (status != SORA_OK) return status;
@@ -90,21 +92,24 @@ static sora_status decode(reader *r, png_structp png, png_infop info, const char
     return SORA_OK;
 }
 
-sora_status sora_png_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out, sora_error *error)
+sora_status sora_png_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out,
+                            sora_error *error)
 {
     reader r = { .data = data, .bytes = bytes };
     png_bytep *rows = NULL;
-    *out = (sora_decoded){ .orientation = 1 };
+    *out = (sora_decoded) { .orientation = 1 };
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    sora_status status = info ? decode(&r, png, info, path, channels, out, &rows, error) : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
+    sora_status status = info ? decode(&r, png, info, path, channels, out, &rows, error)
+                              : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
     png_destroy_read_struct(png ? &png : NULL, info ? &info : NULL, NULL);
     free(rows);
     if (status != SORA_OK) sora_image_free(&out->image);
     return status;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct writer {
     char message[160];
@@ -128,13 +133,15 @@ static void on_flush(png_structp png)
     (void)png;
 }
 
-static sora_status encode(writer *w, png_structp png, png_infop info, const char *path, const sora_image *image, FILE *stream, sora_error *error)
+static sora_status encode(writer *w, png_structp png, png_infop info, const char *path, const sora_image *image, FILE *stream,
+                          sora_error *error)
 {
     if (setjmp(w->jump)) return sora_fail(error, SORA_ERROR_IO, "%s: cannot write: %s", path, w->message);
     png_set_write_fn(png, stream, on_write, on_flush);
     png_set_compression_level(png, 3);
-    png_set_IHDR(png, info, (png_uint_32)image->width, (png_uint_32)image->height, 8, image->channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB,
-                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)image->width, (png_uint_32)image->height, 8,
+                 image->channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
     for (int y = 0; y < image->height; y++)
         png_write_row(png, image->pixels + (size_t)y * (size_t)image->width * (size_t)image->channels);
@@ -146,10 +153,12 @@ static sora_status write_stream(const char *path, const sora_image *image, FILE 
 {
     writer w = { .message = "" };
     if (image->width < 1 || image->height < 1 || (image->channels != 1 && image->channels != 3))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: an image of %d x %d with %d channels", path, image->width, image->height, image->channels);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: an image of %d x %d with %d channels", path, image->width,
+                         image->height, image->channels);
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, on_write_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    sora_status status = info ? encode(&w, png, info, path, image, stream, error) : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
+    sora_status status = info ? encode(&w, png, info, path, image, stream, error)
+                              : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
     png_destroy_write_struct(png ? &png : NULL, info ? &info : NULL);
     return status;
 }

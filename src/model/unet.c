@@ -39,9 +39,11 @@ static sora_status check_options(const sora_unet_options *options, sora_unet_opt
     if (strcmp(config->model, "unet-fc") == 0) {
         config->model = "unet-fc";
         if (options->width || options->depth)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "unet-fc has a fixed width and depth; --width and --depth belong to --model unet");
+            return sora_fail(error, SORA_ERROR_ARGUMENT,
+                             "unet-fc has a fixed width and depth; --width and --depth belong to --model unet");
         if (config->size < 64 || config->size > MAX_SIZE || config->size % 64 != 0)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "size %d: unet-fc takes multiples of 64 from 64 to %d", config->size, MAX_SIZE);
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "size %d: unet-fc takes multiples of 64 from 64 to %d", config->size,
+                             MAX_SIZE);
         return SORA_OK;
     }
     if (strcmp(config->model, "unet") != 0)
@@ -55,13 +57,13 @@ static sora_status check_options(const sora_unet_options *options, sora_unet_opt
         return sora_fail(error, SORA_ERROR_ARGUMENT, "depth %d: expected 1 to %d", config->depth, SORA_UNET_MAX_DEPTH);
     int step = 1 << config->depth;
     if (config->size < step || config->size > MAX_SIZE || config->size % step != 0)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "size %d: a unet of depth %d takes multiples of %d from %d to %d", config->size,
-                         config->depth, step, step, MAX_SIZE);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "size %d: a unet of depth %d takes multiples of %d from %d to %d",
+                         config->size, config->depth, step, step, MAX_SIZE);
     return SORA_OK;
 }
 
-static sora_status add_named(sora_unet *unet, const char *prefix, const char *suffix, sora_param_kind kind, sora_shape shape, float value,
-                             sora_param **out, sora_error *error)
+static sora_status add_named(sora_unet *unet, const char *prefix, const char *suffix, sora_param_kind kind, sora_shape shape,
+                             float value, sora_param **out, sora_error *error)
 {
     char *name = NULL;
     sora_status status = sora_format(&name, error, "%s.%s", prefix, suffix);
@@ -111,7 +113,8 @@ static sora_status add_up(sora_unet *unet, int stage, int in, int out, sora_erro
     sora_param *both[2] = { unet->up[stage].weight, unet->up[stage].bias };
     for (int i = 0; i < 2; i++) {
         sora_shape shape = sora_param_shape(both[i]);
-        sora_random_stream stream = { .seed = unet->config.seed, .purpose = SORA_PURPOSE_INIT,
+        sora_random_stream stream = { .seed = unet->config.seed,
+                                      .purpose = SORA_PURPOSE_INIT,
                                       .stream = sora_hash_name(sora_param_name(both[i])) };
         float *value = sora_param_host(both[i]);
         for (int64_t j = 0, n = sora_shape_elements(&shape); j < n; j++)
@@ -125,7 +128,7 @@ static sora_status add_bottleneck(sora_unet *unet, int channels, sora_error *err
 {
     if (!is_fc(unet)) return add_block(unet, "bottleneck", channels, 2 * channels, &unet->bottleneck_block, error);
     int side = unet->config.size >> FC_DEPTH, features = channels * side * side;
-    return sora_layers_add(unet->layers, "bottleneck", &(sora_layer_desc){ .in = features, .out = features, .bias = true },
+    return sora_layers_add(unet->layers, "bottleneck", &(sora_layer_desc) { .in = features, .out = features, .bias = true },
                            &unet->bottleneck, error);
 }
 
@@ -157,8 +160,8 @@ sora_status sora_unet_create(sora_context *context, const sora_unet_options *opt
         SORA_TRY(add_block(unet, name, 2 * skip, next, &unet->decoder[stage], error));
         channels = next;
     }
-    SORA_TRY(sora_layers_add(unet->layers, "head", &(sora_layer_desc){ .in = channels, .out = 1, .kernel = 1, .bias = true }, &unet->head,
-                             error));
+    SORA_TRY(sora_layers_add(unet->layers, "head", &(sora_layer_desc) { .in = channels, .out = 1, .kernel = 1, .bias = true },
+                             &unet->head, error));
     *out = unet;
     unet = NULL;
 cleanup:
@@ -219,12 +222,12 @@ static sora_tensor *block_forward(sora_graph *graph, const sora_unet_block *bloc
         const sora_unet_norm *norm = &block->norm[i];
         x = sora_layer_forward(graph, block->conv[i], x, false);
         x = sora_batch_norm(graph, norm->name, x,
-                            &(sora_batch_norm_tensors){ .gamma = sora_graph_param(graph, norm->gamma),
-                                                        .beta = sora_graph_param(graph, norm->beta),
-                                                        .running_mean = sora_graph_param(graph, norm->running_mean),
-                                                        .running_variance = sora_graph_param(graph, norm->running_variance),
-                                                        .frozen = frozen,
-                                                        .relu = true });
+                            &(sora_batch_norm_tensors) { .gamma = sora_graph_param(graph, norm->gamma),
+                                                         .beta = sora_graph_param(graph, norm->beta),
+                                                         .running_mean = sora_graph_param(graph, norm->running_mean),
+                                                         .running_variance = sora_graph_param(graph, norm->running_variance),
+                                                         .frozen = frozen,
+                                                         .relu = true });
     }
     return x;
 }
@@ -241,7 +244,8 @@ static sora_tensor *bottleneck_forward(sora_graph *graph, sora_unet *unet, sora_
     return options->dropout > 0.0f ? sora_dropout(graph, "bottleneck.dropout", x, options->dropout) : x;
 }
 
-static sora_tensor *loss_forward(sora_graph *graph, sora_mask_loss loss, sora_tensor *logits, sora_tensor *probability, sora_tensor *mask)
+static sora_tensor *loss_forward(sora_graph *graph, sora_mask_loss loss, sora_tensor *logits, sora_tensor *probability,
+                                 sora_tensor *mask)
 {
     sora_tensor *dice = loss != SORA_LOSS_BCE ? sora_dice_loss(graph, "loss.dice", probability, mask) : NULL;
     sora_tensor *bce = loss != SORA_LOSS_DICE ? sora_bce_with_logits(graph, "loss.bce", logits, mask) : NULL;

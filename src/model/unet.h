@@ -25,8 +25,8 @@ struct sora_unet {
     float mean[3], deviation[3];
     int depth;
     sora_unet_block encoder[SORA_UNET_MAX_DEPTH];
-    sora_layer *bottleneck;            /* unet-fc */
-    sora_unet_block bottleneck_block;  /* unet */
+    sora_layer *bottleneck;           /* unet-fc */
+    sora_unet_block bottleneck_block; /* unet */
     struct {
         char *name;
         sora_param *weight, *bias;

@@ -19,15 +19,19 @@ sora_status sora_unet_save(const sora_unet *unet, const char *path, sora_error *
         sora_layer_info info;
         SORA_TRY(sora_layer_describe(sora_layers_at(unet->layers, i), &info, error));
         if (info.active)
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: layer %s has an active adapter; merge it first or save the adapters", path, info.name);
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: layer %s has an active adapter; merge it first or save the adapters", path,
+                      info.name);
     }
     SORA_TRY(sora_allocate(count, sizeof *list, path, &list, error));
     for (size_t i = 0; i < count; i++) list[i] = sora_params_at(unet->params, i);
     snprintf(config, sizeof config, "%s size %d width %d depth %d", unet->config.model, unet->config.size, unet->config.width,
              unet->config.depth);
     snprintf(mean, sizeof mean, "%a %a %a", (double)unet->mean[0], (double)unet->mean[1], (double)unet->mean[2]);
-    snprintf(deviation, sizeof deviation, "%a %a %a", (double)unet->deviation[0], (double)unet->deviation[1], (double)unet->deviation[2]);
-    const char *const metadata[][2] = { { "format", FORMAT }, { "network", config }, { "mean", mean }, { "deviation", deviation } };
+    snprintf(deviation, sizeof deviation, "%a %a %a", (double)unet->deviation[0], (double)unet->deviation[1],
+             (double)unet->deviation[2]);
+    const char *const metadata[][2] = {
+        { "format", FORMAT }, { "network", config }, { "mean", mean }, { "deviation", deviation }
+    };
     status = sora_params_write_file(path, list, count, metadata, SORA_COUNT(metadata), error);
 cleanup:
     free(list);
@@ -40,21 +44,24 @@ static sora_status read_triple(const sora_safetensors *file, const char *path, c
     int read = 0;
     if (!text || sscanf(text, "%f %f %f%n", &out[0], &out[1], &out[2], &read) != 3 || text[read] != '\0' || !isfinite(out[0]) ||
         !isfinite(out[1]) || !isfinite(out[2]))
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: metadata \"%s\" is \"%.60s\", expected three numbers", path, key, text ? text : "absent");
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: metadata \"%s\" is \"%.60s\", expected three numbers", path, key,
+                         text ? text : "absent");
     return SORA_OK;
 }
 
-static sora_status read_config(const sora_safetensors *file, const char *path, char model[16], sora_unet_options *options, sora_error *error)
+static sora_status read_config(const sora_safetensors *file, const char *path, char model[16], sora_unet_options *options,
+                               sora_error *error)
 {
     const char *format = sora_safetensors_metadata(file, "format"), *text = sora_safetensors_metadata(file, "network");
     int read = 0;
     if (!format || strcmp(format, FORMAT) != 0)
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: format \"%.40s\", expected \"" FORMAT "\" (weights written by soracl)", path,
-                         format ? format : "none");
-    if (!text || sscanf(text, "%15s size %d width %d depth %d%n", model, &options->size, &options->width, &options->depth, &read) != 4 ||
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: format \"%.40s\", expected \"" FORMAT "\" (weights written by soracl)",
+                         path, format ? format : "none");
+    if (!text ||
+        sscanf(text, "%15s size %d width %d depth %d%n", model, &options->size, &options->width, &options->depth, &read) != 4 ||
         text[read] != '\0')
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: metadata \"network\" is \"%.60s\", which is no description of a network", path,
-                         text ? text : "absent");
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: metadata \"network\" is \"%.60s\", which is no description of a network",
+                         path, text ? text : "absent");
     options->model = model;
     return SORA_OK;
 }

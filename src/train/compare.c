@@ -16,7 +16,7 @@
 
 #define RESAMPLES 2000
 #define MAX_ITEMS 32
-#define THUMBNAIL 256 /* pixels of an overlay's longer side */
+#define THUMBNAIL 160 /* pixels of an overlay's longer side */
 
 typedef struct comparison {
     sora_context *context;
@@ -47,7 +47,8 @@ static void tell(const comparison *c, const char *format, ...)
     c->watcher->message(c->watcher->self, text);
 }
 
-/* ---- What rows there are ----------------------------------------------------------------------------------------------------------- */
+/* ---- What rows there are
+ * ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct list {
     char items[MAX_ITEMS][256];
@@ -69,8 +70,8 @@ static sora_status split(const char *what, const char *text, const char *separat
     return out->count ? SORA_OK : sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: the list is empty", what);
 }
 
-static sora_status add_row(comparison *c, const char *method, const char *target, const char *rank, uint64_t seed, const char *lambda, bool several_lambdas,
-                           sora_error *error)
+static sora_status add_row(comparison *c, const char *method, const char *target, const char *rank, uint64_t seed,
+                           const char *lambda, bool several_lambdas, sora_error *error)
 {
     sora_comparison_row row = { .seed = seed, .rank = rank ? atoi(rank) : 0, .lambda = lambda ? atof(lambda) : 0.0 };
     sora_status status = sora_reserve(&c->rows, &c->capacity, c->count + 1, sizeof row, error);
@@ -79,7 +80,8 @@ static sora_status add_row(comparison *c, const char *method, const char *target
     snprintf(row.target, sizeof row.target, "%s", target ? target : "");
     const char *name = is(method, "none") ? "no fine-tuning" : is(method, "full") ? "full" : is(method, "lora") ? "LoRA" : "SoRA";
     int at = snprintf(row.label, sizeof row.label, "%s", name);
-    if (target) at += snprintf(row.label + at, sizeof row.label - (size_t)at, " %.40s", is(target, SORA_TARGET_ALL) ? "all" : target);
+    if (target)
+        at += snprintf(row.label + at, sizeof row.label - (size_t)at, " %.40s", is(target, SORA_TARGET_ALL) ? "all" : target);
     if (target) at += snprintf(row.label + at, sizeof row.label - (size_t)at, " r%d", row.rank);
     if (several_lambdas) snprintf(row.label + at, sizeof row.label - (size_t)at, " \u03bb %s", lambda);
     c->rows[c->count++] = row;
@@ -102,7 +104,8 @@ static sora_status plan_rows(comparison *c, sora_error *error)
     SORA_TRY(split("lambda", a->lambdas ? a->lambdas : lambda, ", ", &lambdas, error));
     SORA_TRY(split("seeds", a->seeds ? a->seeds : seed, ", ", &seeds, error));
     if (ranks.count != targets.count && ranks.count != 1)
-        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--rank: %d values for %d targets; expected one, or one for each", ranks.count, targets.count);
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--rank: %d values for %d targets; expected one, or one for each", ranks.count,
+                  targets.count);
     SORA_TRY(add_row(c, "none", NULL, NULL, strtoull(seeds.items[0], NULL, 10), NULL, false, error));
     for (int s = 0; s < seeds.count; s++)
         for (int m = 0; m < methods.count; m++) {
@@ -116,8 +119,9 @@ static sora_status plan_rows(comparison *c, sora_error *error)
             }
             for (int t = 0; t < targets.count; t++)
                 for (int l = 0; l < (is(method, "sora") ? lambdas.count : 1); l++)
-                    SORA_TRY(add_row(c, method, targets.items[t], ranks.items[ranks.count == 1 ? 0 : t], number, is(method, "sora") ? lambdas.items[l] : NULL,
-                                     is(method, "sora") && lambdas.count > 1, error));
+                    SORA_TRY(add_row(c, method, targets.items[t], ranks.items[ranks.count == 1 ? 0 : t], number,
+                                     is(method, "sora") ? lambdas.items[l] : NULL, is(method, "sora") && lambdas.count > 1,
+                                     error));
         }
 cleanup:
     return status;
@@ -129,16 +133,19 @@ static void slug_of(const sora_comparison_row *row, char *out, size_t room)
     size_t at = 0;
     const char *label = is(row->method, "none") ? "none" : row->label;
     for (const unsigned char *p = (const unsigned char *)label; *p && at + 24 < room; p++) {
-        if (isalnum(*p) || *p == '.') out[at++] = (char)tolower(*p);
+        if (isalnum(*p) || *p == '.')
+            out[at++] = (char)tolower(*p);
         else if (*p == 0xce && p[1] == 0xbb) {
             out[at++] = 'l';
             p++;
-        } else if (at > 0 && out[at - 1] != '-') out[at++] = '-';
+        } else if (at > 0 && out[at - 1] != '-')
+            out[at++] = '-';
     }
     snprintf(out + at, room - at, "-s%llu", (unsigned long long)row->seed);
 }
 
-/* ---- One row -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- One row
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 static sora_run_options options_of(const comparison *c, const sora_comparison_row *row)
 {
@@ -148,8 +155,10 @@ static sora_run_options options_of(const comparison *c, const sora_comparison_ro
         snprintf(o.target, sizeof o.target, "%s", row->target);
         o.rank = row->rank;
     }
-    if (is(row->method, "sora")) o.lambda = row->lambda;
-    else o.xi_schedule[0] = '\0';
+    if (is(row->method, "sora"))
+        o.lambda = row->lambda;
+    else
+        o.xi_schedule[0] = '\0';
     o.seed = row->seed;
     return o;
 }
@@ -169,7 +178,8 @@ static json_t *modules_json(sora_unet *unet, double *alpha)
         sora_layer_info info;
         if (sora_layer_describe(sora_layers_at(layers, i), &info, NULL) != SORA_OK || !info.active) continue;
         *alpha = (double)info.alpha;
-        json_array_append_new(modules, json_pack("{s:s,s:i,s:i}", "name", info.name, "rank_max", info.rank_max, "rank_kept", info.rank_kept));
+        json_array_append_new(
+            modules, json_pack("{s:s,s:i,s:i}", "name", info.name, "rank_max", info.rank_max, "rank_kept", info.rank_kept));
     }
     return modules;
 }
@@ -213,14 +223,20 @@ static bool recall_row(const char *path, const json_t *options, sora_run_result 
     json_int_t predicted, peak, process, trainable, kept, steps;
     double seconds;
     bool same = json_equal(json_object_get(root, "options"), options) &&
-                json_unpack(row, "{s:I,s:I,s:I,s:I,s:I,s:I,s:F}", "device_bytes_predicted", &predicted, "device_bytes_peak", &peak, "process_bytes_peak", &process,
-                            "parameters_trainable", &trainable, "parameters_kept", &kept, "steps", &steps, "seconds_per_step", &seconds) == 0;
+                json_unpack(row, "{s:I,s:I,s:I,s:I,s:I,s:I,s:F}", "device_bytes_predicted", &predicted, "device_bytes_peak",
+                            &peak, "process_bytes_peak", &process, "parameters_trainable", &trainable, "parameters_kept", &kept,
+                            "steps", &steps, "seconds_per_step", &seconds) == 0;
     if (same) {
         json_t *rank_max = json_object_get(row, "rank_max"), *rank_kept = json_object_get(row, "rank_kept");
-        *result = (sora_run_result){ .steps = (uint32_t)steps, .seconds_per_step = seconds, .device_bytes_predicted = (uint64_t)predicted,
-                                     .device_bytes_peak = (uint64_t)peak, .process_bytes_peak = (uint64_t)process, .parameters_trainable = (uint64_t)trainable,
-                                     .parameters_kept = (uint64_t)kept, .rank_max = json_is_integer(rank_max) ? (int)json_integer_value(rank_max) : -1,
-                                     .rank_kept = json_is_integer(rank_kept) ? (int)json_integer_value(rank_kept) : -1 };
+        *result = (sora_run_result) { .steps = (uint32_t)steps,
+                                      .seconds_per_step = seconds,
+                                      .device_bytes_predicted = (uint64_t)predicted,
+                                      .device_bytes_peak = (uint64_t)peak,
+                                      .process_bytes_peak = (uint64_t)process,
+                                      .parameters_trainable = (uint64_t)trainable,
+                                      .parameters_kept = (uint64_t)kept,
+                                      .rank_max = json_is_integer(rank_max) ? (int)json_integer_value(rank_max) : -1,
+                                      .rank_kept = json_is_integer(rank_kept) ? (int)json_integer_value(rank_kept) : -1 };
     }
     json_decref(root);
     return same;
@@ -229,7 +245,8 @@ static bool recall_row(const char *path, const json_t *options, sora_run_result 
 static sora_status write_json(const char *path, const json_t *json, sora_error *error)
 {
     char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    sora_status status = text ? sora_file_write(path, text, strlen(text), error) : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
+    sora_status status =
+        text ? sora_file_write(path, text, strlen(text), error) : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
     free(text);
     return status;
 }
@@ -263,7 +280,8 @@ cleanup:
     return status;
 }
 
-/* ---- Pictures -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Pictures
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct painter {
     const comparison *c;
@@ -277,12 +295,13 @@ static sora_status shrink(const sora_image *image, bool nearest, sora_image *out
         width = SORA_MAX(1, width * THUMBNAIL / longer);
         height = SORA_MAX(1, height * THUMBNAIL / longer);
     }
-    return nearest ? sora_image_resize_nearest(image, width, height, out, error) : sora_image_resize(image, width, height, out, error);
+    return nearest ? sora_image_resize_nearest(image, width, height, out, error)
+                   : sora_image_resize(image, width, height, out, error);
 }
 
 /* image with mask painted over it (mask NULL: plain), small, to overlays/NAME.COLUMN.png; *relative is its path in the folder. */
-static sora_status paint(const comparison *c, size_t number, const char *column, const sora_image *image, const sora_image *mask, const uint8_t rgb[3],
-                         char relative[160], sora_error *error)
+static sora_status paint(const comparison *c, size_t number, const char *column, const sora_image *image, const sora_image *mask,
+                         const uint8_t rgb[3], char relative[160], sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_image small = { 0 }, small_mask = { 0 };
@@ -326,8 +345,8 @@ static sora_status paint_truth(comparison *c, sora_error *error)
         SORA_TRY(sora_dataset_load(c->eval_data, sample, &image, &mask, error));
         SORA_TRY(paint(c, i, "image", &image, NULL, NULL, plain, error));
         SORA_TRY(paint(c, i, "truth", &image, &mask, green, truth, error));
-        json_array_append_new(c->overlays, json_pack("{s:s,s:s,s:s,s:[]}", "name", sora_dataset_info(c->eval_data, sample).name, "image", plain, "truth", truth,
-                                                     "predictions"));
+        json_array_append_new(c->overlays, json_pack("{s:s,s:s,s:s,s:[]}", "name", sora_dataset_info(c->eval_data, sample).name,
+                                                     "image", plain, "truth", truth, "predictions"));
         sora_image_free(&image);
         sora_image_free(&mask);
     }
@@ -338,7 +357,8 @@ cleanup:
     return status;
 }
 
-static sora_status paint_prediction(void *self, size_t number, const sora_image *image, const float *probability, sora_error *error)
+static sora_status paint_prediction(void *self, size_t number, const sora_image *image, const float *probability,
+                                    sora_error *error)
 {
     static const uint8_t red[3] = { 235, 64, 52 };
     const painter *p = self;
@@ -346,7 +366,8 @@ static sora_status paint_prediction(void *self, size_t number, const sora_image 
     char relative[160];
     sora_status status = sora_image_create(image->width, image->height, 1, &mask, error);
     if (status != SORA_OK) return status;
-    for (size_t i = 0, n = (size_t)image->width * (size_t)image->height; i < n; i++) mask.pixels[i] = probability[i] >= 0.5f ? 255 : 0;
+    for (size_t i = 0, n = (size_t)image->width * (size_t)image->height; i < n; i++)
+        mask.pixels[i] = probability[i] >= 0.5f ? 255 : 0;
     status = paint(p->c, number, p->slug, image, &mask, red, relative, error);
     json_t *predictions = json_object_get(json_array_get(p->c->overlays, number), "predictions");
     if (status == SORA_OK) json_array_append_new(predictions, json_pack("{s:s,s:s}", "label", p->label, "file", relative));
@@ -362,10 +383,11 @@ static sora_status paint_row(comparison *c, const sora_comparison_row *row, cons
     painter self = { .c = c, .slug = slug, .label = row->label };
     if (row->seed != c->rows[0].seed) return SORA_OK;
     for (size_t i = 0; i < count; i++) paths[i] = sora_dataset_info(c->eval_data, overlay_sample(c, i)).image_path;
-    return sora_unet_predict(unet, paths, count, &(sora_prediction_options){ .use = paint_prediction, .self = &self }, error);
+    return sora_unet_predict(unet, paths, count, &(sora_prediction_options) { .use = paint_prediction, .self = &self }, error);
 }
 
-/* ---- All rows --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- All rows
+ * --------------------------------------------------------------------------------------------------------------------------- */
 
 static sora_status run_row(comparison *c, size_t index, sora_error *error)
 {
@@ -377,15 +399,18 @@ static sora_status run_row(comparison *c, size_t index, sora_error *error)
     slug_of(row, slug, sizeof slug);
     SORA_TRY(sora_format(&folder, error, "%s/%s", c->asked->folder, slug));
     tell(c, "%zu of %zu: %s%s", index + 1, c->count, row->label, trained ? "" : ", evaluated as it is");
-    if (trained) SORA_TRY(train_row(c, row, folder, error));
+    if (trained)
+        SORA_TRY(train_row(c, row, folder, error));
     else {
-        row->result = (sora_run_result){ .rank_max = -1, .rank_kept = -1 };
+        row->result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
         sora_context_reset_peak(c->context);
         sora_process_reset_peak();
     }
     SORA_TRY(trained ? sora_format(&from, error, "%s:last", folder) : sora_duplicate(c->options->from, &from, error));
     SORA_TRY(sora_unet_open(c->context, from, &unet, error));
-    sora_evaluation_options evaluation = { .batch = c->options->batch, .loss = sora_mask_loss_of(c->options->loss), .threads = c->options->threads,
+    sora_evaluation_options evaluation = { .batch = c->options->batch,
+                                           .loss = sora_mask_loss_of(c->options->loss),
+                                           .threads = c->options->threads,
                                            .counts = c->counts[index] };
     SORA_TRY(sora_unet_evaluate(unet, c->eval_data, &evaluation, &row->result.quality, error));
     if (!trained) {
@@ -420,7 +445,8 @@ static sora_status difference(const comparison *c, const char *a, const char *b,
     SORA_TRY(sora_allocate(images, sizeof *seeds, "differences", &seeds, error));
     for (size_t i = 0; i < c->count; i++)
         for (size_t j = 0; j < c->count; j++) {
-            bool pair = is(c->rows[i].label, a) && is(c->rows[j].label, b) && (c->rows[i].seed == c->rows[j].seed || is(c->rows[j].method, "none"));
+            bool pair = is(c->rows[i].label, a) && is(c->rows[j].label, b) &&
+                        (c->rows[i].seed == c->rows[j].seed || is(c->rows[j].method, "none"));
             for (size_t k = 0; pair && k < images; k++) {
                 if (sora_mask_hand_pixels(&c->counts[i][k]) == 0 && sora_mask_hand_pixels(&c->counts[j][k]) == 0) continue;
                 values[k] += sora_mask_iou(&c->counts[i][k]) - sora_mask_iou(&c->counts[j][k]);
@@ -430,7 +456,8 @@ static sora_status difference(const comparison *c, const char *a, const char *b,
     for (size_t k = 0; k < images; k++)
         if (seeds[k]) values[used++] = values[k] / seeds[k];
     SORA_TRY(sora_bootstrap_mean(values, used, RESAMPLES, c->options->seed, &mean, &low, &high, error));
-    json_array_append_new(out, json_pack("{s:s,s:s,s:f,s:f,s:f,s:I}", "a", a, "b", b, "difference", mean, "low", low, "high", high, "images", (json_int_t)used));
+    json_array_append_new(out, json_pack("{s:s,s:s,s:f,s:f,s:f,s:I}", "a", a, "b", b, "difference", mean, "low", low, "high",
+                                         high, "images", (json_int_t)used));
 cleanup:
     free(values);
     free(seeds);
@@ -463,10 +490,10 @@ static sora_status write_results(const comparison *c, sora_error *error)
     json_t *bootstrap = json_array(), *root = NULL;
     char *path = NULL;
     SORA_TRY(differences(c, bootstrap, error));
-    root = json_pack("{s:s,s:{s:s,s:s,s:s,s:s},s:s,s:I,s:s,s:s,s:s,s:O,s:O,s:O}", "task", "unet", "device", "name", d->name, "platform", d->platform, "driver",
-                     d->driver, "type", sora_device_type_name(d->limits.type), "version", SORA_VERSION, "seed", (json_int_t)c->rows[0].seed, "from",
-                     c->options->from, "data", c->options->data, "eval_data", c->options->eval_data, "runs", c->json, "bootstrap", bootstrap, "overlays",
-                     c->overlays);
+    root = json_pack("{s:s,s:{s:s,s:s,s:s,s:s},s:s,s:I,s:s,s:s,s:s,s:O,s:O,s:O}", "task", "unet", "device", "name", d->name,
+                     "platform", d->platform, "driver", d->driver, "type", sora_device_type_name(d->limits.type), "version",
+                     SORA_VERSION, "seed", (json_int_t)c->rows[0].seed, "from", c->options->from, "data", c->options->data,
+                     "eval_data", c->options->eval_data, "runs", c->json, "bootstrap", bootstrap, "overlays", c->overlays);
     SORA_TRY(sora_format(&path, error, "%s/compare.json", c->asked->folder));
     SORA_TRY(write_json(path, root, error));
     SORA_TRY(sora_report_write(c->asked->folder, error));
@@ -484,7 +511,9 @@ static sora_status open_folder(const comparison *c, sora_error *error)
     char *base = NULL;
     if (c->asked->overwrite && sora_path_exists(c->asked->folder)) {
         SORA_TRY(sora_format(&base, error, "%s/compare.json", c->asked->folder));
-        if (!sora_path_exists(base)) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds no finished comparison; --overwrite does not remove other things", c->asked->folder);
+        if (!sora_path_exists(base))
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds no finished comparison; --overwrite does not remove other things",
+                      c->asked->folder);
         SORA_TRY(sora_folder_remove(c->asked->folder, error));
     }
     SORA_TRY(sora_folder_create(c->asked->folder, error));
@@ -493,21 +522,23 @@ cleanup:
     return status;
 }
 
-sora_status sora_unet_compare(sora_context *context, const sora_run_options *options, const sora_comparison_options *asked, const sora_watcher *watcher,
-                              sora_comparison_row **rows, size_t *count, sora_error *error)
+sora_status sora_unet_compare(sora_context *context, const sora_run_options *options, const sora_comparison_options *asked,
+                              const sora_watcher *watcher, sora_comparison_row **rows, size_t *count, sora_error *error)
 {
     sora_status status = SORA_OK;
     comparison c = { .context = context, .options = options, .asked = asked, .watcher = watcher };
     *rows = NULL;
     *count = 0;
-    if (!options->from[0]) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--from RUN is needed: the weights that every method starts from");
+    if (!options->from[0])
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--from RUN is needed: the weights that every method starts from");
     SORA_TRY(plan_rows(&c, error));
     SORA_TRY(sora_unet_open_data(options, &c.data, &c.eval_data, error));
     SORA_TRY(open_folder(&c, error));
     c.json = json_array();
     c.overlays = json_array();
     SORA_TRY(sora_allocate(c.count, sizeof *c.counts, "metrics", &c.counts, error));
-    for (size_t i = 0; i < c.count; i++) SORA_TRY(sora_allocate(sora_dataset_count(c.eval_data), sizeof **c.counts, "metrics", &c.counts[i], error));
+    for (size_t i = 0; i < c.count; i++)
+        SORA_TRY(sora_allocate(sora_dataset_count(c.eval_data), sizeof **c.counts, "metrics", &c.counts[i], error));
     SORA_TRY(paint_truth(&c, error));
     for (size_t i = 0; i < c.count; i++) SORA_TRY(run_row(&c, i, error));
     SORA_TRY(write_results(&c, error));
