@@ -169,13 +169,15 @@ cleanup:
 
 /* The network to start from, as a plain one; base.safetensors keeps it with the run, so that neither a resume nor an evaluation
  * needs what --from named. */
-static sora_status start_network(sora_context *context, sora_run_options *options, const char *folder, const sora_dataset *data,
-                                 sora_unet **out, sora_error *error)
+static sora_status start_network(sora_context *context, sora_run_options *options, const sora_run_target *target,
+                                 const sora_dataset *data, sora_unet **out, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *base = NULL;
-    SORA_TRY(sora_format(&base, error, "%s/base.safetensors", folder));
-    if (sora_path_exists(base)) {
+    SORA_TRY(sora_format(&base, error, "%s/base.safetensors", target->folder));
+    /* What a start that failed left behind is not this run's. */
+    bool kept = target->resume && sora_path_exists(base);
+    if (kept) {
         SORA_TRY(sora_unet_load(context, base, out, error));
     } else if (options->from[0]) {
         SORA_TRY(sora_unet_open(context, options->from, out, error));
@@ -188,7 +190,7 @@ static sora_status start_network(sora_context *context, sora_run_options *option
     options->size = config->size;
     options->width = config->width;
     options->depth = config->depth;
-    if (!sora_path_exists(base)) SORA_TRY(sora_unet_save(*out, base, error));
+    if (!kept) SORA_TRY(sora_unet_save(*out, base, error));
 cleanup:
     if (status != SORA_OK) sora_unet_destroy(out);
     free(base);
@@ -239,7 +241,7 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
         SORA_TRY(open_folder(context, target, watcher, &options, error));
     }
     SORA_TRY(check_method(&options, error));
-    SORA_TRY(start_network(context, &options, target->folder, data, &unet, error));
+    SORA_TRY(start_network(context, &options, target, data, &unet, error));
     if (has_adapters(&options)) SORA_TRY(activate(unet, &options, watcher, error));
     SORA_TRY(sora_format(&config, error, "%s/config.json", target->folder));
     if (!sora_path_exists(config)) SORA_TRY(write_config(context, &options, target->folder, error));

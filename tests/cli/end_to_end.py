@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program as a user has it: every command on small drawn sets, what it prints, writes and refuses. TAP on stdout.
+usage: end_to_end.py PROGRAM PART [PART...]"""
+import filecmp
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+
+program = os.path.abspath(sys.argv[1])
+work = pathlib.Path(tempfile.mkdtemp(prefix="soracl-"))
+state = {"number": 0, "failed": 0}
+
+SMALL = ["--size", "64", "--batch", "4", "--log-every", "2", "--eval-every", "7", "--save-every", "3"]
+COMMANDS = ["devices", "data hands", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "adapter show", "adapter merge"]
+
+
+def check(name, condition, detail=""):
+    state["number"] += 1
+    state["failed"] += not condition
+    print(f"{'ok' if condition else 'not ok'} {state['number']} - {name}")
+    if not condition and detail:
+        print("\n".join("# " + line for line in str(detail).splitlines()[-15:]))
+    sys.stdout.flush()
+
+
+def run(*words, code=0, env=None):
+    done = subprocess.run([program, *map(str, words)], cwd=work, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    if code is not None and done.returncode != code:
+        check(f"soracl {' '.join(map(str, words[:3]))} exits with {code}", False, f"{done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def refused(name, code, message, *words, env=None):
+    done = run(*words, code=None, env=env)
+    check(name, done.returncode == code and message in done.stderr, f"exit {done.returncode}, expected {code} and \"{message}\"\n{done.stderr}")
+
+
+def png(path, width, height, channels=3, depth=8):
+    """A PNG of noise, any depth; colour types grey, grey + alpha, RGB, RGBA by channels."""
+    row = lambda: b"\0" + random.Random(1).randbytes(width * channels * depth // 8)
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    data = zlib.compress(b"".join(row() for _ in range(height)))
+    pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def png_size(path):
+    return struct.unpack(">II", pathlib.Path(path).read_bytes()[16:24])
+
+
+def draw():
+    if not (work / "ego").exists():
+        run("data", "hands", "--layout", "egohands", "--images", "30", "--width", "96", "--height", "72", "--out", "ego", "--quiet")
+        run("data", "hands", "--layout", "gtea", "--images", "24", "--width", "96", "--height", "72", "--out", "gtea", "--quiet")
+
+
+def pretrain():
+    draw()
+    if not (work / "base").exists():
+        run("unet", "train", "--data", "egohands:ego", "--epochs", "2", "--out", "base", "--quiet", *SMALL)
+
+
+def same_tree(a, b, ignore=()):
+    names = sorted(p.relative_to(a) for p in pathlib.Path(a).rglob("*") if p.is_file() and p.name not in ignore)
+    others = sorted(p.relative_to(b) for p in pathlib.Path(b).rglob("*") if p.is_file() and p.name not in ignore)
+    return names == others and all(filecmp.cmp(a / n, b / n, shallow=False) for n in names)
+
+
+def last_checkpoint(folder):
+    return max((work / folder).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+
+
+# ---- Parts -------------------------------------------------------------------------------------------------------------------------------
+
+
+def part_words():
+    for command in COMMANDS:
+        done = run(*command.split(), "--help")
+        check(f"help of {command}", "usage: soracl " + command in done.stdout and "\nexample\n" in done.stdout, done.stdout)
+    check("version", run("--version").stdout.startswith("soracl 0."))
+    refused("unknown command", 2, "did you mean unet train?", "unet", "trian")
+    refused("unknown option", 2, "did you mean --epochs?", "unet", "train", "--epoch", "3")
+    refused("no number", 2, "no number", "unet", "train", "--lr", "fast")
+    refused("out of range", 2, "expected", "unet", "train", "--batch", "0")
+    refused("no data", 2, "--data", "unet", "train", "--out", "nothing")
+    refused("no out", 2, "--out", "unet", "train", "--data", "pairs:x")
+    refused("kind", 2, "egohands, gtea or pairs", "unet", "train", "--data", "photos:x", "--out", "nothing")
+    refused("folder", 3, "no such folder", "unet", "train", "--data", "pairs:nowhere", "--out", "nothing")
+    refused("device", 4, "no device matches", "devices", "--device", "nonesuch")
+    devices = json.loads(run("devices", "--json").stdout)["devices"]
+    check("devices --json", sum(d["picked"] for d in devices) == 1 and all(d["limits"]["global_bytes"] > 0 and d["index"] == i for i, d in enumerate(devices)), devices)
+    check("devices", "* " in run("devices").stdout)
+    check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
+
+
+def part_data():
+    draw()
+    run("data", "hands", "--layout", "gtea", "--images", "24", "--width", "96", "--height", "72", "--out", "again", "--quiet")
+    check("drawn sets are equal to the byte", same_tree(work / "gtea", work / "again"))
+    run("data", "hands", "--layout", "gtea", "--images", "24", "--width", "96", "--height", "72", "--seed", "2", "--out", "other", "--quiet")
+    check("another seed, other pictures", not same_tree(work / "gtea", work / "other"))
+    refused("a folder that is not empty", 2, "not empty", "data", "hands", "--out", "gtea")
+    refused("layout", 2, "expected egohands or gtea", "data", "hands", "--out", "more", "--layout", "coco")
+    train = ["unet", "train", "--out", "nothing", *SMALL]
+    for name in ("missing", "sizes", "empty"):
+        (work / name / "img").mkdir(parents=True)
+        (work / name / "mask").mkdir()
+        for i in range(4):
+            png(work / name / "img" / f"{i}.png", 16, 16)
+            png(work / name / "mask" / f"{i}.png", 16, 16, 1)
+    (work / "missing/mask/2.png").unlink()
+    refused("image without mask", 3, "an image without a mask", *train, "--data", "pairs:missing")
+    shutil.move(work / "missing/img/2.png", work / "missing/mask/9.png")
+    refused("mask without image", 3, "a mask without an image", *train, "--data", "pairs:missing")
+    png(work / "sizes/mask/1.png", 16, 8, 1)
+    refused("mask of another size", 3, "16 x 8, but its image", *train, "--data", "pairs:sizes")
+    black = zlib.compress(b"\0" * (17 * 16))
+    for i in range(4):
+        png(work / "empty/mask" / f"{i}.png", 16, 16, 1)
+        data = (work / "empty/mask" / f"{i}.png").read_bytes()
+        at = data.index(b"IDAT")
+        (work / "empty/mask" / f"{i}.png").write_bytes(data[: at - 4] + struct.pack(">I", len(black)) + b"IDAT" + black + struct.pack(">I", zlib.crc32(b"IDAT" + black)) + data[-12:])
+        (work / "empty/img" / f"{i}.png").write_bytes((work / "empty/img" / f"{i}.png").read_bytes() + bytes([i]))
+    refused("no hand anywhere", 3, "no hand", *train, "--data", "pairs:empty")
+    refused("overlapping sets", 3, "overlap", *train, "--data", "gtea:gtea:all", "--eval-data", "gtea:gtea:test")
+    shutil.copytree(work / "ego", work / "broken")
+    mat = next((work / "broken").rglob("polygons.mat"))
+    whole = mat.read_bytes()
+    for cut in (0, 100, 130, len(whole) // 2):
+        mat.write_bytes(whole[:cut])
+        refused(f"polygons.mat cut at {cut}", 3, "polygons.mat", *train, "--data", "egohands:broken")
+    mat.write_bytes(whole)
+    frame = next((work / "broken").rglob("*.jpg"))
+    frame.write_bytes(frame.read_bytes()[:400])
+    done = run(*train, "--data", "egohands:broken:all", "--eval-data", "gtea:gtea", code=None)
+    check("a truncated JPEG", done.returncode == 3 and frame.name in done.stderr, done.stderr)
+
+
+def part_run():
+    pretrain()
+    finetune = ["unet", "finetune", "--from", "base", "--data", "gtea:gtea", "--epochs", "2", "--quiet", *SMALL]
+    for method in ("full", "lora", "sora"):
+        result = json.loads(run(*finetune, "--method", method, "--rank", "4", "--target", ".*conv[12]|bottleneck", "--out", method, "--json").stdout)
+        check(f"finetune {method}", 0 <= result["quality"]["iou_per_image"] <= 1 and result["steps"] == 10 and (result["rank_max"] is None) == (method == "full"), result)
+        check(f"{method}: predicted memory holds", result["device_bytes_peak"] <= result["device_bytes_predicted"], result)
+    for gate in ("adam", "official"):
+        run(*finetune, "--method", "sora", "--rank", "4", "--gate", gate, "--out", gate, "--steps", "4")
+        check(f"gate {gate}", json.loads((work / gate / "config.json").read_text())["options"]["gate"] == gate)
+    run(*finetune, "--method", "sora", "--rank", "0", "--out", "rank0")
+    check("rank 0 is legal", (work / "rank0/best").exists())
+    run(*finetune, "--method", "sora", "--rank", "4", "--lambda", "1000", "--out", "pruned")
+    shown = json.loads(run("adapter", "show", "pruned:last", "--json").stdout)
+    check("a large lambda prunes all", shown["rank_kept"] == 0 and shown["rank_max"] == 4, shown)
+    run(*finetune, "--method", "sora", "--rank", "4", "--lambda", "1000", "--drop-after", "4", "--out", "dropped")
+    check("--drop-after ends a run with nothing left", json.loads((last_checkpoint("dropped") / "state.json").read_text())["step"] < 10)
+    run(*finetune, "--method", "sora", "--rank", "4", "--bn", "frozen", "--optimizer", "sgd", "--schedule", "plateau", "--accumulate", "2", "--dropout", "0.1",
+        "--loss", "dice-bce", "--init", "ones", "--out", "other")
+    check("the other options", (work / "other/best").exists())
+    run(*finetune, "--method", "sora", "--rank", "4", "--xi-schedule", "linear:0:0.5:3", "--out", "schedule")
+    points = [json.loads(line) for line in (work / "schedule/events.jsonl").read_text().splitlines() if '"xi"' in line]
+    points = [p for p in points if p["event"] == "xi"]
+    check("--xi-schedule gives a point each", [p["xi"] for p in points] == [0, 0.25, 0.5], points)
+    shown = json.loads(run("adapter", "show", "sora", "--json").stdout)
+    check("adapter show --json", shown["rank_max"] >= shown["rank_kept"] > 0 and len(shown["gates"]) >= shown["rank_kept"], shown)
+    check("adapter show", "gates:" in run("adapter", "show", "sora").stdout)
+    merged = json.loads(run("adapter", "merge", "sora", "--out", "merged.safetensors", "--json").stdout)
+    check("adapter merge", 0 <= merged["largest_change"] <= merged["allowed"], merged)
+    a = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json").stdout)
+    b = json.loads(run("unet", "eval", "--from", "merged.safetensors", "--data", "gtea:gtea", "--json").stdout)
+    check("merged weights measure the same", abs(a["iou_per_image"] - b["iou_per_image"]) < 2e-3 and abs(a["loss"] - b["loss"]) < 1e-4, (a, b))
+    wanted = ["task", "images", "iou_per_image", "iou_pooled", "miou_two_class", "dice", "precision", "recall", "loss", "seconds"]
+    check("eval --json has the agreed fields", list(a) == wanted, a)
+    native = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json", "--native").stdout)
+    check("eval --native", native["images"] == a["images"] and native["miou_two_class"] != a["miou_two_class"], native)
+    refused("no adapters", 3, "has no adapters", "adapter", "show", "base")
+    refused("a taken folder", 2, "holds a run", *finetune, "--method", "full", "--out", "full")
+    refused("a target that matches nothing", 2, "bottleneck", *finetune, "--method", "lora", "--target", "botleneck", "--out", "x")
+    refused("wrong size", 2, "64", "unet", "train", "--data", "egohands:ego", "--size", "100", "--out", "x")
+    refused("NaN", 1, "is not finite", *finetune, "--method", "full", "--optimizer", "sgd", "--lr", "1000", "--weight-decay", "100", "--clip", "0", "--epochs", "20", "--out", "nan")
+    refused("a file that is no weights", 3, "no safetensors", "unet", "eval", "--from", program, "--data", "gtea:gtea")
+    done = run(*finetune, "--method", "sora", "--config", "sora/config.json", "--out", "repeated", code=0)
+    check("--config repeats a run to the bit", same_tree(last_checkpoint("sora"), last_checkpoint("repeated")), done.stderr)
+    run(*finetune, "--method", "sora", "--steps", "2", "--out", "traced", "--profile", "trace.json")
+    trace = json.loads((work / "trace.json").read_text())
+    check("--profile is a trace", len(trace["traceEvents"]) > 50 and trace["otherData"]["kernels"][0]["seconds"] > 0)
+
+
+def part_predict():
+    pretrain()
+    pictures = work / "pictures"
+    pictures.mkdir()
+    for name, channels, depth in (("grey", 1, 8), ("greya", 2, 8), ("rgb", 3, 8), ("rgba", 4, 8), ("deep", 3, 16)):
+        png(pictures / f"{name}.png", 70, 33, channels, depth)
+    files = sorted(pictures.glob("*.png")) + sorted((work / "gtea/GTEA/Images").glob("*.jpg"))[:2]
+    done = run("unet", "predict", "--from", "base", *files, "--out", "masks", "--probability")
+    check("predict writes three pictures each", len(done.stdout.splitlines()) == 3 * len(files), done.stdout)
+    check("at the image's own size", all(png_size(work / "masks" / f"{f.stem}.mask.png") == ((70, 33) if f.suffix == ".png" else (96, 72)) for f in files))
+    for name, data in (("short", b"\x89PNG\r\n\x1a\n\0\0"), ("text", b"hello"), ("empty", b"")):
+        (work / f"{name}.png").write_bytes(data)
+        refused(f"a broken picture: {name}", 3, f"{name}.png", "unet", "predict", "--from", "base", f"{name}.png", "--out", "masks")
+    huge = bytearray((pictures / "rgb.png").read_bytes())
+    huge[16:24] = struct.pack(">II", 1 << 20, 1 << 20)
+    huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
+    (work / "huge.png").write_bytes(huge)
+    refused("absurd dimensions", 3, "at most 2^28", "unet", "predict", "--from", "base", "huge.png", "--out", "masks")
+
+
+def part_resume():
+    pretrain()
+    words = ["--method", "sora", "--rank", "6", "--lambda", "3", "--dropout", "0.2", "--target", "bottleneck|decoder.*", "--epochs", "4"]
+    start = ["unet", "finetune", "--from", "base", "--data", "gtea:gtea", *words, *SMALL]
+    run(*start, "--out", "whole", "--quiet")
+    begun = time.time()
+    run(*start, "--out", "twin", "--quiet")
+    seconds = time.time() - begun
+    check("two runs of one seed are equal to the bit", all(same_tree(p, work / "twin" / p.name) for p in (work / "whole").glob("checkpoint-*")))
+    rng = random.Random(20)
+    kills = 0
+    command = [program, *start, "--out", "killed", "--quiet"]
+    for attempt in range(20):
+        process = subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=rng.uniform(0.05, 1.0) * seconds * 0.6)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        if (work / "killed/config.json").exists():
+            command = [program, "unet", "finetune", "--resume", "killed", "--quiet"]
+        else:
+            shutil.rmtree(work / "killed", ignore_errors=True)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    check(f"killed {kills} times it still finishes", kills > 0 and done.returncode == 0, done.stderr)
+    check("and is equal to the bit", all(same_tree(p, work / "killed" / p.name) for p in (work / "whole").glob("checkpoint-*")) and
+          (work / "whole/best").read_text() == (work / "killed/best").read_text())
+    lines = lambda name: [(e["event"], e.get("step"), e.get("loss"), e.get("iou_per_image")) for e in map(json.loads, (work / name / "events.jsonl").read_text().splitlines())]
+    check("events read as if it had never stopped", lines("whole") == lines("killed"), (lines("whole")[-3:], lines("killed")[-3:]))
+    check("a finished run is left alone", subprocess.run(command, cwd=work, capture_output=True).returncode == 0)
+    process = subprocess.Popen([program, *start, "--epochs", "400", "--out", "stopped"], cwd=work, stderr=subprocess.PIPE, text=True)
+    while not list((work / "stopped").glob("checkpoint-*")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=60)[1]
+    check("Ctrl-C leaves a checkpoint and exits with 130", process.returncode == 130 and "--resume" in message, message)
+    state_file = last_checkpoint("stopped") / "state.json"
+    state_file.write_text(state_file.read_text()[:-30])
+    refused("a broken checkpoint", 3, "state.json", "unet", "finetune", "--resume", "stopped")
+    refused("nothing to resume", 3, "nothing to resume", "unet", "finetune", "--resume", "ego")
+
+
+def part_compare():
+    pretrain()
+    words = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--epochs", "1", "--target", "bottleneck .*conv[12]|bottleneck", "--rank", "8,2", "--lambda", "0.1,500",
+             "--seeds", "1,2", "--overlays", "2", "--quiet", *SMALL]
+    report = json.loads(run(*words, "--json", "--out", "study").stdout)
+    rows = report["runs"]
+    check("a row for each method, target, lambda and seed", len(rows) == 1 + 2 * (1 + 2 + 4), len(rows))
+    fields = ["method", "seed", "target", "alpha", "lambda", "xi", "gate", "bn", "rank_max", "rank_kept", "modules", "parameters_trainable", "parameters_kept", "steps",
+              "seconds_per_step", "device_bytes_predicted", "device_bytes_peak", "process_bytes_peak", "quality"]
+    check("the agreed fields", all(set(fields) <= set(r) for r in rows) and rows[0]["method"] == "none" and rows[0]["steps"] == 0, rows[0])
+    check("null where nothing applies", all((r["rank_max"] is None) == (r["method"] in ("none", "full")) and (r["lambda"] is None) == (r["method"] != "sora") for r in rows))
+    check("ranks are sums over modules", all(r["rank_kept"] == sum(m["rank_kept"] for m in r["modules"]) for r in rows if r["modules"] is not None))
+    check("a large lambda keeps less", all(r["rank_kept"] == 0 for r in rows if r["lambda"] == 500))
+    page = (work / "study/report.html").read_text()
+    check("the report is one file without a network", "http" not in page.replace("http-equiv", "") and page.count("data:image/png;base64") == 2 * (2 + 8) and "<svg" in page)
+    check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
+    again = json.loads(run(*words, "--json", "--out", "study").stdout)
+    check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
+
+
+parts = {name[5:]: function for name, function in list(globals().items()) if name.startswith("part_")}
+try:
+    for part in sys.argv[2:]:
+        parts[part]()
+finally:
+    shutil.rmtree(work, ignore_errors=True)
+print(f"1..{state['number']}")
+sys.exit(state["failed"] > 0)
