@@ -2,7 +2,7 @@
 #include "range.h"
 #include "sum.h"
 
-__kernel void bce_parts(__global const float *restrict x, ulong x_at, __global const float *restrict target, ulong target_at, __global float *restrict partial,
+__kernel void parts(__global const float *restrict x, ulong x_at, __global const float *restrict target, ulong target_at, __global float *restrict partial,
                         ulong partial_at, long x_stride, long target_stride, long n, long parts)
 {
     long p = (long)get_global_id(0), row = (long)get_global_id(1);
@@ -13,7 +13,7 @@ __kernel void bce_parts(__global const float *restrict x, ulong x_at, __global c
     partial[partial_at + row * parts + p] = sum;
 }
 
-__kernel void bce_total(__global const float *restrict partial, ulong partial_at, __global float *restrict loss, ulong loss_at, long parts, float factor)
+__kernel void total(__global const float *restrict partial, ulong partial_at, __global float *restrict loss, ulong loss_at, long parts, float factor)
 {
     float sum;
     partial += partial_at;
@@ -21,7 +21,7 @@ __kernel void bce_total(__global const float *restrict partial, ulong partial_at
     loss[loss_at] = sum * factor;
 }
 
-__kernel void bce_backward(__global const float *restrict x, ulong x_at, __global const float *restrict target, ulong target_at,
+__kernel void backward(__global const float *restrict x, ulong x_at, __global const float *restrict target, ulong target_at,
                            __global const float *restrict dy, ulong dy_at, __global float *restrict dx, ulong dx_at, long x_stride, long target_stride,
                            long dx_stride, long n, float factor)
 {

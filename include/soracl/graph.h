@@ -125,6 +125,7 @@ SORA_API sora_tensor *sora_concat(sora_graph *graph, const char *name, sora_tens
 SORA_API sora_tensor *sora_reshape(sora_graph *graph, const char *name, sora_tensor *x,
                                    sora_shape shape); /* a view; the batch stays first */
 SORA_API sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tensor *logits, sora_tensor *target);
+SORA_API sora_tensor *sora_mse_loss(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *target);
 SORA_API sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *probability, sora_tensor *target);
 SORA_API sora_tensor *sora_sum(sora_graph *graph, const char *name, sora_tensor *x);
 SORA_API sora_tensor *sora_mean(sora_graph *graph, const char *name, sora_tensor *x);

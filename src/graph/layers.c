@@ -95,6 +95,11 @@ sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tens
     return sora_graph_node(graph, &sora_op_bce_with_logits, name, NULL, 0, (sora_tensor *const[]) { logits, target }, 2);
 }
 
+sora_tensor *sora_mse_loss(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *target)
+{
+    return sora_graph_node(graph, &sora_op_mse_loss, name, NULL, 0, (sora_tensor *const[]) { x, target }, 2);
+}
+
 sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *probability, sora_tensor *target)
 {
     return sora_graph_node(graph, &sora_op_dice_loss, name, NULL, 0, (sora_tensor *const[]) { probability, target }, 2);

@@ -70,11 +70,12 @@ typedef struct sora_dropout_attributes {
 } sora_dropout_attributes;
 extern const sora_op sora_op_dropout;
 
-/* Losses: scalar [1]; inputs x (logits for bce, probabilities for dice), target of the same shape (no gradient).
- * bce_with_logits = mean of max(x, 0) − x·t + log(1 + e^−|x|).
- * dice_loss = 1 − (2Σpt + 1) / (Σp² + Σt² + 1), sums over the whole batch (the earlier study's). */
+/* Losses: scalar [1]; inputs x (logits for bce, probabilities for dice, anything for mse), target of the same shape (no
+ * gradient). bce_with_logits = mean of max(x, 0) − x·t + log(1 + e^−|x|). mse_loss = mean of (x − t)². dice_loss = 1 − (2Σpt + 1)
+ * / (Σp² + Σt² + 1), sums over the whole batch (the earlier study's). */
 extern const sora_op sora_op_bce_with_logits;
 extern const sora_op sora_op_dice_loss;
+extern const sora_op sora_op_mse_loss;
 
 extern const sora_op sora_op_sum;  /* scalar [1]: Σ x in fixed order */
 extern const sora_op sora_op_mean; /* scalar [1] */
