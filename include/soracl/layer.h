@@ -28,7 +28,7 @@ typedef struct sora_layer_desc {
 } sora_layer_desc;
 
 /* Adds NAME.weight ([out, in] or [out, in, k, k]) and NAME.bias ([out]), initialised as PyTorch does (Kaiming uniform, a = √5,
- * bound 1/√fan_in) by (seed, name). */
+ * bound 1/√fan_in) by (seed, name). *out (may be NULL) belongs to `layers`. */
 SORA_API sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_layer_desc *desc, sora_layer **out,
                                      sora_error *error);
 

@@ -71,7 +71,6 @@ sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_la
     sora_status status = SORA_OK;
     char *tensor = NULL;
     sora_layer *layer = NULL;
-    *out = NULL;
     int k = desc->kernel;
     if (desc->in < 1 || desc->out < 1 || (k != 0 && k != 1 && k != 3))
         return sora_fail(error, SORA_ERROR_ARGUMENT,
@@ -92,7 +91,8 @@ sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_la
         SORA_TRY(sora_params_add(layers->params, tensor, SORA_PARAM_PLAIN, SORA_SHAPE(desc->out), &layer->bias, error));
         initialise_uniform(layer->bias, layers->seed, sora_layer_columns(layer));
     }
-    layers->items[layers->count++] = *out = layer;
+    layers->items[layers->count++] = layer;
+    if (out) *out = layer;
     layer = NULL;
 cleanup:
     if (layer && layer->weight) sora_params_remove(layers->params, layer->weight, NULL);
