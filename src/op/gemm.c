@@ -28,10 +28,10 @@ static sora_gemm_provider automatic(const sora_device_limits *limits)
     return limits->type == SORA_DEVICE_CPU ? SORA_GEMM_TILE : SORA_GEMM_CLBLAST;
 }
 
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k, int64_t k2)
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k2)
 {
-    (void)k;
-    return automatic(limits) == SORA_GEMM_CLBLAST ? (uint64_t)(m * n + m * k2) : 0;
+    if (provider == SORA_GEMM_AUTO) provider = automatic(limits);
+    return provider == SORA_GEMM_CLBLAST ? (uint64_t)(m * n + m * k2) : 0;
 }
 
 static float or_one(float alpha)

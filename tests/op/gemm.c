@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products of both providers against double precision: every transposition and epilogue, at sizes that divide nothing. */
+#include "op/gemm.h"
+#include "../test.h"
+#include "base/random.h"
+#include "op/update.h"
+
+#include <math.h>
+
+enum { GUARD = 64, MOST = 300 * 300 };
+
+typedef struct fixture {
+    sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
+    sora_buffer buffers[8];    /* a, b, a2, b2, gate, scale, bias, c */
+    float *host[8];
+} fixture;
+
+typedef struct product {
+    int64_t m, n, k, k2;
+    bool ta, tb, gate, scale, bias, relu, accumulate;
+    float alpha, alpha2;
+    int64_t padding; /* added to each leading dimension */
+} product;
+
+static int open_fixture(void **state)
+{
+    static fixture f;
+    sora_device_limits limits;
+    if (sora_context_create(&(sora_context_options) { 0 }, &f.contexts[0], NULL)) return -1;
+    limits = sora_context_device(f.contexts[0])->limits;
+    limits.type = SORA_DEVICE_GPU;
+    limits.local_dedicated = true;
+    limits.local_bytes = 32 * 1024;
+    limits.work_group = 256;
+    limits.float_width = 1;
+    if (sora_context_create(&(sora_context_options) { .limits = &limits }, &f.contexts[1], NULL)) return -1;
+    *state = &f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    fixture *f = *state;
+    for (int i = 0; i < 2; i++) sora_context_destroy(&f->contexts[i]);
+    return 0;
+}
+
+/* Values in the middle of a buffer, NaN around: what reads past an operand shows in C. */
+static sora_view operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host)
+{
+    sora_error error;
+    sora_random_stream random = { .seed = 4, .purpose = SORA_PURPOSE_TEST, .stream = stream };
+    int64_t all = elements + 2 * GUARD;
+    *host = malloc((size_t)all * sizeof(float));
+    assert_non_null(*host);
+    for (int64_t i = 0; i < all; i++)
+        (*host)[i] = i < GUARD || i >= GUARD + elements ? NAN : (float)(2 * sora_random_uniform(&random) - 1);
+    OK(sora_buffer_create(context, (uint64_t)all * sizeof(float), "test", buffer, &error));
+    sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE(all));
+    OK(sora_view_write(context, &view, *host, &error));
+    view.offset = GUARD;
+    return view;
+}
+
+static void check_product(fixture *f, sora_context *context, sora_gemm_provider provider, const product *p)
+{
+    sora_error error;
+    int64_t lda = (p->ta ? p->m : p->k) + p->padding, ldb = (p->tb ? p->k : p->n) + p->padding;
+    int64_t lda2 = p->k2 + p->padding, ldb2 = p->n + p->padding, ldc = p->n + p->padding, k2 = p->k2 ? p->k2 : 1;
+    sora_view a = operand(context, 1, lda * (p->ta ? p->k : p->m), &f->buffers[0], &f->host[0]);
+    sora_view b = operand(context, 2, ldb * (p->tb ? p->n : p->k), &f->buffers[1], &f->host[1]);
+    sora_view a2 = operand(context, 3, lda2 * p->m, &f->buffers[2], &f->host[2]);
+    sora_view b2 = operand(context, 4, ldb2 * k2, &f->buffers[3], &f->host[3]);
+    sora_view gate = operand(context, 5, k2, &f->buffers[4], &f->host[4]);
+    sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
+    sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
+    sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
+    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, provider, p->m, p->n, p->k2);
+    sora_buffer scratch = { 0 };
+    sora_gemm_desc desc = { .provider = provider,
+                            .m = p->m,
+                            .n = p->n,
+                            .k = p->k,
+                            .a = { a, lda, p->ta },
+                            .b = { b, ldb, p->tb },
+                            .alpha = p->alpha,
+                            .relu = p->relu,
+                            .accumulate = p->accumulate,
+                            .c = c,
+                            .c_leading = ldc,
+                            .label = "test" };
+    if (p->k2)
+        desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { a2, lda2, false }, desc.b2 = (sora_gemm_operand) { b2, ldb2, false };
+    if (p->k2) desc.alpha2 = p->alpha2;
+    if (p->gate) desc.gate2 = gate;
+    if (p->scale) desc.column_scale = scale;
+    if (p->bias) desc.bias = bias;
+    if (need) {
+        OK(sora_buffer_create(context, need * sizeof(float), "test", &scratch, &error));
+        desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
+        OK(sora_fill(context, &desc.workspace, NAN, &error));
+    }
+    OK(sora_gemm(context, &desc, &error));
+    int64_t all = ldc * p->m + 2 * GUARD;
+    float *got = malloc((size_t)all * sizeof *got);
+    assert_non_null(got);
+    c.offset = 0;
+    c.shape = SORA_SHAPE(all);
+    OK(sora_view_read(context, &c, got, &error));
+    const float *A = f->host[0] + GUARD, *B = f->host[1] + GUARD, *A2 = f->host[2] + GUARD, *B2 = f->host[3] + GUARD;
+    double bound = (double)(p->k + p->k2 + 8) * ldexp(1, -23);
+    for (int64_t i = 0; i < p->m; i++) {
+        for (int64_t j = 0; j < p->n; j++) {
+            double sum = 0, second = 0;
+            for (int64_t l = 0; l < p->k; l++)
+                sum += (double)(p->ta ? A[l * lda + i] : A[i * lda + l]) * (p->tb ? B[j * ldb + l] : B[l * ldb + j]);
+            for (int64_t l = 0; l < p->k2; l++)
+                second += (double)A2[i * lda2 + l] * (p->gate ? f->host[4][GUARD + l] : 1) * B2[l * ldb2 + j];
+            sum = sum * (p->alpha != 0 ? p->alpha : 1) + second * (p->alpha2 != 0 ? p->alpha2 : 1);
+            if (p->scale) sum *= f->host[5][GUARD + j];
+            if (p->accumulate) sum += f->host[7][GUARD + i * ldc + j];
+            if (p->bias) sum += f->host[6][GUARD + j];
+            if (p->relu && sum < 0) sum = 0;
+            float value = got[GUARD + i * ldc + j];
+            if (!(fabs(value - sum) <= bound))
+                fail_msg("%s %lldx%lldx%lld+%lld ta %d tb %d, element %lld, %lld: %.9g; expected %.9g",
+                         sora_gemm_provider_name(provider), (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->k2,
+                         p->ta, p->tb, (long long)i, (long long)j, value, sum);
+            got[GUARD + i * ldc + j] = f->host[7][GUARD + i * ldc + j];
+        }
+    }
+    assert_memory_equal(got, f->host[7], (size_t)all * sizeof *got); /* nothing else was written */
+    free(got);
+    sora_buffer_destroy(&scratch);
+    for (int i = 0; i < 8; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+}
+
+static const int64_t sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
+                                    { 1, 257, 65 }, { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 } };
+
+static void check_provider(fixture *f, sora_context *context, sora_gemm_provider provider, size_t size_count)
+{
+    for (size_t s = 0; s < size_count; s++) {
+        for (int t = 0; t < 4; t++) {
+            product plain = { .m = sizes[s][0], .n = sizes[s][1], .k = sizes[s][2], .ta = t & 1, .tb = t >> 1 };
+            check_product(f, context, provider, &plain);
+            product dressed = plain;
+            dressed.k2 = 1 + (int64_t)s % 9, dressed.gate = s % 2, dressed.alpha2 = 0.5f;
+            dressed.bias = dressed.relu = true, dressed.padding = 3;
+            check_product(f, context, provider, &dressed);
+            product gathering = plain;
+            gathering.accumulate = gathering.scale = true, gathering.alpha = -1.5f, gathering.padding = 1;
+            check_product(f, context, provider, &gathering);
+        }
+    }
+}
+
+static void test_tile(void **state)
+{
+    fixture *f = *state;
+    check_provider(f, f->contexts[0], SORA_GEMM_TILE, sizeof sizes / sizeof *sizes);
+}
+
+static void test_tile_as_gpu(void **state)
+{
+    fixture *f = *state;
+    check_provider(f, f->contexts[1], SORA_GEMM_TILE, sizeof sizes / sizeof *sizes);
+}
+
+static void test_clblast(void **state)
+{
+    fixture *f = *state;
+    check_provider(f, f->contexts[0], SORA_GEMM_CLBLAST, 5);
+}
+
+static void test_auto(void **state)
+{
+    fixture *f = *state;
+    check_provider(f, f->contexts[0], SORA_GEMM_AUTO, 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tile),
+        cmocka_unit_test(test_tile_as_gpu),
+        cmocka_unit_test(test_clblast),
+        cmocka_unit_test(test_auto),
+    };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}
