@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "data/dataset_items.h"
+#include "data/image_format.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -152,12 +153,13 @@ static sora_status parse_spec(const char *spec, const char *fallback, size_t *ki
 
 static sora_status check_sizes(const sora_item *item, sora_error *error)
 {
-    int width, height, mask_width, mask_height;
+    int width, height;
+    sora_image mask = { 0 };
     sora_status status = sora_image_read_size(item->image, &width, &height, error);
-    if (status == SORA_OK && item->mask) status = sora_image_read_size(item->mask, &mask_width, &mask_height, error);
-    if (status == SORA_OK && item->mask && (width != mask_width || height != mask_height))
-        status = sora_fail(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image %s is %d x %d", item->mask, mask_width,
-                           mask_height, item->image, width, height);
+    if (status == SORA_OK && item->mask) status = sora_mask_read(item->mask, item->image, 0, &mask, error);
+    if (status == SORA_OK && item->mask && (width != mask.width || height != mask.height))
+        status = sora_fail(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image %s is %d x %d", item->mask, mask.width,
+                           mask.height, item->image, width, height);
     return status;
 }
 
@@ -201,7 +203,7 @@ static sora_status load_mask(const sora_item *item, const sora_image *image, sor
         goto cleanup;
     }
     bool labels = item->kind == SORA_MASK_LABEL;
-    SORA_TRY(sora_image_read(item->mask, labels ? 3 : 1, &label, error));
+    SORA_TRY(sora_mask_read(item->mask, item->image, labels ? 3 : 1, &label, error));
     if (label.width != image->width || label.height != image->height)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image is %d x %d", item->mask, label.width, label.height,
                   image->width, image->height);

@@ -23,6 +23,10 @@ sora_status sora_png_decode(const char *path, const unsigned char *data, size_t 
 sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t bytes, int channels, sora_decoded *out,
                              sora_error *error);
 
+/* A mask as sora_image_read gives it, but for one that has no orientation of its own and fits its image's stored sides, not the
+ * upright ones: it was drawn on the stored pixels and turns with the image. channels 0: width and height alone, no pixels. */
+sora_status sora_mask_read(const char *path, const char *image, int channels, sora_image *out, sora_error *error);
+
 /* Writes a JPEG of quality 92 atomically. */
 sora_status sora_jpeg_write(const char *path, const sora_image *image, sora_error *error);
 

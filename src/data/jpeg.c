@@ -4,9 +4,11 @@
 #include "data/image_format.h"
 
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include <jerror.h>
 #include <jpeglib.h>
 
 /* A progressive file may hold endless scans for few bytes. */
@@ -26,10 +28,12 @@ static void on_error(j_common_ptr info)
     longjmp(f->jump, 1);
 }
 
+/* Counts damage; cameras write files with odd but harmless markers. */
 static void on_message(j_common_ptr info, int level)
 {
-    (void)info;
-    (void)level;
+    int code = info->err->msg_code;
+    bool harmless = code == JWRN_EXTRANEOUS_DATA || code == JWRN_ADOBE_XFORM || code == JWRN_JFIF_MAJOR || code == JWRN_TOO_MUCH_DATA;
+    if (level < 0 && !harmless) info->err->num_warnings++;
 }
 
 static void on_progress(j_common_ptr info)
