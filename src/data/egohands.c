@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "data/dataset_items.h"
+#include "data/mat.h"
 
 #include <math.h>
-#include <matio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -21,31 +21,21 @@ void sora_polygons_free(sora_polygon *hands, size_t frames)
     free(hands);
 }
 
-static bool is_empty(const matvar_t *var)
-{
-    for (int i = 0; i < var->rank; i++)
-        if (var->dims[i] == 0) return true;
-    return false;
-}
-
-/* n × 2 doubles, column by column; an empty array of whatever type is a hand that isn't there. */
-static sora_status read_points(const char *path, size_t frame, const char *field, const matvar_t *var, sora_polygon *out,
+/* n × 2 numbers, column by column; an empty array of whatever type is a hand that isn't there. */
+static sora_status read_points(const char *path, size_t frame, const char *field, const sora_mat_array *array, sora_polygon *out,
                                sora_error *error)
 {
-    if (!var || var->rank != 2 || !var->dims)
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is no table of points", path, frame, field);
-    if (is_empty(var)) return SORA_OK;
-    size_t count = var->dims[0];
-    if (var->class_type != MAT_C_DOUBLE || var->data_type != MAT_T_DOUBLE || var->isComplex || var->dims[1] != 2 ||
-        count > MAX_POINTS || !var->data || var->nbytes != 2 * count * sizeof(double))
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is %zu x %zu; expected n x 2 doubles or an empty array",
-                         path, frame, field, var->dims[0], var->dims[1]);
+    if (!array) return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu has no %s", path, frame, field);
+    size_t count = array->rows;
+    if (count * array->columns == 0) return SORA_OK;
+    if (array->kind != SORA_MAT_NUMBERS || array->columns != 2 || count > MAX_POINTS)
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s is %zu x %zu; expected n x 2 numbers or an empty array",
+                         path, frame, field, count, array->columns);
     sora_status status = sora_allocate(2 * count, sizeof(double), path, &out->points, error);
     if (status != SORA_OK) return status;
-    const double *data = var->data;
     out->count = count;
     for (size_t i = 0; i < 2 * count; i++) {
-        double value = data[i % 2 * count + i / 2];
+        double value = array->values[i % 2 * count + i / 2];
         if (!isfinite(value) || fabs(value) > 1e6)
             return sora_fail(error, SORA_ERROR_INPUT, "%s: frame %zu: %s: point %zu holds %g", path, frame, field, i / 2, value);
         out->points[i] = value;
@@ -53,53 +43,31 @@ static sora_status read_points(const char *path, size_t frame, const char *field
     return SORA_OK;
 }
 
-static void silent_log(int level, char *message)
+static sora_status read_struct(const char *path, const char *name, sora_mat_array *out, size_t *count, sora_error *error)
 {
-    (void)level;
-    (void)message;
-}
-
-static sora_status open_variable(const char *path, const char *name, mat_t **file, matvar_t **var, sora_error *error)
-{
-    unsigned char *head = NULL;
-    size_t bytes;
-    *var = NULL;
-    /* matio asks for what a file says, so what it says is held against the file's size first. */
-    sora_status status = sora_file_read(path, 256u << 20, &head, &bytes, error);
-    if (status != SORA_OK) return status;
-    bool plausible = bytes >= 128 && memcmp(head, "MATLAB", 6) == 0;
-    free(head);
-    if (!plausible) return sora_fail(error, SORA_ERROR_INPUT, "%s: no MAT file by its first bytes", path);
-    Mat_LogInitFunc("soracl", silent_log);
-    *file = Mat_Open(path, MAT_ACC_RDONLY);
-    if (!*file) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken MAT file", path);
-    *var = Mat_VarRead(*file, name);
-    if (!*var || (*var)->class_type != MAT_C_STRUCT || (*var)->rank != 2 || !(*var)->dims ||
-        (*var)->dims[0] * (*var)->dims[1] > MAX_FRAMES)
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: variable %s is %s; expected a struct array", path, name,
-                         *var ? "of another kind" : "absent or broken");
-    return SORA_OK;
+    sora_status status = sora_mat_read(path, name, out, error);
+    *count = out->rows * out->columns;
+    if (status != SORA_OK || (out->kind == SORA_MAT_STRUCT && *count <= MAX_FRAMES)) return status;
+    sora_mat_free(out);
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: variable %s is no struct array of at most %d", path, name, MAX_FRAMES);
 }
 
 sora_status sora_polygons_read(const char *path, sora_polygon **hands, size_t *frames, sora_error *error)
 {
     sora_status status = SORA_OK;
-    mat_t *file = NULL;
-    matvar_t *var = NULL;
+    sora_mat_array array = { 0 };
     size_t count = 0;
     *hands = NULL;
     *frames = 0;
-    SORA_TRY(open_variable(path, "polygons", &file, &var, error));
-    count = var->dims[0] * var->dims[1];
+    SORA_TRY(read_struct(path, "polygons", &array, &count, error));
     SORA_TRY(sora_allocate(SORA_HANDS_PER_FRAME * count, sizeof **hands, path, hands, error));
     for (size_t i = 0; i < count; i++)
         for (int h = 0; h < SORA_HANDS_PER_FRAME; h++)
-            SORA_TRY(read_points(path, i, fields[h], Mat_VarGetStructFieldByName(var, fields[h], i),
+            SORA_TRY(read_points(path, i, fields[h], sora_mat_field(&array, i, fields[h]),
                                  &(*hands)[i * SORA_HANDS_PER_FRAME + (size_t)h], error));
     *frames = count;
 cleanup:
-    if (var) Mat_VarFree(var);
-    if (file) Mat_Close(file);
+    sora_mat_free(&array);
     if (status != SORA_OK) {
         sora_polygons_free(*hands, count);
         *hands = NULL;
@@ -164,29 +132,29 @@ static bool is_plain_name(const char *name)
 static sora_status list_from_metadata(sora_dataset *dataset, const char *path, const char *labelled, sora_error *error)
 {
     sora_status status = SORA_OK;
-    mat_t *file = NULL;
-    matvar_t *var = NULL;
+    sora_mat_array videos = { 0 };
     char *folder = NULL;
-    SORA_TRY(open_variable(path, "video", &file, &var, error));
-    for (size_t i = 0; i < var->dims[0] * var->dims[1]; i++) {
+    size_t count;
+    SORA_TRY(read_struct(path, "video", &videos, &count, error));
+    for (size_t i = 0; i < count; i++) {
         char id[256];
-        matvar_t *field = Mat_VarGetStructFieldByName(var, "video_id", i);
-        if (!field || field->class_type != MAT_C_CHAR || field->rank != 2 || !field->data || field->data_size != 1 ||
-            field->nbytes == 0 || field->nbytes >= sizeof id)
+        const sora_mat_array *text = sora_mat_field(&videos, i, "video_id");
+        size_t length = text ? text->rows * text->columns : 0;
+        if (!text || text->kind != SORA_MAT_TEXT || text->rows != 1 || length >= sizeof id)
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s: video %zu has no readable video_id", path, i);
-        memcpy(id, field->data, field->nbytes);
-        id[field->nbytes] = '\0';
+        for (size_t c = 0; c < length; c++) id[c] = text->values[c] > 31 && text->values[c] < 127 ? (char)text->values[c] : '/';
+        id[length] = '\0';
         if (!is_plain_name(id))
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s: video %zu: \"%.60s\" is no name of a folder", path, i, id);
         free(folder);
+        folder = NULL;
         SORA_TRY(sora_format(&folder, error, "%s/%s", labelled, id));
         if (!sora_path_is_folder(folder))
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no such folder, though %s names it", folder, path);
         SORA_TRY(add_video(dataset, labelled, id, error));
     }
 cleanup:
-    if (var) Mat_VarFree(var);
-    if (file) Mat_Close(file);
+    sora_mat_free(&videos);
     free(folder);
     return status;
 }

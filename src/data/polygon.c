@@ -29,7 +29,8 @@ sora_status sora_polygon_fill(sora_image *mask, const sora_polygon *polygon, sor
         size_t found = 0;
         for (size_t i = 0; i < polygon->count; i++) {
             const double *a = polygon->points + 2 * i, *b = polygon->points + 2 * ((i + 1) % polygon->count);
-            /* Half-open, so that a corner counts once. */
+            /* The half-open rule below, by which a corner counts once, leaves out what lies on lower corners and level edges. */
+            if (a[1] == y) fill_span(mask, y, b[1] == y ? fmin(a[0], b[0]) : a[0], b[1] == y ? fmax(a[0], b[0]) : a[0]);
             if ((a[1] <= y) == (b[1] <= y)) continue;
             crossings[found++] = a[0] + (y - a[1]) * (b[0] - a[0]) / (b[1] - a[1]);
         }

@@ -40,8 +40,8 @@ static void write_png(const char *path, int width, int height, int depth, int ki
     png_infop info = png_create_info_struct(png);
     assert_non_null(stream);
     png_init_io(png, stream);
-    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, depth, kind, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, depth, kind, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (palette) png_set_PLTE(png, info, palette, colours);
     if (exif) png_set_eXIf_1(png, info, exif_bytes, (png_bytep)exif);
     png_write_info(png, info);
@@ -79,7 +79,8 @@ static void test_png_kinds(void **state)
     write_png(path, 2, 1, 8, PNG_COLOR_TYPE_RGB_ALPHA, (const uint8_t[]) { 10, 20, 30, 0, 40, 50, 60, 255 }, 8, NULL, 0, NULL, 0);
     expect_pixels(path, 3, 2, 1, (const uint8_t[]) { 10, 20, 30, 40, 50, 60 });
     /* 16-bit RGBA */
-    write_png(path, 1, 1, 16, PNG_COLOR_TYPE_RGB_ALPHA, (const uint8_t[]) { 0xff, 0xff, 0, 0, 0x80, 0x80, 1, 2 }, 8, NULL, 0, NULL, 0);
+    write_png(path, 1, 1, 16, PNG_COLOR_TYPE_RGB_ALPHA, (const uint8_t[]) { 0xff, 0xff, 0, 0, 0x80, 0x80, 1, 2 }, 8, NULL, 0,
+              NULL, 0);
     expect_pixels(path, 3, 1, 1, (const uint8_t[]) { 255, 0, 128 });
     /* palette of 2 bits: 0, 1, 2 */
     const png_color palette[] = { { 9, 8, 7 }, { 100, 0, 200 }, { 255, 255, 255 } };
@@ -95,8 +96,10 @@ static void test_png_kinds(void **state)
 /* A TIFF block with one entry, orientation, in either byte order. */
 static size_t exif_block(int orientation, bool big, uint8_t out[26])
 {
-    const uint8_t little[26] = { 'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, (uint8_t)orientation, 0, 0, 0, 0, 0, 0, 0 };
-    const uint8_t large[26] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)orientation, 0, 0, 0, 0, 0, 0 };
+    const uint8_t little[26] = { 'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, (uint8_t)orientation,
+                                 0,   0,   0,  0, 0, 0, 0 };
+    const uint8_t large[26] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)orientation,
+                                0,   0,   0, 0,  0, 0 };
     memcpy(out, big ? large : little, 26);
     return 26;
 }
@@ -150,7 +153,8 @@ static void test_broken_exif_is_no_orientation(void **state)
 
 /* ---- JPEG -------------------------------------------------------------------------------------------------------------------*/
 
-static void write_jpeg(const char *path, int width, int height, int channels, const uint8_t *pixels, int orientation, bool progressive)
+static void write_jpeg(const char *path, int width, int height, int channels, const uint8_t *pixels, int orientation,
+                       bool progressive)
 {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr handler;
@@ -304,9 +308,12 @@ static void test_resize(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_png_kinds),         cmocka_unit_test(test_png_orientations),
-        cmocka_unit_test(test_jpeg_orientations), cmocka_unit_test(test_broken_exif_is_no_orientation),
-        cmocka_unit_test(test_broken_files),      cmocka_unit_test(test_absurd_sizes),
+        cmocka_unit_test(test_png_kinds),
+        cmocka_unit_test(test_png_orientations),
+        cmocka_unit_test(test_jpeg_orientations),
+        cmocka_unit_test(test_broken_exif_is_no_orientation),
+        cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
