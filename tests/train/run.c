@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs through the library: watched, stopped, refused for want of memory; options; the report of broken folders. */
+#include "soracl/train.h"
+#include "../test.h"
+#include "base/file.h"
+#include "cl/context.h"
+
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/soracl-test-XXXXXX";
+static sora_context *context;
+
+static const char *at(const char *name)
+{
+    static char paths[4][200];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void options_for(const char *steps, sora_run_options *options)
+{
+    sora_error error;
+    char data[256];
+    snprintf(data, sizeof data, "egohands:%s/hands", folder);
+    sora_run_options_default(options);
+    OK(sora_run_options_set(options, "data", data, &error));
+    OK(sora_run_options_set(options, "size", "64", &error));
+    OK(sora_run_options_set(options, "batch", "4", &error));
+    OK(sora_run_options_set(options, "steps", steps, &error));
+    OK(sora_run_options_set(options, "log-every", "1", &error));
+}
+
+typedef struct watched {
+    int reports, evaluations, messages, stop_at;
+    uint32_t last;
+} watched;
+
+static bool on_progress(void *self, const sora_progress *progress)
+{
+    watched *w = self;
+    w->reports++;
+    w->evaluations += progress->quality != NULL;
+    if (!(progress->step >= w->last && progress->step <= progress->steps && isfinite(progress->loss))) w->reports = -1000;
+    w->last = progress->step;
+    return !w->stop_at || (int)progress->step < w->stop_at;
+}
+
+static void on_message(void *self, const char *text)
+{
+    (void)text;
+    ((watched *)self)->messages++;
+}
+
+/* A program follows a run, stops it, and goes on: the end is that of a run that was never stopped. */
+static void test_watched_and_stopped(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options options;
+    sora_run_result whole, rest;
+    watched w = { .stop_at = 3 };
+    sora_watcher watcher = { .progress = on_progress, .message = on_message, .self = &w };
+    options_for("8", &options);
+    OK(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("whole") }, NULL, &whole, &error));
+    assert_int_equal(whole.steps, 8);
+    assert_true(whole.finished && isfinite(whole.quality.loss) && whole.seconds_per_step > 0);
+    assert_true(whole.device_bytes_peak > 0 && whole.device_bytes_peak <= whole.device_bytes_predicted);
+    FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("stopped") }, &watcher, &rest, &error),
+          SORA_ERROR_INTERRUPTED, "resume");
+    assert_true(w.reports > 0 && w.last == 3);
+    w.stop_at = 0;
+    OK(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("stopped"), .resume = true }, &watcher, &rest, &error));
+    assert_true(w.evaluations >= 1 && w.last == 8);
+    assert_true(rest.quality.loss == whole.quality.loss && rest.quality.mask.iou_per_image == whole.quality.mask.iou_per_image);
+    FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("whole") }, NULL, &rest, &error),
+          SORA_ERROR_ARGUMENT, "overwrite");
+}
+
+/* Predicted before the first step, with what would fit. */
+static void test_too_little_memory(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options options;
+    sora_run_result result;
+    sora_context *small;
+    sora_device_limits limits = sora_context_device(context)->limits;
+    limits.global_bytes = 14u << 20;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &small, &error));
+    options_for("2", &options);
+    OK(sora_run_options_set(&options, "size", "128", &error));
+    OK(sora_run_options_set(&options, "batch", "16", &error));
+    FAILS(sora_unet_run(small, &options, &(sora_run_target) { .folder = at("large") }, NULL, &result, &error), SORA_ERROR_MEMORY,
+          "--batch");
+    const char *advice = strstr(error.message, "--batch ");
+    char fitting[16];
+    snprintf(fitting, sizeof fitting, "%d", atoi(advice + 8));
+    assert_in_range(atoi(fitting), 1, 15);
+    OK(sora_run_options_set(&options, "batch", fitting, &error));
+    OK(sora_unet_run(small, &options, &(sora_run_target) { .folder = at("fitting"), .overwrite = true }, NULL, &result, &error));
+    sora_context_destroy(&small);
+}
+
+static void test_unwritable_folder(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options options;
+    sora_run_result result;
+    options_for("2", &options);
+    FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = "/proc/soracl/run" }, NULL, &result, &error),
+          SORA_ERROR_IO, "/proc");
+    OK(sora_file_write(at("file"), "x", 1, &error));
+    FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("file/run") }, NULL, &result, &error), SORA_ERROR_IO,
+          "file");
+}
+
+static void test_options(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options a, b;
+    size_t count;
+    const sora_option *table = sora_run_option_table(&count);
+    const struct {
+        const char *name, *value;
+    } bad[] = {
+        { "batch", "0" },           { "batch", "4x" },         { "batch", "" },    { "lr", "nan" },     { "lr", "-1" },
+        { "gate", "soft" },         { "seed", "-1" },          { "dropout", "1" }, { "epochs", "1e9" }, { "optimizer", "adam" },
+        { "rank", "999999999999" }, { "no-such-option", "1" }, { "lambda", "inf" }
+    };
+    sora_run_options_default(&a);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memset(&error, 0, sizeof error);
+        if (sora_run_options_set(&a, bad[i].name, bad[i].value, &error) != SORA_ERROR_ARGUMENT ||
+            !strstr(error.message, bad[i].name))
+            fail_msg("--%s %s: %s", bad[i].name, bad[i].value, error.message);
+    }
+    /* The text of every option is read back as it was. */
+    OK(sora_run_options_set(&a, "lr", "0.30000000000000004", &error));
+    sora_run_options_default(&b);
+    for (size_t i = 0; i < count; i++) {
+        char text[1100];
+        sora_run_options_text(&a, &table[i], text, sizeof text);
+        if (*text) OK(sora_run_options_set(&b, table[i].name, text, &error));
+    }
+    assert_true(a.lr == b.lr && a.batch == b.batch && a.seed == b.seed && strcmp(a.gate, b.gate) == 0);
+    const char *broken[] = {
+        "", "{", "[]", "{\"lr\":\"x\"}", "{\"lr\":1,\"lr\":2}", "{\"nonsense\":1}", "{\"batch\":1e99}", "{\"data\":\"\\u0000\"}"
+    };
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        OK(sora_file_write(at("config.json"), broken[i], strlen(broken[i]), &error));
+        sora_status status = sora_run_options_read(at("config.json"), &b, &error);
+        if (status != SORA_ERROR_INPUT && status != SORA_ERROR_ARGUMENT) fail_msg("%s was taken", broken[i]);
+    }
+    char deep[40001];
+    memset(deep, '[', 40000);
+    deep[40000] = '\0';
+    OK(sora_file_write(at("config.json"), deep, 40000, &error));
+    FAILS(sora_run_options_read(at("config.json"), &b, &error), SORA_ERROR_INPUT, "config.json");
+}
+
+static void test_report_of_nothing(void **state)
+{
+    (void)state;
+    sora_error error;
+    FAILS(sora_report_write(at("absent"), &error), SORA_ERROR_INPUT, "absent");
+    OK(sora_folder_create(at("broken"), &error));
+    const char *texts[] = { "", "{", "{}", "{\"runs\":3}", "{\"runs\":[3]}", "{\"runs\":[{\"method\":7}]}" };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        OK(sora_file_write(at("broken/compare.json"), texts[i], strlen(texts[i]), &error));
+        if (sora_report_write(at("broken"), &error) != SORA_ERROR_INPUT) fail_msg("%s was taken", texts[i]);
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    if (sora_hands_draw(at("hands"), &(sora_hands_options) { .layout = "egohands", .images = 16, .width = 96, .height = 54 },
+                        NULL))
+        return -1;
+    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    sora_context_destroy(&context);
+    return sora_folder_remove(folder, NULL) ? -1 : 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_watched_and_stopped), cmocka_unit_test(test_too_little_memory),
+        cmocka_unit_test(test_unwritable_folder),   cmocka_unit_test(test_options),
+        cmocka_unit_test(test_report_of_nothing),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
