@@ -25,7 +25,6 @@ typedef struct tensor {
     sora_shape shape;
     sora_buffer buffer;
     sora_view view;
-    bool guarded;
     float *data; /* dense, after tensor_read; owned */
 } tensor;
 
@@ -43,7 +42,8 @@ static void tensor_free(tensor *t)
     *t = (tensor) { 0 };
 }
 
-/* contents NULL: poisoned (or left unwritten where the session is small). */
+/* contents NULL: poisoned. Oclgrind would see reads of unwritten memory by itself, but its record of a buffer that the host never
+ * wrote ends with the first element. */
 static sora_status tensor_create(check_session *session, sora_context *context, const char *name, int index, sora_shape shape,
                                  bool strided, const float *contents, tensor *out, sora_error *error)
 {
@@ -57,8 +57,6 @@ static sora_status tensor_create(check_session *session, sora_context *context, 
     SORA_TRY(sora_buffer_create(context, (uint64_t)total * 4, out->name, &out->buffer, error));
     out->view = sora_view_dense(&out->buffer, (uint64_t)front, shape);
     out->view.stride = inner + gap;
-    out->guarded = contents || !session->small;
-    if (!out->guarded) goto cleanup;
     SORA_TRY(sora_allocate((size_t)total, sizeof *image, name, &image, error));
     for (int64_t i = 0; i < total; i++) image[i] = from_bits(GUARD_BITS);
     for (int64_t i = 0; i < elements; i++)
@@ -85,7 +83,7 @@ static sora_status tensor_read(sora_context *context, tensor *t, sora_error *err
         int64_t at = i - front, row = at / t->view.stride, column = at % t->view.stride;
         if (at >= 0 && row < t->shape.dim[0] && column < inner)
             memcpy(&t->data[row * inner + column], &image[i], 4);
-        else if (t->guarded && image[i] != GUARD_BITS)
+        else if (image[i] != GUARD_BITS)
             SORA_FAIL(error, SORA_ERROR_NUMERIC, "%s: element %lld, outside of the tensor, was written", t->name, (long long)at);
     }
 cleanup:

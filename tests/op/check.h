@@ -94,7 +94,7 @@ static inline double check_elements(const check_case *test, int i)
 /* How the cases run: one context as the device is, one with a GPU's limits. Limits, filled by check_open. */
 typedef struct check_session {
     sora_context *contexts[2];
-    bool small; /* no guard bands, unwritten memory stays unwritten: Oclgrind sees both */
+    bool small; /* no guard bands: Oclgrind sees what is outside of a buffer */
 } check_session;
 
 sora_status check_open(const char *device, bool small, check_session *out, sora_error *error);
