@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_BENCH_BENCH_H
+#define SORA_BENCH_BENCH_H
+
+#include "op/op.h"
+
+#include <jansson.h>
+
+/* Things that are timed beside each other: rounds go over all of them in turn, so that whatever the machine does meanwhile meets
+ * each alike; only ratios within one group count. */
+typedef struct bench_item {
+    char name[96];
+    double flops, bytes; /* of one run; 0: not known */
+    const char *beside;  /* name of the item whose time ours is compared with; NULL: none */
+    sora_status (*run)(void *self, int times, sora_error *error); /* and wait until done */
+    void *self;
+    /* results, seconds of one run */
+    double median, least, most;
+    double ratio; /* median over rounds of the other's time / ours: above 1 we are faster; 0: none */
+} bench_item;
+
+/* At least 5 rounds of at least 40 ms an item, longer while `seconds` last. */
+sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error);
+
+typedef struct bench_state {
+    sora_context *context;
+    double flops, bandwidth; /* the device's measured limits; 0 before */
+    double seconds;          /* for a group */
+    json_t *json;            /* gets "group": [ ... ] */
+} bench_state;
+
+/* Measures, prints a table and adds to the JSON. */
+sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error);
+
+sora_status bench_limits(bench_state *state, sora_error *error);
+sora_status bench_gemm(bench_state *state, sora_error *error);
+sora_status bench_conv(bench_state *state, sora_error *error);
+sora_status bench_adapter(bench_state *state, sora_error *error);
+sora_status bench_step(bench_state *state, sora_error *error);
+
+/* ---- An op with tensors of random numbers (op.c) ----------------------------------------------------------------------------*/
+
+typedef struct bench_op {
+    sora_context *context;
+    const sora_op *op;
+    const void *attributes;
+    sora_op_shape_rule rule;
+    sora_shape shapes[SORA_OP_MAX_INPUTS];
+    sora_buffer buffers[2 * SORA_OP_MAX_INPUTS + 2 * SORA_OP_MAX_OUTPUTS + SORA_OP_MAX_SAVED + 1];
+    size_t buffer_count;
+    sora_view inputs[SORA_OP_MAX_INPUTS], input_gradients[SORA_OP_MAX_INPUTS];
+    sora_view outputs[SORA_OP_MAX_OUTPUTS], output_gradients[SORA_OP_MAX_OUTPUTS];
+    sora_view saved[SORA_OP_MAX_SAVED], workspace;
+} bench_op;
+
+/* shapes[input_count], rank 0 for an absent input; gradients: bit i for input i. */
+sora_status bench_op_create(sora_context *context, const sora_op *op, const void *attributes, const sora_shape *shapes,
+                            int input_count, uint32_t gradients, bench_op *out, sora_error *error);
+void bench_op_destroy(bench_op *op); /* accepts a zeroed one */
+sora_status bench_op_forward(void *self, int times, sora_error *error);
+sora_status bench_op_backward(void *self, int times, sora_error *error);
+
+/* A buffer of uniform random numbers in −1..1 as a dense view. */
+sora_status bench_random(sora_context *context, sora_shape shape, sora_buffer *buffer, sora_view *view, sora_error *error);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench.h"
+
+#include "op/gemm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef HAVE_OPENBLAS
+#include <cblas.h>
+#endif
+
+/* y = x·Wᵀ as a linear layer has it. */
+typedef struct product {
+    sora_context *context;
+    sora_gemm_desc desc;
+    sora_buffer buffers[4];
+    float *a, *b, *c; /* the peer's */
+} product;
+
+static sora_status run_ours(void *self, int times, sora_error *error)
+{
+    product *p = self;
+    for (int i = 0; i < times; i++) {
+        sora_status status = sora_gemm(p->context, &p->desc, error);
+        if (status != SORA_OK) return status;
+    }
+    return sora_context_finish(p->context, error);
+}
+
+#ifdef HAVE_OPENBLAS
+static sora_status run_openblas(void *self, int times, sora_error *error)
+{
+    product *p = self;
+    (void)error;
+    for (int i = 0; i < times; i++)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)p->desc.m, (int)p->desc.n, (int)p->desc.k, 1, p->a,
+                    (int)p->desc.k, p->b, (int)p->desc.k, 0, p->c, (int)p->desc.n);
+    return SORA_OK;
+}
+#endif
+
+static void close_product(product *p)
+{
+    for (int i = 0; i < 4; i++) sora_buffer_destroy(&p->buffers[i]);
+    free(p->a);
+    free(p->b);
+    free(p->c);
+}
+
+static sora_status open_product(sora_context *context, int64_t m, int64_t n, int64_t k, product *p, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_view a, b, c, scratch = { 0 };
+    int64_t room = (int64_t)sora_gemm_workspace(&sora_context_device(context)->limits, SORA_GEMM_AUTO, m, n, 0);
+    *p = (product) { .context = context };
+    SORA_TRY(bench_random(context, SORA_SHAPE(m, k), &p->buffers[0], &a, error));
+    SORA_TRY(bench_random(context, SORA_SHAPE(n, k), &p->buffers[1], &b, error));
+    SORA_TRY(bench_random(context, SORA_SHAPE(m, n), &p->buffers[2], &c, error));
+    if (room) SORA_TRY(bench_random(context, SORA_SHAPE(room), &p->buffers[3], &scratch, error));
+    SORA_TRY(sora_allocate((size_t)(m * k), sizeof(float), "bench", &p->a, error));
+    SORA_TRY(sora_allocate((size_t)(n * k), sizeof(float), "bench", &p->b, error));
+    SORA_TRY(sora_allocate((size_t)(m * n), sizeof(float), "bench", &p->c, error));
+    SORA_TRY(sora_view_read(context, &a, p->a, error));
+    SORA_TRY(sora_view_read(context, &b, p->b, error));
+    p->desc = (sora_gemm_desc) {
+        .m = m, .n = n, .k = k, .a = { a, k, false }, .b = { b, k, true }, .c = c, .c_leading = n, .workspace = scratch
+    };
+cleanup:
+    if (status != SORA_OK) close_product(p);
+    return status;
+}
+
+sora_status bench_gemm(bench_state *state, sora_error *error)
+{
+    static const int64_t shapes[][3] = { { 512, 512, 512 },   { 1024, 1024, 1024 }, { 2048, 2048, 2048 }, { 2016, 512, 512 },
+                                         { 2016, 2048, 512 }, { 2016, 512, 2048 },  { 4096, 16, 512 },    { 4096, 512, 16 } };
+    for (size_t s = 0; s < SORA_COUNT(shapes); s++) {
+        int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+        product p;
+        char group[64];
+        size_t count = 1;
+        sora_status status = open_product(state->context, m, n, k, &p, error);
+        if (status != SORA_OK) return status;
+        bench_item items[2] = { { .name = "soracl", .flops = 2.0 * (double)(m * n * k), .run = run_ours, .self = &p } };
+#ifdef HAVE_OPENBLAS
+        items[1] = (bench_item) { .name = "OpenBLAS", .flops = items[0].flops, .run = run_openblas, .self = &p };
+        items[0].beside = items[1].name;
+        count = 2;
+#endif
+        snprintf(group, sizeof group, "product %lld x %lld x %lld", (long long)m, (long long)n, (long long)k);
+        status = bench_group(state, group, items, count, error);
+        close_product(&p);
+        if (status != SORA_OK) return status;
+    }
+    return SORA_OK;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_ROUNDS 101
+#define LEAST_ROUNDS 5
+#define LEAST_SECONDS 0.04
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int rising(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median_of(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, rising);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+static const double *beside(const bench_item *items, size_t count, double (*times)[MAX_ROUNDS], const char *name)
+{
+    for (size_t i = 0; name && i < count; i++)
+        if (strcmp(items[i].name, name) == 0) return times[i];
+    return NULL;
+}
+
+sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    double(*times)[MAX_ROUNDS] = NULL, start = 0;
+    int *repeats = NULL;
+    size_t rounds = 0;
+    SORA_TRY(sora_allocate(count, sizeof *times, "bench", &times, error));
+    SORA_TRY(sora_allocate(count, sizeof *repeats, "bench", &repeats, error));
+    for (size_t i = 0; i < count; i++) {
+        double took;
+        SORA_TRY(items[i].run(items[i].self, 1, error)); /* compiles and touches everything */
+        for (repeats[i] = 1;; repeats[i] = (int)fmin(100000, 1 + repeats[i] * fmin(10, 1.2 * LEAST_SECONDS / took))) {
+            double began = now();
+            SORA_TRY(items[i].run(items[i].self, repeats[i], error));
+            took = fmax(now() - began, 1e-6);
+            if (took >= LEAST_SECONDS || repeats[i] >= 100000) break;
+        }
+    }
+    for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && now() - start < seconds); rounds++)
+        for (size_t i = 0; i < count; i++) {
+            double began = now();
+            SORA_TRY(items[i].run(items[i].self, repeats[i], error));
+            times[i][rounds] = (now() - began) / repeats[i];
+        }
+    for (size_t i = 0; i < count; i++) {
+        const double *other = beside(items, count, times, items[i].beside);
+        double ratios[MAX_ROUNDS];
+        for (size_t r = 0; other && r < rounds; r++) ratios[r] = other[r] / times[i][r];
+        items[i].ratio = other ? median_of(ratios, rounds) : 0;
+    }
+    for (size_t i = 0; i < count; i++) { /* sorts, so the ratios come first */
+        items[i].median = median_of(times[i], rounds);
+        items[i].least = times[i][0];
+        items[i].most = times[i][rounds - 1];
+    }
+cleanup:
+    free(times);
+    free(repeats);
+    return status;
+}
+
+sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error)
+{
+    sora_status status = bench_measure(items, count, state->seconds, error);
+    if (status != SORA_OK) return status;
+    json_t *list = json_array();
+    printf("\n%-52s %11s %19s %9s %7s  %s\n", group, "median", "least .. most", "GFLOP/s", "GB/s", "");
+    for (size_t i = 0; i < count; i++) {
+        const bench_item *b = &items[i];
+        char spread[48], rate[16] = "", traffic[16] = "", note[128] = "";
+        snprintf(spread, sizeof spread, "%.3f .. %.3f", 1e3 * b->least, 1e3 * b->most);
+        if (b->flops > 0) snprintf(rate, sizeof rate, "%.1f", 1e-9 * b->flops / b->median);
+        if (b->bytes > 0) snprintf(traffic, sizeof traffic, "%.1f", 1e-9 * b->bytes / b->median);
+        if (b->ratio > 0)
+            snprintf(note, sizeof note, "%.2f x the speed of %s", b->ratio, b->beside);
+        else if (b->flops > 0 && state->flops > 0)
+            snprintf(note, sizeof note, "%.0f %% of the device's rate", 100 * b->flops / b->median / state->flops);
+        printf("%-52s %8.3f ms %19s %9s %7s  %s\n", b->name, 1e3 * b->median, spread, rate, traffic, note);
+        json_t *one = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "name", b->name, "seconds", b->median, "min", b->least, "max",
+                                b->most, "flops", b->flops, "bytes", b->bytes);
+        if (b->ratio > 0) {
+            json_object_set_new(one, "beside", json_string(b->beside));
+            json_object_set_new(one, "speed_ratio", json_real(b->ratio));
+        }
+        json_array_append_new(list, one);
+    }
+    json_object_set_new(state->json, group, list);
+    fflush(stdout);
+    return SORA_OK;
+}
