@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define NAME(code) \
     case code: return #code;
@@ -156,6 +159,9 @@ uint64_t sora_process_bytes_peak(void)
 
 void sora_process_reset_peak(void)
 {
+#ifdef __GLIBC__
+    malloc_trim(0); /* what was freed before would count as what follows */
+#endif
     FILE *file = fopen("/proc/self/clear_refs", "we");
     if (!file) return;
     fputs("5", file);
