@@ -4,12 +4,13 @@
 
 /* Convolutions of K x K, stride 1, zero padding K / 2. A plane's pixels are taken as one row of h * w, XV at a time: the neighbour of tap
  * (ky, kx) is then a load at a fixed distance, and only the lanes that wrapped around an edge column are cleared. PADDED planes have
- * `margin` zeros on either side, so that every load is inside; others check their first and last rows. */
+ * `margin` zeros on either side, so that every load is inside; others take care in their first and last rows. */
 
+#define load_inside(plane, at, n) LOADX((plane) + (at))
 #ifdef PADDED
-#define TAKE(plane, at, n) LOADX((plane) + (at))
+#define IS_INSIDE(from, to, n) true
 #else
-#define TAKE(plane, at, n) load_within(plane, at, n)
+#define IS_INSIDE(from, to, n) ((from) >= 0 && (to) <= (n))
 #endif
 
 __kernel void conv_pad(__global const float *restrict x, ulong x_at, __global float *restrict padded, ulong padded_at, long x_stride, int channels, int n,
@@ -25,98 +26,139 @@ __kernel void conv_pad(__global const float *restrict x, ulong x_at, __global fl
 /* Masks of the lanes whose left and right neighbours are in the same row. */
 inline void edge_masks(int at, int width, intx *left, intx *right)
 {
-    intx column = (intx)(at) + LANE_NUMBERS;
-    column -= column / width * width;
+    /* Dividing vectors is slow: one scalar remainder does where at most one edge lies within the lanes, or rows are powers of 2. */
+    intx column = (intx)(at % width) + LANE_NUMBERS;
+    if (width >= XV)
+        column -= select((intx)0, (intx)width, column >= width);
+    else if ((width & (width - 1)) == 0)
+        column &= width - 1;
+    else
+        column -= column / width * width;
     *left = column > 0;
     *right = column < width - 1;
 }
 
-/* y[o] (+)= sum over c and taps of w(o, c, tap) x[c] (+ b[o]), OB outputs at a time. w(o, c, tap) stands at o * out_stride + c * in_stride
- * + tap, taps in reverse where `flip`. Work-items: (tiles of pixels, blocks of outputs, images). */
+/* Taps in the order of the weights, or in reverse: the way back. */
+#ifdef FLIP
+#define TAP(ky, kx) (8 - 3 * (ky) - (kx))
+#else
+#define TAP(ky, kx) (3 * (ky) + (kx))
+#endif
+
+/* One input channel onto OB outputs of PB tiles, read by LOAD. */
+#if K == 1
+#define CHANNEL(LOAD)                                                                          \
+    FOR(p, PB) {                                                             \
+        floatx v = LOAD(plane, at + p * XV, n);                                                \
+        FOR(k, OB) sum[k][p] = mad((floatx)(taps[k][0]), v, sum[k][p]);      \
+    }
+#else
+#define CHANNEL(LOAD)                                                                          \
+    FOR(ky, 3) {                                                           \
+        floatx before[PB], here[PB], after[PB];                                                \
+        FOR(p, PB) {                                                         \
+            int row = at + p * XV + (ky - 1) * width;                                          \
+            before[p] = select((floatx)0.0f, LOAD(plane, row - 1, n), left[p]);                \
+            here[p] = LOAD(plane, row, n);                                                     \
+            after[p] = select((floatx)0.0f, LOAD(plane, row + 1, n), right[p]);                \
+        }                                                                                      \
+        FOR(k, OB) {                                                         \
+            float a = taps[k][TAP(ky, 0)], b = taps[k][TAP(ky, 1)], c = taps[k][TAP(ky, 2)];   \
+            FOR(p, PB) {                                                     \
+                sum[k][p] = mad((floatx)(a), before[p], sum[k][p]);                            \
+                sum[k][p] = mad((floatx)(b), here[p], sum[k][p]);                              \
+                sum[k][p] = mad((floatx)(c), after[p], sum[k][p]);                             \
+            }                                                                                  \
+        }                                                                                      \
+    }
+#endif
+
+/* y[o] (+)= sum over c and taps of w(o, c, tap) x[c] (+ b[o]), OB outputs of PB tiles at a time. w(o, c, tap) stands at o * out_stride +
+ * c * in_stride + tap. Work-items: (runs of tiles, blocks of outputs, images). */
 __kernel void conv(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b, ulong b_at,
                    __global float *restrict y, ulong y_at, long x_stride, int x_plane, int margin, long y_stride, int inputs, int outputs, int height,
-                   int width, long out_stride, long in_stride, int flip, int has_bias, int accumulate, int tiles)
+                   int width, long out_stride, long in_stride, int has_bias, int accumulate, int run)
 {
     int n = height * width, o = (int)get_global_id(1) * OB;
     x += x_at + (long)get_global_id(2) * x_stride + margin;
     y += y_at + (long)get_global_id(2) * y_stride;
     w += w_at;
-    int first = (int)get_global_id(0) * tiles * XV, last = min(n, first + tiles * XV);
-    for (int at = first; at < last; at += XV) {
-        intx left, right;
-        edge_masks(at, width, &left, &right);
-        floatx sum[OB];
-        for (int k = 0; k < OB; k++) sum[k] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
+    int first = (int)get_global_id(0) * run * PB * XV, last = min(n, first + run * PB * XV);
+    for (int at = first; at < last; at += PB * XV) {
+        intx left[PB], right[PB];
+        floatx sum[OB][PB];
+        FOR(p, PB) edge_masks(at + p * XV, width, &left[p], &right[p]);
+        FOR(k, OB)
+            FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
+        bool inside = IS_INSIDE(at - K / 2 * (width + 1), at + PB * XV + K / 2 * (width + 1), n);
         for (int c = 0; c < inputs; c++) {
             __global const float *plane = x + (long)c * x_plane;
             __global const float *taps[OB];
-            for (int k = 0; k < OB; k++) taps[k] = w + min(o + k, outputs - 1) * out_stride + c * in_stride;
-#if K == 1
-            floatx v = TAKE(plane, at, n);
-            for (int k = 0; k < OB; k++) sum[k] = mad((floatx)(taps[k][0]), v, sum[k]);
-#else
-            for (int ky = 0; ky < 3; ky++) {
-                int row = at + (ky - 1) * width;
-                floatx before = select((floatx)0.0f, TAKE(plane, row - 1, n), left);
-                floatx here = TAKE(plane, row, n);
-                floatx after = select((floatx)0.0f, TAKE(plane, row + 1, n), right);
-                int t0 = flip ? 8 - 3 * ky : 3 * ky, step = flip ? -1 : 1;
-                for (int k = 0; k < OB; k++) {
-                    sum[k] = mad((floatx)(taps[k][t0]), before, sum[k]);
-                    sum[k] = mad((floatx)(taps[k][t0 + step]), here, sum[k]);
-                    sum[k] = mad((floatx)(taps[k][t0 + 2 * step]), after, sum[k]);
-                }
+            FOR(k, OB) taps[k] = w + min(o + k, outputs - 1) * out_stride + c * in_stride;
+            if (inside) {
+                CHANNEL(load_inside)
+            } else {
+                CHANNEL(load_within)
             }
-#endif
         }
-        for (int k = 0; k < OB && o + k < outputs; k++) {
+        FOR(k, OB)
+        {
             __global float *plane = y + (long)(o + k) * n;
-            if (accumulate) sum[k] += load_within(plane, at, n);
-            store_within(sum[k], plane, at, n);
+            FOR(p, PB)
+            {
+                if (o + k >= outputs) continue;
+                if (accumulate) sum[k][p] += load_within(plane, at + p * XV, n);
+                store_within(sum[k][p], plane, at + p * XV, n);
+            }
         }
     }
 }
 
-/* Partial sums of dW[o][c][tap] = sum over pixels of dy[o] x[c] moved by tap. Part p takes a run of the tiles of all images.
- * Work-items: (input channels, blocks of OB outputs, parts); partial [parts][outputs][inputs][K * K]. */
+/* One tile's products of OB outputs' gradients and an input moved by one row of taps. */
+#if K == 1
+#define PRODUCTS(LOAD)                                             \
+    floatx v = LOAD(plane, at, n);                                 \
+    FOR(k, OB) sum[k][0] = mad(d[k], v, sum[k][0]);
+#else
+#define PRODUCTS(LOAD)                                                                 \
+    floatx before = select((floatx)0.0f, LOAD(plane, row - 1, n), left);               \
+    FOR(k, OB) sum[k][0] = mad(d[k], before, sum[k][0]);                               \
+    floatx here = LOAD(plane, row, n);                                                 \
+    FOR(k, OB) sum[k][1] = mad(d[k], here, sum[k][1]);                                 \
+    floatx after = select((floatx)0.0f, LOAD(plane, row + 1, n), right);               \
+    FOR(k, OB) sum[k][2] = mad(d[k], after, sum[k][2]);
+#endif
+
+/* Partial sums of dW[o][c][tap] = sum over pixels of dy[o] x[c] moved by tap, for one row of taps. Part p takes a run of the tiles of all
+ * images. Work-items: (input channels x rows of taps, blocks of OB outputs, parts); partial [parts][outputs][inputs][K * K]. */
 __kernel void conv_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
                                   __global float *restrict partial, ulong partial_at, long x_stride, int x_plane, int margin, long dy_stride, int inputs,
                                   int outputs, int height, int width, int images, int run)
 {
     int n = height * width, tiles = (n + XV - 1) / XV;
-    int c = (int)get_global_id(0), o = (int)get_global_id(1) * OB, part = (int)get_global_id(2);
+    int ky = (int)get_global_id(0) % K, c = (int)get_global_id(0) / K, o = (int)get_global_id(1) * OB, part = (int)get_global_id(2);
     int first = part * run, last = min(images * tiles, first + run);
-    floatx sum[OB][K * K];
-    for (int k = 0; k < OB; k++)
-        for (int t = 0; t < K * K; t++) sum[k][t] = (floatx)0.0f;
+    floatx sum[OB][K];
+    FOR(k, OB) FOR(t, K) sum[k][t] = (floatx)0.0f;
     for (int tile = first; tile < last; tile++) {
-        int image = tile / tiles, at = (tile - image * tiles) * XV;
+        int image = tile / tiles, at = (tile - image * tiles) * XV, row = at + (ky - K / 2) * width;
         __global const float *plane = x + x_at + image * x_stride + margin + (long)c * x_plane;
         __global const float *outs = dy + dy_at + image * dy_stride;
-        floatx d[OB];
-        for (int k = 0; k < OB; k++) d[k] = load_within(outs + (long)min(o + k, outputs - 1) * n, at, n);
-#if K == 1
-        floatx v = TAKE(plane, at, n);
-        for (int k = 0; k < OB; k++) sum[k][0] = mad(d[k], v, sum[k][0]);
-#else
         intx left, right;
+        floatx d[OB];
         edge_masks(at, width, &left, &right);
-        for (int ky = 0; ky < 3; ky++) {
-            int row = at + (ky - 1) * width;
-            floatx before = select((floatx)0.0f, TAKE(plane, row - 1, n), left);
-            floatx here = TAKE(plane, row, n);
-            floatx after = select((floatx)0.0f, TAKE(plane, row + 1, n), right);
-            for (int k = 0; k < OB; k++) {
-                sum[k][3 * ky] = mad(d[k], before, sum[k][3 * ky]);
-                sum[k][3 * ky + 1] = mad(d[k], here, sum[k][3 * ky + 1]);
-                sum[k][3 * ky + 2] = mad(d[k], after, sum[k][3 * ky + 2]);
-            }
+        if (IS_INSIDE(row - K / 2, row + XV + K / 2, n) && at + XV <= n) {
+            FOR(k, OB) d[k] = LOADX(outs + (long)min(o + k, outputs - 1) * n + at);
+            PRODUCTS(load_inside)
+        } else {
+            FOR(k, OB) d[k] = load_within(outs + (long)min(o + k, outputs - 1) * n, at, n);
+            PRODUCTS(load_within)
         }
-#endif
     }
     partial += partial_at + (long)part * outputs * inputs * K * K;
-    for (int k = 0; k < OB && o + k < outputs; k++)
-        for (int t = 0; t < K * K; t++) partial[((long)(o + k) * inputs + c) * K * K + t] = SUM_LANES(sum[k][t]);
+    FOR(k, OB)
+        FOR(t, K)
+            if (o + k < outputs) partial[((long)(o + k) * inputs + c) * K * K + ky * K + t] = SUM_LANES(sum[k][t]);
 }
 
 /* gradient += scale * row[o] * column[c] * sum of the parts, in order. */

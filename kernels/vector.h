@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Neighbouring pixels in one register: XV of them on a CPU (its float width), one on a GPU, where neighbouring work-items have them. */
+/* A loop over sums in registers, which an array is only where every index is known. */
+#define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 #define JOIN2(a, b) a##b
 #define JOIN(a, b) JOIN2(a, b)
 #if XV == 1

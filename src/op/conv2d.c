@@ -17,9 +17,21 @@ int sora_conv_lanes(const sora_device_limits *limits)
     return limits->float_width >= 16 ? 16 : 8;
 }
 
+/* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. */
+static int sums_of(const sora_device_limits *limits)
+{
+    return limits->type == SORA_DEVICE_CPU && limits->float_width < 16 ? 8 : 16;
+}
+
+/* Tiles of pixels that stand side by side in a work-item: neighbouring work-items of a GPU have neighbouring pixels instead. */
+static int tiles_of(const sora_device_limits *limits, int block)
+{
+    return limits->type == SORA_DEVICE_CPU ? SORA_MIN(4, sums_of(limits) / block) : 1;
+}
+
 static int margin_of(const sora_device_limits *limits, int64_t width)
 {
-    return (int)width + 1 + sora_conv_lanes(limits);
+    return (int)width + 1 + 4 * sora_conv_lanes(limits);
 }
 
 static bool is_padded(const sora_device_limits *limits, int kernel, const sora_shape *x)
@@ -38,10 +50,11 @@ uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const
     return padded_elements(limits, kernel, x);
 }
 
-static void program_options(const sora_context *context, int kernel, int block, bool padded, char out[96])
+static void program_options(const sora_context *context, int kernel, int block, bool padded, bool flip, char out[128])
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    snprintf(out, 96, "-D K=%d -D OB=%d -D XV=%d%s%s", kernel, block, sora_conv_lanes(limits), padded ? " -D PADDED" : "",
+    snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles_of(limits, block),
+             sora_conv_lanes(limits), padded ? " -D PADDED" : "", flip ? " -D FLIP" : "",
              sora_is_cpu(context) ? " -D SORA_CPU" : "");
 }
 
@@ -58,12 +71,12 @@ static sora_status make_source(sora_context *context, int kernel, const sora_vie
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int channels = (int)x->shape.dim[1], n = (int)(x->shape.dim[2] * x->shape.dim[3]);
-    char options[96];
+    char options[128];
     *out = (source) { *x, x->stride, n, 0, false };
     if (!is_padded(limits, kernel, &x->shape)) return SORA_OK;
     int margin = margin_of(limits, x->shape.dim[3]), room = n + 2 * margin;
     *out = (source) { *workspace, (int64_t)channels * room, room, margin, true };
-    program_options(context, kernel, 1, true, options);
+    program_options(context, kernel, 1, true, false, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",
@@ -103,14 +116,15 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     bool cpu = sora_is_cpu(context);
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
     int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], n = in->dim[2] * in->dim[3];
-    char options[96];
+    char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     int block = block_of(outputs, 8);
-    int64_t blocks = (outputs + block - 1) / block, tiles = (n + lanes - 1) / lanes;
-    int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * lanes);
+    int pixels = lanes * tiles_of(&sora_context_device(context)->limits, block);
+    int64_t blocks = (outputs + block - 1) / block, tiles = (n + pixels - 1) / pixels;
+    int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * pixels);
     size_t items = (size_t)((tiles + per_item - 1) / per_item);
-    program_options(context, desc->kernel, block, x.padded, options);
+    program_options(context, desc->kernel, block, x.padded, desc->flip, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) {
@@ -123,8 +137,8 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
             .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
                                         SORA_LONG(x.stride), SORA_INT(x.plane), SORA_INT(x.margin), SORA_LONG(desc->y->stride),
                                         SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
-                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(desc->flip),
-                                        SORA_INT(bias->memory != NULL), SORA_INT(desc->accumulate), SORA_INT(per_item)) },
+                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
+                                        SORA_INT(desc->accumulate), SORA_INT(per_item)) },
         error));
 cleanup:
     return status;
@@ -133,17 +147,18 @@ cleanup:
 /* ---- Gradients of weights and biases ------------------------------------------------------------------------------------------
  */
 
-static int gradient_block(int kernel, int64_t outputs)
+/* Channels of dy and x that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers.
+ */
+static int gradient_outputs(const sora_device_limits *limits, int64_t outputs)
 {
-    /* 9 sums for each output and their operands must fit the registers. */
-    return block_of(outputs, kernel == 3 ? 2 : 8);
+    return block_of(outputs, sums_of(limits) / 4);
 }
 
 static int64_t gradient_parts(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    int64_t lanes = sora_conv_lanes(limits), block = gradient_block(kernel, dy->dim[1]);
+    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(limits, dy->dim[1]);
     int64_t tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
-    int64_t items = x->dim[1] * ((dy->dim[1] + block - 1) / block);
+    int64_t items = x->dim[1] * kernel * ((dy->dim[1] + block - 1) / block);
     int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
     int64_t parts = (wanted + items - 1) / items;
     return SORA_MAX(1, SORA_MIN(parts, SORA_MIN(tiles, 256)));
@@ -164,28 +179,28 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
     const sora_shape *in = &desc->x->shape, *out = &desc->dy->shape;
     int64_t inputs = in->dim[1], outputs = out->dim[1], lanes = sora_conv_lanes(limits),
             n = outputs * inputs * desc->kernel * desc->kernel;
-    int block = gradient_block(desc->kernel, outputs);
+    int block = gradient_outputs(limits, outputs);
     int64_t parts = gradient_parts(limits, desc->kernel, in, out),
             tiles = in->dim[0] * ((in->dim[2] * in->dim[3] + lanes - 1) / lanes);
     int64_t run = (tiles + parts - 1) / parts;
     sora_view partial = desc->workspace;
-    char options[96];
+    char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     partial.offset += padded_elements(limits, desc->kernel, in);
-    program_options(context, desc->kernel, block, x.padded, options);
+    program_options(context, desc->kernel, block, x.padded, false, options);
     SORA_TRY(sora_launch(
         context,
-        &(sora_launch_desc) { .file = "conv2d",
-                              .kernel = "conv_gradient_parts",
-                              .options = options,
-                              .global = { (size_t)inputs, (size_t)((outputs + block - 1) / block), (size_t)parts },
-                              .label = desc->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(&partial),
-                                                          SORA_LONG(x.stride), SORA_INT(x.plane), SORA_INT(x.margin),
-                                                          SORA_LONG(desc->dy->stride), SORA_INT(inputs), SORA_INT(outputs),
-                                                          SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_INT(in->dim[0]),
-                                                          SORA_INT(run)) },
+        &(sora_launch_desc) {
+            .file = "conv2d",
+            .kernel = "conv_gradient_parts",
+            .options = options,
+            .global = { (size_t)(inputs * desc->kernel), (size_t)((outputs + block - 1) / block), (size_t)parts },
+            .label = desc->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(&partial), SORA_LONG(x.stride),
+                                        SORA_INT(x.plane), SORA_INT(x.margin), SORA_LONG(desc->dy->stride), SORA_INT(inputs),
+                                        SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_INT(in->dim[0]),
+                                        SORA_INT(run)) },
         error));
     SORA_TRY(sora_launch(
         context,
@@ -206,9 +221,9 @@ cleanup:
 sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, const sora_view *gradient,
                                     const sora_view *workspace, const char *label, sora_error *error)
 {
-    char options[96];
+    char options[128];
     size_t images = (size_t)dy->shape.dim[0], outputs = (size_t)dy->shape.dim[1];
-    program_options(context, 1, 1, false, options);
+    program_options(context, 1, 1, false, false, options);
     sora_status status =
         sora_launch(context,
                     &(sora_launch_desc) { .file = "conv2d",
