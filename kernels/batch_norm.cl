@@ -10,8 +10,7 @@ __kernel void norm_parts(__global const float *restrict x, ulong x_at, __global 
     long image = (long)get_global_id(2), first = PART_FIRST(n, runs, run), last = PART_LAST(n, runs, run);
     float shift = x[x_at + (long)c * n], sum, squares;
     x += x_at + image * stride + (long)c * n;
-    SUM_PART(sum, first, last, i, x[i] - shift);
-    SUM_PART(squares, first, last, i, (x[i] - shift) * (x[i] - shift));
+    SUM_PAIR(sum, squares, first, last, i, v = x[i] - shift, v, v * v);
     partial += partial_at + 2 * ((image * channels + c) * runs + run);
     partial[0] = sum;
     partial[1] = squares;
@@ -83,8 +82,7 @@ __kernel void norm_gradient_parts(__global const float *restrict x, ulong x_at, 
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c], sum, product;
     x += x_at + image * x_stride + (long)c * n;
     dy += dy_at + image * dy_stride + (long)c * n;
-    SUM_PART(sum, first, last, i, arriving(x[i], dy[i], m, scale, b, relu));
-    SUM_PART(product, first, last, i, arriving(x[i], dy[i], m, scale, b, relu) * (x[i] - m));
+    SUM_PAIR(sum, product, first, last, i, d = arriving(x[i], dy[i], m, scale, b, relu), d, d * (x[i] - m));
     partial += partial_at + 2 * ((image * channels + c) * runs + run);
     partial[0] = sum;
     partial[1] = product;

@@ -11,26 +11,53 @@ inline int place(int at, int width, int tap)
     return (2 * row + tap / 2) * 2 * width + 2 * (at - row * width) + tap % 2;
 }
 
-/* The output pixels of tap for the input pixels at .. at + XV - 1; 0 behind the plane. */
-inline floatx gather(__global const float *plane, int at, int n, int width, int tap)
+/* The output pixels of taps (ty, 0) and (ty, 1) for the input pixels at .. at + XV - 1; 0 behind the plane. They are neighbours, so where
+ * a tile lies within one row they are two loads that are taken apart. */
+inline void gather(__global const float *plane, int at, int n, int width, int ty, floatx *left, floatx *right)
 {
 #if XV == 1
-    return at < n ? plane[place(at, width, tap)] : 0.0f;
+    *left = at < n ? plane[place(at, width, 2 * ty)] : 0.0f;
+    *right = at < n ? plane[place(at, width, 2 * ty + 1)] : 0.0f;
 #else
-    float lanes[XV];
-    for (int l = 0; l < XV; l++) lanes[l] = at + l < n ? plane[place(at + l, width, tap)] : 0.0f;
-    return JOIN(vload, XV)(0, lanes);
+    if (width % XV == 0) {
+        plane += place(at, width, 2 * ty);
+        floatx a = LOADX(plane), b = LOADX(plane + XV);
+        *left = (floatx)(a.even, b.even);
+        *right = (floatx)(a.odd, b.odd);
+        return;
+    }
+    float lanes[2][XV];
+    for (int l = 0; l < XV; l++)
+        for (int t = 0; t < 2; t++) lanes[t][l] = at + l < n ? plane[place(at + l, width, 2 * ty + t)] : 0.0f;
+    *left = JOIN(vload, XV)(0, lanes[0]);
+    *right = JOIN(vload, XV)(0, lanes[1]);
 #endif
 }
 
-inline void scatter(floatx v, __global float *plane, int at, int n, int width, int tap)
+inline void scatter(floatx left, floatx right, __global float *plane, int at, int n, int width, int ty)
 {
 #if XV == 1
-    if (at < n) plane[place(at, width, tap)] = v;
+    if (at < n) {
+        plane[place(at, width, 2 * ty)] = left;
+        plane[place(at, width, 2 * ty + 1)] = right;
+    }
 #else
-    float lanes[XV];
-    JOIN(vstore, XV)(v, 0, lanes);
-    for (int l = 0; l < XV && at + l < n; l++) plane[place(at + l, width, tap)] = lanes[l];
+    if (width % XV == 0) {
+        floatx a, b;
+        a.even = left.lo;
+        a.odd = right.lo;
+        b.even = left.hi;
+        b.odd = right.hi;
+        plane += place(at, width, 2 * ty);
+        STOREX(a, plane);
+        STOREX(b, plane + XV);
+        return;
+    }
+    float lanes[2][XV];
+    JOIN(vstore, XV)(left, 0, lanes[0]);
+    JOIN(vstore, XV)(right, 0, lanes[1]);
+    for (int l = 0; l < XV && at + l < n; l++)
+        for (int t = 0; t < 2; t++) plane[place(at + l, width, 2 * ty + t)] = lanes[t][l];
 #endif
 }
 
@@ -44,13 +71,14 @@ __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __
     x += x_at + (long)get_global_id(2) * x_stride;
     y += y_at + (long)get_global_id(2) * y_stride + (long)o * 4 * n;
     floatx sum[4];
-    for (int t = 0; t < 4; t++) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
+    FOR(t, 4) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
     for (int c = 0; c < inputs; c++) {
         floatx v = load_within(x + (long)c * n, at, n);
         __global const float *taps = w + w_at + ((long)c * outputs + o) * 4;
-        for (int t = 0; t < 4; t++) sum[t] = mad((floatx)(taps[t]), v, sum[t]);
+        FOR(t, 4) sum[t] = mad((floatx)(taps[t]), v, sum[t]);
     }
-    for (int t = 0; t < 4; t++) scatter(sum[t], y, at, n, width, t);
+    scatter(sum[0], sum[1], y, at, n, width, 0);
+    scatter(sum[2], sum[3], y, at, n, width, 1);
 }
 
 /* dx[c] = sum over o and taps of w[c][o][tap] dy[o]. Work-items: (tiles, blocks of CB inputs, images). */
@@ -63,14 +91,18 @@ __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at,
     dy += dy_at + (long)get_global_id(2) * dy_stride;
     dx += dx_at + (long)get_global_id(2) * dx_stride;
     floatx sum[CB];
-    for (int k = 0; k < CB; k++) sum[k] = (floatx)0.0f;
+    FOR(k, CB) sum[k] = (floatx)0.0f;
     for (int o = 0; o < outputs; o++) {
-        for (int t = 0; t < 4; t++) {
-            floatx v = gather(dy + (long)o * 4 * n, at, n, width, t);
-            for (int k = 0; k < CB; k++) sum[k] = mad((floatx)(w[w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4 + t]), v, sum[k]);
+        floatx v[4];
+        gather(dy + (long)o * 4 * n, at, n, width, 0, &v[0], &v[1]);
+        gather(dy + (long)o * 4 * n, at, n, width, 1, &v[2], &v[3]);
+        FOR(k, CB)
+        {
+            __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;
+            FOR(t, 4) sum[k] = mad((floatx)(taps[t]), v[t], sum[k]);
         }
     }
-    for (int k = 0; k < CB && c + k < inputs; k++) store_within(sum[k], dx + (long)(c + k) * n, at, n);
+    FOR(k, CB) if (c + k < inputs) store_within(sum[k], dx + (long)(c + k) * n, at, n);
 }
 
 /* Partial sums of dW[c][o][tap] = sum of x[c] dy[o]; part: a run of the tiles of all images. Work-items: (outputs, blocks of CB inputs, parts). */
@@ -80,20 +112,24 @@ __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x
 {
     int n = height * width, tiles = (n + XV - 1) / XV, o = (int)get_global_id(0), c = (int)get_global_id(1) * CB, part = (int)get_global_id(2);
     floatx sum[CB][4];
-    for (int k = 0; k < CB; k++)
-        for (int t = 0; t < 4; t++) sum[k][t] = (floatx)0.0f;
+    FOR(k, CB) FOR(t, 4) sum[k][t] = (floatx)0.0f;
     int last = min(images * tiles, (part + 1) * run);
     for (int tile = part * run; tile < last; tile++) {
         int image = tile / tiles, at = (tile - image * tiles) * XV;
         __global const float *ins = x + x_at + image * x_stride, *outs = dy + dy_at + image * dy_stride + (long)o * 4 * n;
-        for (int t = 0; t < 4; t++) {
-            floatx d = gather(outs, at, n, width, t);
-            for (int k = 0; k < CB; k++) sum[k][t] = mad(d, load_within(ins + (long)min(c + k, inputs - 1) * n, at, n), sum[k][t]);
+        floatx d[4];
+        gather(outs, at, n, width, 0, &d[0], &d[1]);
+        gather(outs, at, n, width, 1, &d[2], &d[3]);
+        FOR(k, CB)
+        {
+            floatx v = load_within(ins + (long)min(c + k, inputs - 1) * n, at, n);
+            FOR(t, 4) sum[k][t] = mad(d[t], v, sum[k][t]);
         }
     }
     partial += partial_at + (long)part * inputs * outputs * 4;
-    for (int k = 0; k < CB && c + k < inputs; k++)
-        for (int t = 0; t < 4; t++) partial[((long)(c + k) * outputs + o) * 4 + t] = SUM_LANES(sum[k][t]);
+    FOR(k, CB)
+        FOR(t, 4)
+            if (c + k < inputs) partial[((long)(c + k) * outputs + o) * 4 + t] = SUM_LANES(sum[k][t]);
 }
 
 __kernel void transpose_gradient_total(__global const float *restrict partial, ulong partial_at, __global float *restrict gradient, ulong gradient_at,

@@ -25,3 +25,24 @@ inline float add_lanes(const float *s)
         for (int sum_l = 0; i < sum_last; sum_l++, i++) sum_lanes[sum_l] += (expression);                                        \
         result = add_lanes(sum_lanes);                                                                                           \
     } while (0)
+
+/* Two sums in one pass; `value` is what both expressions may use. */
+#define SUM_PAIR(first_result, second_result, first, last, i, value, first_expression, second_expression)                        \
+    do {                                                                                                                         \
+        float sum_one[LANES] = { 0 }, sum_two[LANES] = { 0 };                                                                    \
+        long i = (first), sum_last = (last);                                                                                     \
+        for (; i + LANES <= sum_last;) {                                                                                         \
+            for (int sum_l = 0; sum_l < LANES; sum_l++, i++) {                                                                   \
+                float value;                                                                                                     \
+                sum_one[sum_l] += (first_expression);                                                                            \
+                sum_two[sum_l] += (second_expression);                                                                           \
+            }                                                                                                                    \
+        }                                                                                                                        \
+        for (int sum_l = 0; i < sum_last; sum_l++, i++) {                                                                        \
+            float value;                                                                                                         \
+            sum_one[sum_l] += (first_expression);                                                                                \
+            sum_two[sum_l] += (second_expression);                                                                               \
+        }                                                                                                                        \
+        first_result = add_lanes(sum_one);                                                                                       \
+        second_result = add_lanes(sum_two);                                                                                      \
+    } while (0)

@@ -8,6 +8,7 @@ static const check_case cases[] = {
     { .label = "5x3, strided", CASE(4, 3, 2, 5, 3), .batch = 3, .strided = true, .small = true, .as_gpu = true },
     { .label = "17x1", CASE(2, 5, 3, 17, 1), .small = true, .as_gpu = true },
     { .label = "without bias", .inputs = { SORA_SHAPE(2, 9, 4, 4), SORA_SHAPE(9, 7, 2, 2), { 0 } }, .as_gpu = true },
+    { .label = "whole rows of lanes", CASE(2, 5, 3, 3, 32), .batch = 1, .strided = true, .small = true, .as_gpu = true },
     { .label = "17x65", CASE(1, 2, 3, 17, 65), .samples = 60 },
     { .label = "3x3 weights",
       .inputs = { SORA_SHAPE(2, 3, 4, 4), SORA_SHAPE(3, 2, 3, 3), { 0 } },
