@@ -19,7 +19,7 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
 
 #ifdef SORA_CPU
 
-/* B is stored [n, k] and A [m, k]: inner products of rows, XV terms at a time. Work-items: (groups of tiles along n, tiles along m). */
+/* Few rows: B, stored [n, k], is read once, as it is. Inner products of rows, XV terms at a time. Work-items: (groups of tiles along n, tiles along m). */
 #define DM 4
 #define DN 4
 
@@ -27,28 +27,28 @@ inline void dot_rows(__global const float *a, long a_row, __global const float *
                      __global const float *gate, int has_gate, float sum[DM][DN])
 {
     floatx lanes[DM][DN];
-    for (int i = 0; i < DM; i++)
-        for (int j = 0; j < DN; j++) lanes[i][j] = (floatx)0.0f;
+    FOR(i, DM)
+        FOR(j, DN) lanes[i][j] = (floatx)0.0f;
     for (int at = 0; at < k; at += XV) {
         floatx left[DM], g = (floatx)1.0f;
         if (has_gate) g = load_within(gate, at, k);
-        for (int i = 0; i < DM; i++) {
+        FOR(i, DM) {
             left[i] = load_within(a + min(i, rows - 1) * a_row, at, k);
             if (has_gate) left[i] *= g;
         }
-        for (int j = 0; j < DN; j++) {
+        FOR(j, DN) {
             floatx right = load_within(b + min(j, columns - 1) * b_row, at, k);
-            for (int i = 0; i < DM; i++) lanes[i][j] = mad(left[i], right, lanes[i][j]);
+            FOR(i, DM) lanes[i][j] = mad(left[i], right, lanes[i][j]);
         }
     }
-    for (int i = 0; i < DM; i++)
-        for (int j = 0; j < DN; j++) sum[i][j] += alpha * SUM_LANES(lanes[i][j]);
+    FOR(i, DM)
+        FOR(j, DN) sum[i][j] += alpha * SUM_LANES(lanes[i][j]);
 }
 
 __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
                        __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at,
-                       long a_row, long a_column, long b_row, long a2_row, long a2_column, long b2_row, long c_row, int m, int n, int k, int k2, float alpha,
-                       float alpha2, int has_gate, int tiles, EPILOGUE_PARAMETERS)
+                       long a_row, long b_row, long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, float alpha2, int has_gate,
+                       int tiles, EPILOGUE_PARAMETERS)
 {
     int row = (int)get_global_id(1) * DM, rows = min(DM, m - row);
     for (int tile = 0; tile < tiles; tile++) {
@@ -67,47 +67,80 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
     }
 }
 
-/* B is stored [k, n]: outer products, XV columns of B at a time. */
-#define OM 8
-
-inline void outer_products(__global const float *a, long a_row, long a_column, __global const float *b, long b_row, int rows, int column, int n, int k,
-                           float alpha, __global const float *gate, int has_gate, floatx sum[OM][2])
+/* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
+ * p * b_row + j * b_column. Work-items: (runs of k, panels). */
+__kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global float *restrict packed,
+                        ulong packed_at, long b_row, long b_column, int n, int k, float alpha, int has_gate)
 {
-    for (int p = 0; p < k; p++) {
-        floatx right[2] = { load_within(b + p * b_row, column, n), load_within(b + p * b_row, column + XV, n) };
-        float factor = has_gate ? alpha * gate[p] : alpha;
-        for (int i = 0; i < OM; i++) {
-            floatx left = (floatx)(factor * a[min(i, rows - 1) * a_row + p * a_column]);
-            sum[i][0] = mad(left, right[0], sum[i][0]);
-            sum[i][1] = mad(left, right[1], sum[i][1]);
-        }
+    int column = (int)get_global_id(1) * W, columns = min(W, n - column);
+    b += b_at + column * b_column;
+    packed += packed_at + (long)column * k;
+    EACH(p, k)
+    {
+        float factor = has_gate ? alpha * gate[gate_at + p] : alpha;
+        __global float *out = packed + p * W;
+        if (columns == W && b_column == 1)
+            FOR(v, W / XV) STOREX(factor * LOADX(b + p * b_row + v * XV), out + v * XV);
+        else
+            for (int j = 0; j < W; j++) out[j] = j < columns ? factor * b[p * b_row + j * b_column] : 0.0f;
     }
 }
 
-__kernel void gemm_outer(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2,
-                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c,
-                         ulong c_at, long a_row, long a_column, long b_row, long a2_row, long a2_column, long b2_row, long c_row, int m, int n, int k, int k2,
-                         float alpha, float alpha2, int has_gate, int tiles, EPILOGUE_PARAMETERS)
+#ifdef A_BY_COLUMNS
+#define A_ELEMENT(i, p) a[(p) * a_lead + offset[i]]
+#define A_OFFSET(i) (i)
+#else
+#define A_ELEMENT(i, p) a[offset[i] + (p)]
+#define A_OFFSET(i) ((i) * a_lead)
+#endif
+
+/* MR rows by NV vectors of C += A B over k terms; the block of C stays in registers. Rows behind the last are that one again. */
+#define PRODUCT(A, A_AT, A_LEAD, B, B_ROW, TERMS)                                              \
+    do {                                                                                       \
+        long a_lead = (A_LEAD), offset[MR];                                                    \
+        __global const float *a = (A) + (A_AT) + A_OFFSET((long)row), *right = (B);            \
+        FOR(i, MR) offset[i] = A_OFFSET((long)min(i, rows - 1));                               \
+        for (int p = 0; p < (TERMS); p++) {                                                    \
+            floatx v[NV];                                                                      \
+            FOR(j, NV) v[j] = LOADX(right + j * XV);                                           \
+            FOR(i, MR)                                                                         \
+            {                                                                                  \
+                floatx left = (floatx)(A_ELEMENT(i, p));                                       \
+                FOR(j, NV) sum[i][j] = mad(left, v[j], sum[i][j]);                             \
+            }                                                                                  \
+            right += (B_ROW);                                                                  \
+        }                                                                                      \
+    } while (0)
+
+/* Work-items: (runs of row blocks, panels of W columns). B's panels lie b_panel apart, and their rows b_row. */
+__kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2_all,
+                        ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
+                        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, EPILOGUE_PARAMETERS)
 {
-    int row = (int)get_global_id(1) * OM, rows = min(OM, m - row);
-    for (int tile = 0; tile < tiles; tile++) {
-        int column = ((int)get_global_id(0) * tiles + tile) * 2 * XV;
-        if (column >= n) return;
-        floatx sum[OM][2];
-        for (int i = 0; i < OM; i++) sum[i][0] = sum[i][1] = (floatx)0.0f;
-        outer_products(a + a_at + row * a_row, a_row, a_column, b + b_at, b_row, rows, column, n, k, alpha, a, 0, sum);
-        if (k2) outer_products(a2 + a2_at + row * a2_row, a2_row, a2_column, b2 + b2_at, b2_row, rows, column, n, k2, alpha2, gate + gate_at, has_gate, sum);
-        for (int i = 0; i < rows; i++) {
-            __global float *out = c + c_at + (row + i) * c_row;
-            for (int h = 0; h < 2; h++) {
-                int at = column + h * XV;
-                floatx v = sum[i][h];
-                if (at >= n) continue;
-                if (has_scale) v *= load_within(scale + scale_at, at, n);
-                if (has_bias) v += load_within(bias + bias_at, at, n);
+    int panel = (int)get_global_id(1), column = panel * W, first = (int)get_global_id(0) * run * MR, last = min(m, first + run * MR);
+    b += b_at + panel * b_panel;
+    b2 += b2_at + panel * b2_panel;
+    for (int row = first; row < last; row += MR) {
+        int rows = min(MR, m - row);
+        floatx sum[MR][NV];
+        FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
+        PRODUCT(a_all, a_at, lead, b, b_row, k);
+        if (k2) PRODUCT(a2_all, a2_at, lead2, b2, b2_row, k2);
+        FOR(j, NV)
+        {
+            int at = column + j * XV;
+            floatx factor = (floatx)1.0f, base = (floatx)0.0f;
+            if (has_scale) factor = load_within(scale + scale_at, at, n);
+            if (has_bias) base = load_within(bias + bias_at, at, n);
+            FOR(i, MR)
+            {
+                __global float *out = c + c_at + (row + i) * c_row;
+                floatx v = mad(sum[i][j], factor, base);
                 if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
-                if (accumulate) v += load_within(out, at, n);
-                store_within(v, out, at, n);
+                if (i < rows && at < n) {
+                    if (accumulate) v += load_within(out, at, n);
+                    store_within(v, out, at, n);
+                }
             }
         }
     }

@@ -36,9 +36,12 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
             r = rule->inputs[UP].dim[1];
     const sora_device_limits *l = rule->limits;
     uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r);
-    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, p, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, 0));
-    uint64_t factors = SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, p, r, 0), sora_gemm_workspace(l, SORA_GEMM_AUTO, r, q, 0));
-    uint64_t data = SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, q, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, 0));
+    uint64_t forward =
+        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, p, q, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, q, 0));
+    uint64_t factors =
+        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, p, r, m, 0), sora_gemm_workspace(l, SORA_GEMM_AUTO, r, q, m, 0));
+    uint64_t data =
+        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, q, p, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
     rule->forward_workspace = dropped + t + forward;
     rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors, data);

@@ -9,12 +9,16 @@
 #include <clblast_c.h>
 #include <stdio.h>
 
-#define DOT_ROWS 4 /* DM, DN, OM and TS of the kernels */
+#define DOT_ROWS 4 /* DM, DN and TS of the kernels */
 #define DOT_COLUMNS 4
-#define OUTER_ROWS 8
 #define LOCAL_TILE 16
 /* A work-item below this many multiply-adds is not worth its start. */
-#define ITEM_WORK 50000
+#define DOT_WORK 50000
+#define TILE_WORK 200000
+/* Rows of C below which inner products of B as it is are faster than B in panels, and below which whole rows of B are not
+ * rearranged. */
+#define DOT_MOST 32
+#define PACKED_ROWS 128
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -28,10 +32,31 @@ static sora_gemm_provider automatic(const sora_device_limits *limits)
     return limits->type == SORA_DEVICE_CPU ? SORA_GEMM_TILE : SORA_GEMM_CLBLAST;
 }
 
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k2)
+/* A block of C in registers: rows by vectors of `lanes` columns, for 32 registers of 16 lanes or 16 of 8. */
+typedef struct block {
+    int lanes, vectors, rows;
+} block;
+
+static block block_of(const sora_device_limits *limits, int64_t n)
+{
+    static const int rows_of[5] = { 0, 14, 12, 8, 6 };
+    int lanes = sora_conv_lanes(limits), vectors = (int)SORA_MIN(lanes == 16 ? 4 : 2, (n + lanes - 1) / lanes);
+    return (block) { lanes, vectors, lanes == 16 ? rows_of[vectors] : vectors == 1 ? 10 : 6 };
+}
+
+static int64_t panels_of(const block *b, int64_t n)
+{
+    int64_t width = (int64_t)b->lanes * b->vectors;
+    return (n + width - 1) / width;
+}
+
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k,
+                             int64_t k2)
 {
     if (provider == SORA_GEMM_AUTO) provider = automatic(limits);
-    return provider == SORA_GEMM_CLBLAST ? (uint64_t)(m * n + m * k2) : 0;
+    if (provider == SORA_GEMM_CLBLAST) return (uint64_t)(m * n + m * k2);
+    block b = block_of(limits, n);
+    return limits->type == SORA_DEVICE_CPU ? (uint64_t)(panels_of(&b, n) * b.lanes * b.vectors * (k + k2)) : 0;
 }
 
 static float or_one(float alpha)
@@ -49,36 +74,105 @@ static steps steps_of(const sora_gemm_operand *operand)
     return operand->transposed ? (steps) { 1, operand->leading } : (steps) { operand->leading, 1 };
 }
 
-static sora_status run_cpu(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+static void program_options(const block *b, bool by_columns, char out[96])
+{
+    snprintf(out, 96, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s", b->lanes, b->vectors, b->rows, b->lanes * b->vectors,
+             by_columns ? " -D A_BY_COLUMNS" : "");
+}
+
+static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    bool dot = d->b.transposed;
-    int lanes = sora_conv_lanes(limits);
-    steps a = steps_of(&d->a), a2 = steps_of(&d->a2);
-    int64_t rows = dot ? DOT_ROWS : OUTER_ROWS, columns = dot ? DOT_COLUMNS : 2 * lanes;
-    int64_t down = (d->m + rows - 1) / rows, across = (d->n + columns - 1) / columns;
-    int64_t wanted = ITEM_WORK / SORA_MAX(1, rows * columns * (d->k + d->k2)),
+    int64_t down = (d->m + DOT_ROWS - 1) / DOT_ROWS, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS;
+    int64_t wanted = DOT_WORK / SORA_MAX(1, DOT_ROWS * DOT_COLUMNS * (d->k + d->k2)),
             most = across * down / (4 * (int64_t)limits->compute_units);
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
-    char options[64];
-    snprintf(options, sizeof options, "-D SORA_CPU -D XV=%d", lanes);
+    char options[96];
+    block b = block_of(limits, d->n);
+    program_options(&b, false, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
-                              .kernel = dot ? "gemm_dot" : "gemm_outer",
+                              .kernel = "gemm_dot",
                               .options = options,
                               .global = { (size_t)((across + tiles - 1) / tiles), (size_t)down },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
-                                  SORA_VIEW(&d->gate2), SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column),
-                                  SORA_LONG(d->b.leading), SORA_LONG(a2.row), SORA_LONG(a2.column), SORA_LONG(d->b2.leading),
-                                  SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
-                                  SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL),
-                                  SORA_INT(tiles), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_VIEW(&d->gate2), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->b.leading),
+                                  SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
+                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
+                                  SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
+                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
+                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
         error);
+}
+
+/* B as gemm_tile reads it: in panels, or as it is. */
+typedef struct panels {
+    sora_view view;
+    int64_t panel, row;
+} panels;
+
+/* One operand into panels at workspace->offset, which moves on; or none where it can be read as it is: it holds whole panels,
+ * nothing is to be multiplied into it, and too few rows come to make its rearrangement worth it. */
+static sora_status pack(sora_context *context, const sora_gemm_desc *d, const sora_gemm_operand *operand, int64_t k, float alpha,
+                        const sora_view *gate, const block *b, sora_view *workspace, panels *out, sora_error *error)
+{
+    int64_t width = (int64_t)b->lanes * b->vectors, count = panels_of(b, d->n);
+    steps s = steps_of(operand);
+    char options[96];
+    *out = (panels) { operand->view, width, operand->leading };
+    if (k == 0 || (!operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS))
+        return SORA_OK;
+    *out = (panels) { *workspace, k * width, width };
+    workspace->offset += (uint64_t)(count * k * width);
+    program_options(b, false, options);
+    int64_t runs = SORA_MAX(1, SORA_MIN(k / 16, 4 * (int64_t)sora_context_device(context)->limits.compute_units / count + 1));
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "gemm",
+                              .kernel = "gemm_pack",
+                              .options = options,
+                              .global = { (size_t)runs, (size_t)count },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&operand->view), SORA_VIEW(gate), SORA_VIEW(&out->view),
+                                                          SORA_LONG(s.row), SORA_LONG(s.column), SORA_INT(d->n), SORA_INT(k),
+                                                          SORA_FLOAT(alpha), SORA_INT(gate->memory != NULL)) },
+        error);
+}
+
+static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+{
+    static const sora_view none = { 0 };
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    block b = block_of(limits, d->n);
+    sora_view workspace = d->workspace;
+    panels first, second;
+    char options[96];
+    sora_status status = pack(context, d, &d->b, d->k, or_one(d->alpha), &none, &b, &workspace, &first, error);
+    if (status == SORA_OK) status = pack(context, d, &d->b2, d->k2, or_one(d->alpha2), &d->gate2, &b, &workspace, &second, error);
+    if (status != SORA_OK) return status;
+    int64_t blocks = (d->m + b.rows - 1) / b.rows, across = panels_of(&b, d->n);
+    int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)b.rows * b.lanes * b.vectors * (d->k + d->k2)),
+            most = across * blocks / (4 * (int64_t)limits->compute_units);
+    int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), blocks));
+    program_options(&b, d->a.transposed, options);
+    return sora_launch(context,
+                       &(sora_launch_desc) {
+                           .file = "gemm",
+                           .kernel = "gemm_tile",
+                           .options = options,
+                           .global = { (size_t)((blocks + run - 1) / run), (size_t)across },
+                           .label = d->label,
+                           .arguments = SORA_ARGUMENTS(
+                               SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                               SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
+                               SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row), SORA_LONG(d->c_leading),
+                               SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run),
+                               SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
+                               SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+                       error);
 }
 
 static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -177,8 +271,10 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
     if (provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
-    /* The CPU's tiles read rows of both operands of a pair; no layer here has both transposed, or pairs of two kinds. */
-    bool tiles = sora_is_cpu(context) && !(desc->a.transposed && desc->b.transposed) &&
-                 (desc->k2 == 0 || (desc->b2.transposed == desc->b.transposed && !(desc->a2.transposed && desc->b2.transposed)));
-    return tiles ? run_cpu(context, desc, error) : run_gpu(context, desc, error);
+    if (!sora_is_cpu(context)) return run_gpu(context, desc, error);
+    bool rows = !desc->a.transposed && desc->b.transposed && (desc->k2 == 0 || (!desc->a2.transposed && desc->b2.transposed));
+    if (rows && desc->m < DOT_MOST) return run_dot(context, desc, error);
+    /* No layer here has pairs whose left operands differ in kind. */
+    bool alike = desc->k2 == 0 || desc->a.transposed == desc->a2.transposed;
+    return alike ? run_tile(context, desc, error) : run_gpu(context, desc, error);
 }

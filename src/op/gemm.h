@@ -39,8 +39,9 @@ typedef struct sora_gemm_desc {
     const char *label;
 } sora_gemm_desc;
 
-/* Scratch in elements that an m x n product with a second pair of k2 may need; monotone in the sizes. */
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k2);
+/* Scratch in elements that an m x n x k product with a second pair of k2 may need; monotone in the sizes. */
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k,
+                             int64_t k2);
 
 /* Enqueues the product. Deterministic: fixed order of sums for given sizes, provider and device. Any m, n, k ≥ 1. */
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error);

@@ -48,9 +48,9 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_status status = sora_linear_check(rule, error);
     if (status != SORA_OK) return status;
     int64_t m = rule->outputs[0].dim[0], p = rule->outputs[0].dim[1], q = rule->inputs[WEIGHT].dim[1];
-    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, p, q, 0),
-                                sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, q, 0));
-    rule->forward_workspace = sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, p, 0);
+    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, p, q, m, 0),
+                                sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, q, p, 0));
+    rule->forward_workspace = sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, p, q, 0);
     rule->backward_workspace = largest + (has_relu(rule->attributes) ? (uint64_t)(m * p) : 0);
     return SORA_OK;
 }

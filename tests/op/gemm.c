@@ -75,7 +75,7 @@ static void check_product(fixture *f, sora_context *context, sora_gemm_provider 
     sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
     sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
     sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
-    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, provider, p->m, p->n, p->k2);
+    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, provider, p->m, p->n, p->k, p->k2);
     sora_buffer scratch = { 0 };
     sora_gemm_desc desc = { .provider = provider,
                             .m = p->m,
