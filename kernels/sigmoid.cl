@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 
-__kernel void sigmoid_forward(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n)
+__kernel void forward(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n)
 {
     long row = (long)get_global_id(1);
     x += x_at + row * x_stride;
@@ -14,7 +14,7 @@ __kernel void sigmoid_forward(__global const float *x, ulong x_at, __global floa
     }
 }
 
-__kernel void sigmoid_backward(__global const float *y, ulong y_at, __global const float *dy, ulong dy_at, __global float *dx, ulong dx_at, long y_stride,
+__kernel void backward(__global const float *y, ulong y_at, __global const float *dy, ulong dy_at, __global float *dx, ulong dx_at, long y_stride,
                             long dy_stride, long dx_stride, long n)
 {
     long row = (long)get_global_id(1);

@@ -107,10 +107,12 @@ sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *pr
 
 sora_tensor *sora_sum(sora_graph *graph, const char *name, sora_tensor *x)
 {
-    return sora_graph_node(graph, &sora_op_sum, name, NULL, 0, &x, 1);
+    return sora_graph_node(graph, &sora_op_sum, name, &(sora_sum_attributes) { .mean = false }, sizeof(sora_sum_attributes), &x,
+                           1);
 }
 
 sora_tensor *sora_mean(sora_graph *graph, const char *name, sora_tensor *x)
 {
-    return sora_graph_node(graph, &sora_op_mean, name, NULL, 0, &x, 1);
+    return sora_graph_node(graph, &sora_op_sum, name, &(sora_sum_attributes) { .mean = true }, sizeof(sora_sum_attributes), &x,
+                           1);
 }

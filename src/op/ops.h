@@ -77,7 +77,10 @@ extern const sora_op sora_op_bce_with_logits;
 extern const sora_op sora_op_dice_loss;
 extern const sora_op sora_op_mse_loss;
 
-extern const sora_op sora_op_sum;  /* scalar [1]: Σ x in fixed order */
-extern const sora_op sora_op_mean; /* scalar [1] */
+/* Scalar [1]: Σ x in fixed order, or the mean. */
+typedef struct sora_sum_attributes {
+    bool mean;
+} sora_sum_attributes;
+extern const sora_op sora_op_sum;
 
 #endif

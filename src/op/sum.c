@@ -12,10 +12,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static float factor_of(const sora_view *x)
+static float factor_of(const sora_op_run *run, const sora_view *x)
 {
-    (void)x;
-    return 1.0f;
+    const sora_sum_attributes *attributes = run->attributes;
+    return attributes->mean ? (float)(1.0 / (double)sora_view_elements(x)) : 1.0f;
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
@@ -33,15 +33,16 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                                                       SORA_LONG(n), SORA_LONG(parts)) },
                     error);
     if (status != SORA_OK) return status;
-    return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "sum",
-                                             .kernel = "sum_total",
-                                             .options = sora_range_options(run->context),
-                                             .global = { 1 },
-                                             .label = run->name,
-                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(part), SORA_VIEW(&run->outputs[0]),
-                                                                         SORA_LONG(rows * parts), SORA_FLOAT(factor_of(x))) },
-                       error);
+    return sora_launch(
+        run->context,
+        &(sora_launch_desc) { .file = "sum",
+                              .kernel = "sum_total",
+                              .options = sora_range_options(run->context),
+                              .global = { 1 },
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(part), SORA_VIEW(&run->outputs[0]), SORA_LONG(rows * parts),
+                                                          SORA_FLOAT(factor_of(run, x))) },
+        error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
@@ -52,7 +53,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                               .label = run->name,
                               .arguments =
                                   SORA_ARGUMENTS(SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(dx), SORA_LONG(dx->stride),
-                                                 SORA_LONG(sora_view_inner(dx)), SORA_FLOAT(factor_of(dx))) };
+                                                 SORA_LONG(sora_view_inner(dx)), SORA_FLOAT(factor_of(run, dx))) };
     return sora_launch_range(run->context, desc, sora_view_inner(dx), dx->shape.dim[0], error);
 }
 

@@ -25,10 +25,13 @@ static const char style[] =
     "var(--line);border-radius:10px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}"
     "th,td{padding:.5em .65em;text-align:right;white-space:nowrap;border-bottom:1px solid "
     "var(--line)}th{font-weight:600;color:var(--soft);background:var(--card)}"
-    "tr:last-child td{border-bottom:0}td:first-child,th:first-child{text-align:left}td.best{color:var(--best);font-weight:700}"
+    "tr:last-child "
+    "td{border-bottom:0}td:first-child,th:first-child{text-align:left}td.best{color:var(--best);font-weight:700}td.worse{color:#"
+    "d9480f;font-weight:700}td small{color:var(--soft);display:block}"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:18px}figure{margin:0;padding:"
     "14px;background:var(--card);border-radius:10px;min-width:0}"
-    "svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}svg "
+    "svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:14px}@media(max-width:600px){svg "
+    "text{font-size:21px}}svg "
     ".grid{stroke:var(--line)}polyline{fill:none;stroke-width:2;stroke-linejoin:round}"
     "circle{stroke:var(--card);stroke-width:1.5}figcaption{font-size:.82rem;color:var(--soft);display:flex;flex-wrap:wrap;gap:."
     "2em 1em;margin-top:.4em}"
@@ -197,24 +200,41 @@ static const entry *best_of(const report *r, const char *method)
     return best;
 }
 
+/* 447,725 */
+static void write_count(FILE *out, double value)
+{
+    char digits[32];
+    int length = isfinite(value) ? snprintf(digits, sizeof digits, "%.0f", value) : 0;
+    if (length == 0) fputs("&ndash;", out);
+    for (int i = 0; i < length; i++) {
+        fputc(digits[i], out);
+        if (i + 1 < length && (length - i - 1) % 3 == 0 && digits[i] != '-') fputc(',', out);
+    }
+}
+
 static void write_lead(const report *r)
 {
     const entry *none = best_of(r, "none"), *full = best_of(r, "full"), *lora = best_of(r, "lora"), *sora = best_of(r, "sora");
     fputs("<p class=\"lead\">", r->out);
     if (none) fprintf(r->out, "As it was pre-trained the network reaches a hand IoU of %.3f on these images. ", none->iou);
-    if (full)
-        fprintf(r->out, "Full fine-tuning brings it to %.3f with %.0f trained parameters. ", full->iou,
-                number(full->first, "parameters_trainable"));
+    if (full) {
+        fprintf(r->out, "Full fine-tuning brings it to %.3f with ", full->iou);
+        write_count(r->out, number(full->first, "parameters_trainable"));
+        fputs(" trained parameters. ", r->out);
+    }
     if (lora) {
         fputs("The best LoRA (", r->out);
         sora_html_escape(r->out, lora->label);
-        fprintf(r->out, ") reaches %.3f with %.0f. ", lora->iou, number(lora->first, "parameters_trainable"));
+        fprintf(r->out, ") reaches %.3f with ", lora->iou);
+        write_count(r->out, number(lora->first, "parameters_trainable"));
+        fputs(". ", r->out);
     }
     if (sora) {
         fputs("The best SoRA (", r->out);
         sora_html_escape(r->out, sora->label);
-        fprintf(r->out, ") reaches %.3f and keeps %.0f of %.0f ranks, %.0f parameters.", sora->iou, sora->rank,
-                number(sora->first, "rank_max"), sora->kept);
+        fprintf(r->out, ") reaches %.3f and keeps %.0f of %.0f ranks, ", sora->iou, sora->rank, number(sora->first, "rank_max"));
+        write_count(r->out, sora->kept);
+        fputs(" parameters.", r->out);
     }
     fputs("</p>\n", r->out);
 }
@@ -236,27 +256,26 @@ static void write_table(const report *r)
 {
     double best = 0.0;
     for (size_t i = 0; i < r->count; i++) best = fmax(best, r->entries[i].iou);
-    fputs("<h2>Results</h2><div class=\"scroll\"><table><tr><th>method<th>target<th>trainable<th>rank kept<th>parameters "
-          "kept<th>hand IoU<th>Dice<th>ms per step"
-          "<th>device MiB<th>process MiB</tr>\n",
+    fputs("<h2>Results</h2><div class=\"scroll\"><table><tr><th>method<th>hand IoU<th>Dice<th>rank kept<th>parameters "
+          "kept<th>trainable<th>ms per step<th>device MiB<th>process MiB</tr>\n",
           r->out);
     for (size_t i = 0; i < r->count; i++) {
         const entry *e = &r->entries[i];
         fputs("<tr><td>", r->out);
         sora_html_escape(r->out, e->label);
-        fputs("</td><td>", r->out);
-        sora_html_escape(r->out, *e->target ? e->target : "\u2013");
+        fprintf(r->out, "</td><td%s>%.4f", e->iou == best ? " class=\"best\"" : "", e->iou);
+        if (e->seeds > 1) fprintf(r->out, " &plusmn; %.4f", spread(e));
         fputs("</td>", r->out);
-        cell(r->out, number(e->first, "parameters_trainable"), "%.0f");
+        cell(r->out, e->dice, "%.4f");
         if (isfinite(e->rank))
             fprintf(r->out, "<td>%.4g of %.0f</td>", e->rank, number(e->first, "rank_max"));
         else
             fputs("<td>&ndash;</td>", r->out);
-        cell(r->out, e->kept, "%.0f");
-        fprintf(r->out, "<td%s>%.4f", e->iou == best ? " class=\"best\"" : "", e->iou);
-        if (e->seeds > 1) fprintf(r->out, " &plusmn; %.4f", spread(e));
+        fputs("<td>", r->out);
+        write_count(r->out, e->kept);
+        fputs("</td><td>", r->out);
+        write_count(r->out, number(e->first, "parameters_trainable"));
         fputs("</td>", r->out);
-        cell(r->out, e->dice, "%.4f");
         cell(r->out, 1e3 * e->seconds, "%.1f");
         cell(r->out, e->device / 1048576.0, "%.1f");
         cell(r->out, e->process / 1048576.0, "%.0f");
@@ -276,7 +295,7 @@ static void write_differences(const report *r)
     size_t index;
     json_t *pair, *list = json_object_get(r->root, "bootstrap");
     if (!json_is_array(list) || json_array_size(list) == 0) return;
-    fputs("<h2>Paired differences of hand IoU</h2><div class=\"scroll\"><table><tr><th>row<th>against<th>difference<th>95 % "
+    fputs("<h2>Paired differences of hand IoU</h2><div class=\"scroll\"><table><tr><th>row<th>difference<th>95 % "
           "interval<th>images</tr>\n",
           r->out);
     json_array_foreach(list, index, pair)
@@ -284,10 +303,13 @@ static void write_differences(const report *r)
         double low = number(pair, "low"), high = number(pair, "high");
         fputs("<tr><td>", r->out);
         sora_html_escape(r->out, text_of(pair, "a"));
-        fputs("</td><td>", r->out);
+        fputs("<small>against ", r->out);
         sora_html_escape(r->out, text_of(pair, "b"));
-        fprintf(r->out, "</td><td%s>%+.4f</td><td>%+.4f to %+.4f</td><td>%.0f</td></tr>\n",
-                low > 0.0 || high < 0.0 ? " class=\"best\"" : "", number(pair, "difference"), low, high, number(pair, "images"));
+        fprintf(r->out, "</small></td><td%s>%+.4f</td><td>%+.4f to %+.4f</td><td>%.0f</td></tr>\n",
+                low > 0.0    ? " class=\"best\""
+                : high < 0.0 ? " class=\"worse\""
+                             : "",
+                number(pair, "difference"), low, high, number(pair, "images"));
     }
     fputs("</table></div><p class=\"soft\">Bootstrap over the evaluation images, each image's difference averaged over seeds "
           "first. Coloured: the interval leaves 0 out.</p>\n",
@@ -432,6 +454,17 @@ static void write_setting(const report *r)
         if (!*text_of(r->root, others[i])) continue;
         fprintf(r->out, "<tr><td>%s</td><td>", others[i]);
         sora_html_escape(r->out, text_of(r->root, others[i]));
+        fputs("</td></tr>", r->out);
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        const entry *e = &r->entries[i];
+        bool seen = !*e->target;
+        for (size_t k = 0; k < i; k++) seen |= strcmp(r->entries[k].target, e->target) == 0;
+        if (seen) continue;
+        fputs("<tr><td>target of ", r->out);
+        sora_html_escape(r->out, e->label);
+        fputs("</td><td>", r->out);
+        sora_html_escape(r->out, e->target);
         fputs("</td></tr>", r->out);
     }
     fputs("</table></div><p class=\"soft\">Every method starts from the same weights and sees the same batches in the same order "

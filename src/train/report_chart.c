@@ -5,10 +5,10 @@
 
 #define WIDTH 640
 #define HEIGHT 300
-#define LEFT 56
+#define LEFT 62
 #define RIGHT 16
 #define TOP 12
-#define BOTTOM 40
+#define BOTTOM 48
 
 void sora_html_escape(FILE *out, const char *text)
 {
@@ -78,9 +78,9 @@ static void write_axes(FILE *out, const sora_chart *chart, const range *x, const
     }
     for (double v = x->low; v <= x->high + x->step / 2; v += x->step) {
         double at = LEFT + (v - x->low) / (x->high - x->low) * (WIDTH - LEFT - RIGHT);
-        fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", at, HEIGHT - BOTTOM + 16);
+        fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", at, HEIGHT - BOTTOM + 18);
         if (chart->log_x)
-            fprintf(out, "10<tspan dy=\"-4\" font-size=\"9\">%.0f</tspan></text>\n", v);
+            fprintf(out, "10<tspan dy=\"-4\" font-size=\"11\">%.0f</tspan></text>\n", v);
         else
             fprintf(out, "%.6g</text>\n", fabs(v) < x->step / 1e6 ? 0.0 : v);
     }

@@ -1,16 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+static const sora_sum_attributes sum = { .mean = false }, mean = { .mean = true };
+
 static const check_case cases[] = {
-    { .label = "1", .inputs = { SORA_SHAPE(1) }, .small = true },
-    { .label = "257", .inputs = { SORA_SHAPE(257) }, .small = true, .as_gpu = true },
+    { .label = "1", .attributes = &sum, .inputs = { SORA_SHAPE(1) }, .small = true },
+    { .label = "257", .attributes = &sum, .inputs = { SORA_SHAPE(257) }, .small = true, .as_gpu = true },
+    { .label = "mean of 257", .attributes = &mean, .inputs = { SORA_SHAPE(257) }, .small = true, .as_gpu = true },
     { .label = "part of a batch, strided",
+      .attributes = &sum,
       .inputs = { SORA_SHAPE(5, 3, 17) },
       .batch = 3,
       .strided = true,
       .small = true,
       .as_gpu = true },
-    { .label = "several parts", .inputs = { SORA_SHAPE(2, 5, 65, 257) }, .samples = 50 },
+    { .label = "mean of a part of a batch, strided",
+      .attributes = &mean,
+      .inputs = { SORA_SHAPE(5, 3, 17) },
+      .batch = 3,
+      .strided = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "several parts", .attributes = &sum, .inputs = { SORA_SHAPE(2, 5, 65, 257) }, .samples = 50 },
 };
 
 static void reference(const check_reference *r)
@@ -18,7 +29,7 @@ static void reference(const check_reference *r)
     double sum = 0;
     int64_t n = sora_shape_elements(&r->input_shapes[0]);
     for (int64_t i = 0; i < n; i++) sum += r->inputs[0][i];
-    r->outputs[0][0] = sum / (double)1;
+    r->outputs[0][0] = ((const sora_sum_attributes *)r->attributes)->mean ? sum / (double)n : sum;
 }
 
 /* Two levels of 16 lanes: a term passes at most 2048 / 16 + 5 additions, then parts / 16 + 5. */
