@@ -95,7 +95,7 @@ SORA_API sora_tensor *sora_graph_param(sora_graph *graph, sora_param *param);
 SORA_API void sora_graph_output(sora_graph *graph, sora_tensor *tensor);
 SORA_API sora_shape sora_tensor_shape(const sora_tensor *tensor); /* for the largest batch; rank 0 for NULL */
 
-/* Layers as functions; `name` is the node's. Optional tensors may be NULL where said. Shapes as in docs/ops. */
+/* Layers as functions; `name` is the node's. Optional tensors may be NULL where said. Shapes as in docs/ops.md. */
 SORA_API sora_tensor *sora_linear(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias,
                                   bool relu);
 SORA_API sora_tensor *sora_conv2d(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, sora_tensor *bias);

@@ -26,10 +26,10 @@ static const check_case cases[] = {
 
 static void reference(const check_reference *r)
 {
-    double sum = 0;
+    double total = 0;
     int64_t n = sora_shape_elements(&r->input_shapes[0]);
-    for (int64_t i = 0; i < n; i++) sum += r->inputs[0][i];
-    r->outputs[0][0] = ((const sora_sum_attributes *)r->attributes)->mean ? sum / (double)n : sum;
+    for (int64_t i = 0; i < n; i++) total += r->inputs[0][i];
+    r->outputs[0][0] = ((const sora_sum_attributes *)r->attributes)->mean ? total / (double)n : total;
 }
 
 /* Two levels of 16 lanes: a term passes at most 2048 / 16 + 5 additions, then parts / 16 + 5. */
