@@ -153,6 +153,7 @@ static void test_cache(void **state)
 {
     const fixture *f = *state;
     sora_error error;
+    OK(sora_folder_remove(f->cache, &error)); /* what other tests left */
     sora_context *context = open_context(f, false);
     context->platform_cache = false;
     run_doubled(context);
