@@ -38,12 +38,14 @@ typedef struct range {
 static void open_range(fixture *f, const float *value, const float *gradient, int n, range *out)
 {
     sora_error error;
+    const float zeros[64] = { 0 };
     sora_view *views[4] = { &out->views.value, &out->views.gradient, &out->views.moment1, &out->views.moment2 };
     out->views.elements = n;
     for (int i = 0; i < 4; i++) {
         OK(sora_buffer_create(f->context, (uint64_t)n * sizeof(float), "test", &out->buffers[i], &error));
         *views[i] = sora_view_dense(&out->buffers[i], 0, SORA_SHAPE(n));
-        if (i >= 2) OK(sora_fill(f->context, views[i], 0, &error));
+        /* By the host: Oclgrind keeps no record of a buffer that only kernels wrote. */
+        if (i >= 2) OK(sora_view_write(f->context, views[i], zeros, &error));
     }
     OK(sora_view_write(f->context, &out->views.value, value, &error));
     OK(sora_view_write(f->context, &out->views.gradient, gradient, &error));
