@@ -14,6 +14,7 @@ typedef struct bench_item {
     const char *beside;  /* name of the item whose time ours is compared with; NULL: none */
     sora_status (*run)(void *self, int times, sora_error *error); /* and wait until done */
     void *self;
+    double rest; /* seconds to wait after it: its own threads spin on for a while and would take time from the next */
     /* results, seconds of one run */
     double median, least, most;
     double ratio; /* median over rounds of the other's time / ours: above 1 we are faster; 0: none */

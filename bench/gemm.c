@@ -84,7 +84,7 @@ sora_status bench_gemm(bench_state *state, sora_error *error)
         if (status != SORA_OK) return status;
         bench_item items[2] = { { .name = "soracl", .flops = 2.0 * (double)(m * n * k), .run = run_ours, .self = &p } };
 #ifdef HAVE_OPENBLAS
-        items[1] = (bench_item) { .name = "OpenBLAS", .flops = items[0].flops, .run = run_openblas, .self = &p };
+        items[1] = (bench_item) { .name = "OpenBLAS", .flops = items[0].flops, .run = run_openblas, .self = &p, .rest = 0.1 };
         items[0].beside = items[1].name;
         count = 2;
 #endif

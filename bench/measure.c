@@ -18,6 +18,12 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void rest(double seconds)
+{
+    struct timespec t = { (time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds)) };
+    if (seconds > 0) nanosleep(&t, NULL);
+}
+
 static int rising(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -60,6 +66,7 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
             times[i][rounds] = (now() - began) / repeats[i];
+            rest(items[i].rest);
         }
     for (size_t i = 0; i < count; i++) {
         const double *other = beside(items, count, times, items[i].beside);
