@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "op/adapted.h"
 #include "op/conv.h"
 #include "op/dropout.h"
 #include "op/ops.h"
 #include "op/range.h"
+#include "op/update.h"
 
 enum { X, WEIGHT, BIAS, DOWN, UP, GATE };
 
@@ -44,8 +46,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
                                   sora_conv_gradient_workspace(rule->limits, a->kernel, x, &t));
     uint64_t data = SORA_MAX(sora_conv_workspace(rule->limits, a->kernel, &y), sora_conv_workspace(rule->limits, a->kernel, &t));
     rule->forward_workspace = dropped + factors + elements(&t) + forward;
-    rule->backward_workspace =
-        dropped + factors + elements(&t) + SORA_MAX(SORA_MAX(gradients, data), (uint64_t)(t.dim[0] * t.dim[1]));
+    rule->backward_workspace = dropped + factors + elements(&t) + SORA_MAX(gradients, data);
     return SORA_OK;
 }
 
@@ -149,34 +150,6 @@ cleanup:
     return status;
 }
 
-static sora_status gate_gradient(const sora_op_run *run, const sora_view *dt, const sora_view *t, const sora_view *workspace,
-                                 sora_error *error)
-{
-    size_t images = (size_t)t->shape.dim[0], rank = (size_t)t->shape.dim[1];
-    const char *options = sora_range_options(run->context);
-    sora_status status =
-        sora_launch(run->context,
-                    &(sora_launch_desc) { .file = "adapted_conv2d",
-                                          .kernel = "adapted_gate_parts",
-                                          .options = options,
-                                          .global = { rank, images },
-                                          .label = run->name,
-                                          .arguments = SORA_ARGUMENTS(SORA_VIEW(dt), SORA_VIEW(t), SORA_VIEW(workspace),
-                                                                      SORA_INT(t->shape.dim[2] * t->shape.dim[3])) },
-                    error);
-    if (status != SORA_OK) return status;
-    return sora_launch(
-        run->context,
-        &(sora_launch_desc) {
-            .file = "adapted_conv2d",
-            .kernel = "adapted_gate_total",
-            .options = options,
-            .global = { rank },
-            .label = run->name,
-            .arguments = SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(&run->input_gradients[GATE]), SORA_INT(images)) },
-        error);
-}
-
 /* dx = the base's way back, plus the branch's through the gated down factor and the dropout. */
 static sora_status input_gradient(const sora_op_run *run, scratch *s, sora_error *error)
 {
@@ -221,15 +194,18 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     const sora_view *gradients = run->input_gradients;
     int64_t rank = t->shape.dim[1];
     scratch s = divide(run);
-    sora_conv_gradient_desc up = { .kernel = 1,
-                                   .x = t,
-                                   .dy = dy,
-                                   .gradient = &gradients[UP],
-                                   .scale = a->scale,
-                                   .column = gate,
-                                   .workspace = s.rest,
-                                   .label = run->name };
-    if (gradients[UP].memory) SORA_TRY(sora_conv_gradient(run->context, &up, error));
+    if (gradients[UP].memory || gradients[GATE].memory) {
+        const sora_view *factor = &run->inputs[UP];
+        sora_view product = s.factors;
+        product.shape = factor->shape;
+        product.stride = sora_view_inner(factor);
+        sora_conv_gradient_desc up = {
+            .kernel = 1, .x = t, .dy = dy, .gradient = &product, .scale = a->scale, .workspace = s.rest, .label = run->name
+        };
+        SORA_TRY(sora_fill(run->context, &product, 0.0f, error));
+        SORA_TRY(sora_conv_gradient(run->context, &up, error));
+        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor, gate, &gradients[UP], &gradients[GATE], error));
+    }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));
     sora_conv_desc back = { .kernel = 1,
@@ -241,7 +217,6 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                             .workspace = s.rest,
                             .label = run->name };
     SORA_TRY(sora_conv(run->context, &back, error));
-    if (gradients[GATE].memory) SORA_TRY(gate_gradient(run, &s.t, t, &s.rest, error));
     if (gradients[DOWN].memory) {
         if (drops(run)) {
             SORA_TRY(sora_dropout_apply(run, a->dropout, branch, &s.dropped, false, error));

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "op/adapted.h"
 #include "op/dropout.h"
 #include "op/gemm.h"
 #include "op/linear.h"
@@ -170,7 +171,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     SORA_TRY(sora_linear_arriving(run, a->relu, &workspace, &dy, error));
     if (drops(run)) dropped = take(&workspace, x->shape);
     sora_view dt = take(&workspace, SORA_SHAPE(m, r)), gated = take(&workspace, SORA_SHAPE(m, r));
-    if (gradients[UP].memory)
+    if (gradients[UP].memory || gradients[GATE].memory) {
+        sora_view rest = workspace, product = take(&rest, SORA_SHAPE(p, r));
         SORA_TRY(sora_gemm(run->context,
                            &(sora_gemm_desc) { .m = p,
                                                .n = r,
@@ -178,13 +180,14 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                                .a = { dy, dy.stride, true },
                                                .b = { *t, r, false },
                                                .alpha = a->scale,
-                                               .column_scale = run->inputs[GATE],
-                                               .accumulate = true,
-                                               .c = gradients[UP],
+                                               .c = product,
                                                .c_leading = r,
-                                               .workspace = workspace,
+                                               .workspace = rest,
                                                .label = run->name },
                            error));
+        SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, up, &run->inputs[GATE], &gradients[UP], &gradients[GATE],
+                                       error));
+    }
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = r,
@@ -198,14 +201,6 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                            .label = run->name },
                        error));
     SORA_TRY(apply_gate(run, &dt, &gated, error));
-    if (gradients[GATE].memory) {
-        sora_launch_desc desc = { .file = "adapted_linear",
-                                  .kernel = "adapted_gate_gradient",
-                                  .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&dt), SORA_VIEW(t), SORA_VIEW(&gradients[GATE]),
-                                                              SORA_INT(m), SORA_LONG(r)) };
-        SORA_TRY(sora_launch_range(run->context, desc, r, 1, error));
-    }
     if (gradients[DOWN].memory) {
         if (drops(run)) {
             SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));

@@ -17,7 +17,8 @@ extern const sora_op sora_op_linear;
 /* SoRA's product (arXiv 2311.11696, eq. 3):  t = x·W_dᵀ,  y = x·W₀ᵀ + b + s·(g ⊙ t)·W_uᵀ (, ReLU); dropout on x in the adapter's
  * branch only. inputs x [m, q], W₀ [p, q], b [p] or absent, W_d [r, q], W_u [p, r], g [r] or absent (LoRA: as ones);
  * output y [m, p]; saves t [m, r] ungated. W₀ and b get no gradient.
- * dt = s·dy·W_u;  dW_u = s·dyᵀ(g ⊙ t);  dg = Σ_rows dt ⊙ t;  dW_d = (g ⊙ dt)ᵀx;  dx = dy·W₀ + (g ⊙ dt)·W_d. */
+ * dt = s·dy·W_u;  dW_u = s·dyᵀ(g ⊙ t);  dg = Σ_rows dt ⊙ t, taken as the column sums of W_u ⊙ s·dyᵀt;  dW_d = (g ⊙ dt)ᵀx;  dx =
+ * dy·W₀ + (g ⊙ dt)·W_d. */
 typedef struct sora_adapted_attributes {
     bool relu;     /* of the linear layer's own epilogue (linear only) */
     float scale;   /* s */
