@@ -30,7 +30,7 @@ inline void edge_masks(int at, int width, intx *left, intx *right)
     intx column = (intx)(at % width) + LANE_NUMBERS;
     if (width >= XV)
         column -= select((intx)0, (intx)width, column >= width);
-    else if ((width & (width - 1)) == 0)
+    else if (width == 1 || width == 2 || width == 4 || width == 8)
         column &= width - 1;
     else
         column -= column / width * width;
