@@ -17,7 +17,7 @@ def escape(text):
 
 
 overview = help_of()
-commands = re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +(\S.*)$", overview, re.M)
+commands = re.findall(r"^  ([a-z]+(?: [a-z0-9]+)?|t5 [a-z]+)  +(\S.*)$", overview, re.M)
 page = [f'.TH SORACL 1 "" "soracl {version}" "User Commands"', ".SH NAME",
         escape("soracl - fine-tune with gated low-rank adapters (SoRA, LoRA) on any OpenCL device"), ".SH SYNOPSIS", ".B soracl",
         r"\fICOMMAND\fR [\fIOPTION\fR]...", ".SH DESCRIPTION",

@@ -19,6 +19,8 @@ static const struct {
     { "unet eval", "measure a U-Net on a data set", cli_unet_eval },
     { "unet predict", "hand masks for images", cli_unet_predict },
     { "compare unet", "no, full, LoRA and SoRA fine-tuning from the same weights, with a report", cli_compare_unet },
+    { "t5 tokenize", "ids of text, line by line", cli_t5_tokenize },
+    { "t5 detokenize", "text of ids, line by line", cli_t5_detokenize },
     { "adapter show", "ranks and gates of a run's adapters", cli_adapter_show },
     { "adapter merge", "fold a run's adapters into plain weights", cli_adapter_merge },
 };

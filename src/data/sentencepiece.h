@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_DATA_SENTENCEPIECE_H
+#define SORA_DATA_SENTENCEPIECE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* libsentencepiece from C. Nothing throws; results are allocated with malloc. */
+typedef struct sora_sentencepiece sora_sentencepiece;
+
+/* NULL after a failure, with why in message[room]. */
+sora_sentencepiece *sora_sentencepiece_open(const void *model, size_t bytes, char *message, size_t room);
+void sora_sentencepiece_close(sora_sentencepiece *model);
+int sora_sentencepiece_size(const sora_sentencepiece *model);
+void sora_sentencepiece_specials(const sora_sentencepiece *model, int out[3]); /* pad, eos, unknown */
+/* 0, or −1 where memory ran out or the text can't be processed. */
+int sora_sentencepiece_encode(const sora_sentencepiece *model, const char *text, size_t bytes, int32_t **ids, size_t *count);
+int sora_sentencepiece_decode(const sora_sentencepiece *model, const int32_t *ids, size_t count, char **text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
