@@ -2,6 +2,8 @@
 /* Neighbouring pixels in one register: XV of them on a CPU (its float width), one on a GPU, where neighbouring work-items have them. */
 /* A loop over sums in registers, which an array is only where every index is known. */
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
+/* A loop over the lanes at an edge, which is rare: unrolled it would be most of what there is to compile. */
+#define EDGE_LOOP(l) _Pragma("nounroll") for (int l = 0; l < XV; l++)
 #define JOIN2(a, b) a##b
 #define JOIN(a, b) JOIN2(a, b)
 #if XV == 1
@@ -35,16 +37,22 @@ inline float SUM_LANES(float16 v)
 #endif
 
 /* XV floats from `at` of a plane of n; what lies outside is 0 and never touched. */
+#if XV > 1
+__attribute__((noinline)) floatx load_edge(__global const float *plane, int at, int n)
+{
+    float lanes[XV];
+    EDGE_LOOP(l) lanes[l] = at + l >= 0 && at + l < n ? plane[at + l] : 0.0f;
+    return JOIN(vload, XV)(0, lanes);
+}
+#endif
+
 inline floatx load_within(__global const float *plane, int at, int n)
 {
     if (at >= 0 && at + XV <= n) return LOADX(plane + at);
 #if XV == 1
     return 0.0f;
 #else
-    if (at + XV <= 0 || at >= n) return (floatx)0.0f;
-    float lanes[XV];
-    for (int l = 0; l < XV; l++) lanes[l] = at + l >= 0 && at + l < n ? plane[at + l] : 0.0f;
-    return JOIN(vload, XV)(0, lanes);
+    return load_edge(plane, at, n);
 #endif
 }
 

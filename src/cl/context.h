@@ -19,12 +19,15 @@ struct sora_context {
     bool platform_cache;
     void (*notify)(void *self, const char *message);
     void *self;
+    bool notified; /* that kernels are being compiled */
     sora_memory_account memory;
     sora_build_account builds;
     sora_program *programs;
     size_t program_count, program_capacity;
     sora_profile *profile; /* NULL: not recorded */
 };
+
+#define SORA_COMPILING "compiling kernels for this device; the next start takes them from the cache"
 
 /* The in-order queue, for libraries that enqueue by themselves. */
 cl_command_queue sora_context_queue(const sora_context *context);

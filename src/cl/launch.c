@@ -6,6 +6,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+/* A kernel that takes longer than this when it first runs was compiled. */
+#define SLOW_SECONDS 0.3
 
 static const char *const type_names[] = {
     [SORA_ARGUMENT_INT] = "int",     [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
@@ -74,6 +78,25 @@ static sora_status set_arguments(const sora_launch_desc *desc, sora_kernel *kern
     return SORA_OK;
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A platform with a cache of its own compiles a kernel when it first runs, in a thread of its own: only the time of that run
+ * shows it, and then the user is told. */
+static sora_status time_first(sora_context *context, double start, sora_error *error)
+{
+    sora_status status = sora_context_finish(context, error);
+    if (now() - start > SLOW_SECONDS && context->notify && !context->notified) {
+        context->notified = true;
+        context->notify(context->self, SORA_COMPILING);
+    }
+    return status;
+}
+
 sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -93,12 +116,16 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
         return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: a work-group of %zu, the device takes %llu", desc->kernel, group,
                          (unsigned long long)context->device.limits.work_group);
     SORA_TRY(sora_kernel_find(context, desc->file, desc->options, desc->kernel, &kernel, error));
+    bool first = !kernel->checked && context->platform_cache && context->notify;
     SORA_TRY(set_arguments(desc, kernel, error));
+    if (first) SORA_TRY(sora_context_finish(context, error));
+    double start = first ? now() : 0;
     cl_int code =
         clEnqueueNDRangeKernel(context->queue, kernel->handle, 3, NULL, global, local, 0, NULL, context->profile ? &event : NULL);
     if (code != CL_SUCCESS)
         SORA_FAIL(error, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "kernel %s (%s): %s",
                   desc->kernel, desc->label ? desc->label : desc->file, sora_cl_name(code));
+    if (first) SORA_TRY(time_first(context, start, error));
     if (context->profile)
         SORA_TRY(sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, error));
 cleanup:

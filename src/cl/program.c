@@ -149,8 +149,10 @@ static sora_status build(sora_context *context, const char *file, const char *op
         cl_int code;
         const char *text = source;
         cl_device_id id = context->device.device_id;
-        if (context->notify && !context->platform_cache && context->builds.compiled == 0)
-            context->notify(context->self, "compiling kernels for this device; the next start takes them from the cache");
+        if (context->notify && !context->platform_cache && !context->notified) {
+            context->notified = true;
+            context->notify(context->self, SORA_COMPILING);
+        }
         program = clCreateProgramWithSource(context->handle, 1, &text, NULL, &code);
         SORA_TRY(sora_cl_check(code, "clCreateProgramWithSource", error));
         code = clBuildProgram(program, 1, &id, all, NULL, NULL);
