@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The module's life: normal, active, compacted, merged, unmerged; and its file. */
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "soracl/safetensors.h"
@@ -8,8 +8,6 @@
 
 #include <math.h>
 #include <unistd.h>
-
-static sora_context *context;
 
 enum { IN = 17, OUT = 13, SIDE = 9, BATCH = 3, X = BATCH * IN * SIDE * SIDE, Y = BATCH * OUT * SIDE * SIDE };
 
@@ -243,15 +241,6 @@ static void test_refusals(void **state)
 
 /* ---- The adapter's file -----------------------------------------------------------------------------------------------------*/
 
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
 static void test_file(void **state)
 {
     (void)state;
@@ -266,10 +255,10 @@ static void test_file(void **state)
     randomise(sora_params_find(sora_unet_params(a), "encoder.0.norm1.running_mean"), 2);
     sora_param_host(sora_params_find(sora_unet_params(a), "bottleneck.gate"))[2] = 0;
     OK(sora_layer_compact(bottleneck, NULL, &error));
-    OK(sora_adapters_save(sora_unet_layers(a), file("a.safetensors"), &error));
+    OK(sora_adapters_save(sora_unet_layers(a), at("a.safetensors"), &error));
 
     OK(sora_unet_create(context, &options, &b, &error));
-    OK(sora_adapters_load(sora_unet_layers(b), file("a.safetensors"), &error));
+    OK(sora_adapters_load(sora_unet_layers(b), at("a.safetensors"), &error));
     for (size_t i = 0; i < sora_params_count(sora_unet_params(a)); i++) {
         sora_param *x = sora_params_at(sora_unet_params(a), i);
         sora_param *y = sora_params_find(sora_unet_params(b), sora_param_name(x));
@@ -280,7 +269,7 @@ static void test_file(void **state)
     sora_layer_info info;
     OK(sora_layer_describe(sora_layers_find(sora_unet_layers(b), "bottleneck"), &info, &error));
     assert_true(info.rank_max == 5 && info.rank == 4 && info.alpha == 7);
-    FAILS(sora_unet_save(b, file("w.safetensors"), &error), SORA_ERROR_ARGUMENT, "adapter");
+    FAILS(sora_unet_save(b, at("w.safetensors"), &error), SORA_ERROR_ARGUMENT, "adapter");
     sora_unet_destroy(&a);
     sora_unet_destroy(&b);
 }
@@ -295,18 +284,18 @@ static void test_broken_files(void **state)
     net n;
     open_net(0, false, &n);
     OK(sora_layer_activate(n.layer, &(sora_adapter_options) { .rank = 2 }, &error));
-    OK(sora_adapters_save(n.layers, file("small.safetensors"), &error));
+    OK(sora_adapters_save(n.layers, at("small.safetensors"), &error));
     close_net(&n);
-    OK(sora_file_read(file("small.safetensors"), 1 << 20, &bytes, &count, &error));
+    OK(sora_file_read(at("small.safetensors"), 1 << 20, &bytes, &count, &error));
     header = 8 + bytes[0] + 256u * bytes[1];
     for (size_t i = 0; i < header; i++) {
         for (int cut = 0; cut < 2; cut++) {
             unsigned char kept = bytes[i];
             if (!cut) bytes[i] = (unsigned char)(kept + 1);
-            OK(sora_file_write(file("broken.safetensors"), bytes, cut ? i : count, &error));
+            OK(sora_file_write(at("broken.safetensors"), bytes, cut ? i : count, &error));
             bytes[i] = kept;
             open_net(0, false, &n);
-            sora_status status = sora_adapters_load(n.layers, file("broken.safetensors"), &error);
+            sora_status status = sora_adapters_load(n.layers, at("broken.safetensors"), &error);
             if (cut) assert_int_equal(status, SORA_ERROR_INPUT);
             if (status != SORA_OK) {
                 sora_layer_info info;
@@ -324,20 +313,6 @@ static void test_broken_files(void **state)
     free(bytes);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sora_context_destroy(&context);
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,5 +321,5 @@ int main(void)
         cmocka_unit_test(test_refusals),     cmocka_unit_test(test_file),
         cmocka_unit_test(test_broken_files),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_both, close_both);
 }

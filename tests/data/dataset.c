@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sets on disk, their batches and metrics. */
 #include "soracl/dataset.h"
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 #include "data/dataset_items.h"
 #include "data/mask_metrics.h"
 
 #include <math.h>
-
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-
-/* A path in the test's folder; four may be in use at once. */
-static const char *at(const char *name)
-{
-    static char paths[4][256];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 static const char *spec(const char *kind, const char *name)
 {
@@ -56,18 +44,6 @@ static void make_pairs(const char *name, int count, int tint)
         OK(sora_image_write_png(at(text), &mask, &error));
         sora_image_free(&mask);
     }
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
 }
 
 static sora_status try_open(const char *text, sora_error *error)
@@ -400,5 +376,5 @@ int main(void)
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_bootstrap),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PNG and JPEG: every kind of pixel, every orientation, and files that are broken at every byte. */
 #include "soracl/image.h"
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 #include "data/exif.h"
 
 #include <jpeglib.h>
 #include <png.h>
-
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
-}
 
 /* ---- PNG --------------------------------------------------------------------------------------------------------------------*/
 
@@ -67,7 +46,7 @@ static void expect_pixels(const char *path, int channels, int width, int height,
 static void test_png_kinds(void **state)
 {
     (void)state;
-    const char *path = file("kind.png");
+    const char *path = at("kind.png");
     /* 16-bit grey: 0x0000, 0x8000, 0xffff scale to 0, 128, 255 */
     write_png(path, 3, 1, 16, PNG_COLOR_TYPE_GRAY, (const uint8_t[]) { 0, 0, 0x80, 0, 0xff, 0xff }, 6, NULL, 0, NULL, 0);
     expect_pixels(path, 1, 3, 1, (const uint8_t[]) { 0, 128, 255 });
@@ -127,9 +106,9 @@ static void test_png_orientations(void **state)
     const uint8_t upright[] = { 1, 2, 3, 4, 5, 6 };
     for (int o = 1; o <= 8; o++) {
         size_t bytes = exif_block(o, o % 2, exif);
-        write_png(file("turn.png"), oriented[o].width, oriented[o].height, 8, PNG_COLOR_TYPE_GRAY, oriented[o].stored,
+        write_png(at("turn.png"), oriented[o].width, oriented[o].height, 8, PNG_COLOR_TYPE_GRAY, oriented[o].stored,
                   (size_t)oriented[o].width, NULL, 0, exif, (uint32_t)bytes);
-        expect_pixels(file("turn.png"), 1, 3, 2, upright);
+        expect_pixels(at("turn.png"), 1, 3, 2, upright);
     }
 }
 
@@ -199,8 +178,8 @@ static void test_jpeg_orientations(void **state)
             for (int y = 0; y < h; y++)
                 for (int x = 0; x < w; x++)
                     pixels[y * w + x] = (uint8_t)(40 * oriented[o].stored[y / BLOCK * oriented[o].width + x / BLOCK]);
-            write_jpeg(file("turn.jpg"), w, h, 1, pixels, o, progressive);
-            OK(sora_image_read(file("turn.jpg"), 1, &image, &error));
+            write_jpeg(at("turn.jpg"), w, h, 1, pixels, o, progressive);
+            OK(sora_image_read(at("turn.jpg"), 1, &image, &error));
             assert_true(image.width == 3 * BLOCK && image.height == 2 * BLOCK);
             for (int i = 0; i < 6; i++) {
                 int value = image.pixels[(i / 3 * BLOCK + BLOCK / 2) * image.width + i % 3 * BLOCK + BLOCK / 2];
@@ -222,7 +201,7 @@ static void break_file(const char *name, size_t step)
     size_t count, refused = 0;
     int w, h;
     char broken[160];
-    OK(sora_file_read(file(name), 1 << 20, &bytes, &count, &error));
+    OK(sora_file_read(at(name), 1 << 20, &bytes, &count, &error));
     snprintf(broken, sizeof broken, "%s/broken", folder);
     for (size_t cut = 0; cut < count - 8; cut += step) { /* a JPEG's last bytes are padding and its end marker */
         OK(sora_file_write(broken, bytes, cut, &error));
@@ -252,9 +231,9 @@ static void test_broken_files(void **state)
     (void)state;
     static uint8_t pixels[40 * 30 * 3];
     for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 7 % 251);
-    write_png(file("whole.png"), 40, 30, 8, PNG_COLOR_TYPE_RGB, pixels, 120, NULL, 0, NULL, 0);
-    write_jpeg(file("whole.jpg"), 40, 30, 3, pixels, 6, false);
-    write_jpeg(file("whole_progressive.jpg"), 40, 30, 3, pixels, 0, true);
+    write_png(at("whole.png"), 40, 30, 8, PNG_COLOR_TYPE_RGB, pixels, 120, NULL, 0, NULL, 0);
+    write_jpeg(at("whole.jpg"), 40, 30, 3, pixels, 6, false);
+    write_jpeg(at("whole_progressive.jpg"), 40, 30, 3, pixels, 0, true);
     break_file("whole.png", 3);
     break_file("whole.jpg", 3);
     break_file("whole_progressive.jpg", 3);
@@ -268,16 +247,16 @@ static void test_absurd_sizes(void **state)
     sora_image image;
     unsigned char *bytes;
     size_t count;
-    write_png(file("large.png"), 2, 2, 8, PNG_COLOR_TYPE_GRAY, (const uint8_t[]) { 1, 2, 3, 4 }, 2, NULL, 0, NULL, 0);
-    OK(sora_file_read(file("large.png"), 1 << 20, &bytes, &count, &error));
+    write_png(at("large.png"), 2, 2, 8, PNG_COLOR_TYPE_GRAY, (const uint8_t[]) { 1, 2, 3, 4 }, 2, NULL, 0, NULL, 0);
+    OK(sora_file_read(at("large.png"), 1 << 20, &bytes, &count, &error));
     for (int i = 0; i < 8; i++) bytes[16 + i] = i % 4 == 0 ? 0x7f : 0xff;
-    OK(sora_file_write(file("large.png"), bytes, count, &error));
-    FAILS(sora_image_read(file("large.png"), 1, &image, &error), SORA_ERROR_INPUT, "large.png");
+    OK(sora_file_write(at("large.png"), bytes, count, &error));
+    FAILS(sora_image_read(at("large.png"), 1, &image, &error), SORA_ERROR_INPUT, "large.png");
     free(bytes);
-    FAILS(sora_image_read(file("absent.png"), 1, &image, &error), SORA_ERROR_INPUT, "absent.png");
+    FAILS(sora_image_read(at("absent.png"), 1, &image, &error), SORA_ERROR_INPUT, "absent.png");
     FAILS(sora_image_read(folder, 1, &image, &error), SORA_ERROR_INPUT, "soracl-test");
-    OK(sora_file_write(file("text.png"), "not a picture", 13, &error));
-    FAILS(sora_image_read(file("text.png"), 1, &image, &error), SORA_ERROR_INPUT, "PNG");
+    OK(sora_file_write(at("text.png"), "not a picture", 13, &error));
+    FAILS(sora_image_read(at("text.png"), 1, &image, &error), SORA_ERROR_INPUT, "PNG");
 }
 
 /* ---- Resizing ---------------------------------------------------------------------------------------------------------------*/
@@ -316,5 +295,5 @@ int main(void)
         cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -1,33 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors files that are well made, and those that a hostile hand would make. */
 #include "soracl/safetensors.h"
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
-
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
-}
 
 /* A file of that header and so many bytes of data behind it. */
 static void write_raw(const char *header, size_t data)
@@ -38,7 +17,7 @@ static void write_raw(const char *header, size_t data)
     assert_non_null(bytes);
     for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)((uint64_t)length >> 8 * i);
     memcpy(bytes + 8, header, length);
-    OK(sora_file_write(file("raw"), bytes, 8 + length + data, &error));
+    OK(sora_file_write(at("raw"), bytes, 8 + length + data, &error));
     free(bytes);
 }
 
@@ -85,12 +64,12 @@ static void test_hostile_headers(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_raw(bad[i].header, bad[i].data);
         memset(&error, 0, sizeof error);
-        sora_status status = sora_safetensors_open(file("raw"), &opened, &error);
+        sora_status status = sora_safetensors_open(at("raw"), &opened, &error);
         if (status != SORA_ERROR_INPUT || !strstr(error.message, "raw")) fail_msg("%s: %s", bad[i].header, error.message);
         assert_null(opened);
     }
     write_raw("{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}   ", 4); /* a scalar, padded */
-    OK(sora_safetensors_open(file("raw"), &opened, &error));
+    OK(sora_safetensors_open(at("raw"), &opened, &error));
     assert_int_equal(sora_safetensors_count(opened), 1);
     assert_int_equal(sora_safetensors_at(opened, 0)->elements, 1);
     sora_safetensors_close(&opened);
@@ -99,14 +78,14 @@ static void test_hostile_headers(void **state)
         { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, { 0, 0, 0, 0, 0, 0, 0, 0x80 }, { 3 }, { 0 }
     };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        OK(sora_file_write(file("raw"), lengths[i], 8, &error));
-        FAILS(sora_safetensors_open(file("raw"), &opened, &error), SORA_ERROR_INPUT, "raw");
+        OK(sora_file_write(at("raw"), lengths[i], 8, &error));
+        FAILS(sora_safetensors_open(at("raw"), &opened, &error), SORA_ERROR_INPUT, "raw");
     }
     char deep[20001];
     memset(deep, '[', 20000);
     deep[20000] = '\0';
     write_raw(deep, 0);
-    FAILS(sora_safetensors_open(file("raw"), &opened, &error), SORA_ERROR_INPUT, "raw");
+    FAILS(sora_safetensors_open(at("raw"), &opened, &error), SORA_ERROR_INPUT, "raw");
 }
 
 static void test_round_trip(void **state)
@@ -125,8 +104,8 @@ static void test_round_trip(void **state)
     };
     const char *const metadata[][2] = { { "format", "pt" }, { "note", "ä\n" } };
     float out[6];
-    OK(sora_safetensors_write(file("good"), tensors, 4, metadata, 2, &error));
-    OK(sora_safetensors_open(file("good"), &opened, &error));
+    OK(sora_safetensors_write(at("good"), tensors, 4, metadata, 2, &error));
+    OK(sora_safetensors_open(at("good"), &opened, &error));
     assert_string_equal(sora_safetensors_metadata(opened, "note"), "ä\n");
     assert_null(sora_safetensors_metadata(opened, "absent"));
     assert_null(sora_safetensors_find(opened, "absent"));
@@ -141,8 +120,8 @@ static void test_round_trip(void **state)
     sora_safetensors_close(&opened);
 
     sora_file_tensor twice[] = { tensors[2], tensors[2] };
-    FAILS(sora_safetensors_write(file("bad"), twice, 2, NULL, 0, &error), SORA_ERROR_ARGUMENT, "half");
-    assert_false(sora_path_exists(file("bad")));
+    FAILS(sora_safetensors_write(at("bad"), twice, 2, NULL, 0, &error), SORA_ERROR_ARGUMENT, "half");
+    assert_false(sora_path_exists(at("bad")));
     FAILS(sora_safetensors_write("/proc/absent/x", tensors, 1, NULL, 0, &error), SORA_ERROR_IO, "/proc/absent");
 }
 
@@ -164,18 +143,18 @@ static void test_full_disk(void **state)
     struct rlimit before, limit;
     char **names;
     size_t count;
-    OK(sora_safetensors_write(file("kept"), &small, 1, NULL, 0, &error));
+    OK(sora_safetensors_write(at("kept"), &small, 1, NULL, 0, &error));
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     limit = before;
     limit.rlim_cur = 4096;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     memset(&error, 0, sizeof error);
-    sora_status status = sora_safetensors_write(file("kept"), &big, 1, NULL, 0, &error);
+    sora_status status = sora_safetensors_write(at("kept"), &big, 1, NULL, 0, &error);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(status, SORA_ERROR_IO);
     assert_non_null(strstr(error.message, "kept"));
-    OK(sora_safetensors_open(file("kept"), &opened, &error));
+    OK(sora_safetensors_open(at("kept"), &opened, &error));
     assert_int_equal(sora_safetensors_find(opened, "a")->elements, 1);
     sora_safetensors_close(&opened);
     OK(sora_folder_list(folder, &names, &count, &error));
@@ -191,5 +170,5 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_full_disk),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

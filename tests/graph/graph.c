@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../test.h"
+#include "../fixture.h"
 #include "base/random.h"
 #include "cl/context.h"
 #include "soracl/layer.h"
 #include "soracl/unet.h"
 
 #include <math.h>
-
-static sora_context *context;
 
 static void random_values(uint32_t stream, float *out, int64_t n)
 {
@@ -356,19 +354,6 @@ static void test_params(void **state)
     assert_int_equal(sora_context_memory(context).current, 0);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sora_context_destroy(&context);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,5 +368,5 @@ int main(void)
         cmocka_unit_test(test_small_allocations),
         cmocka_unit_test(test_params),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_context, close_context);
 }

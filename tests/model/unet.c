@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/unet.h"
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 #include "base/random.h"
 
@@ -8,16 +8,6 @@
 
 #include <jansson.h>
 #include <math.h>
-
-static sora_context *context;
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-
-static const char *file(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
 
 /* ---- Against PyTorch (unet_reference.py) ------------------------------------------------------------------------------------*/
 
@@ -215,8 +205,8 @@ static void test_file(void **state)
     OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 16, .width = 2, .depth = 1, .seed = 5 }, &a,
                         &error));
     sora_unet_set_normalisation(a, mean, deviation);
-    OK(sora_unet_save(a, file("a.safetensors"), &error));
-    OK(sora_unet_load(context, file("a.safetensors"), &b, &error));
+    OK(sora_unet_save(a, at("a.safetensors"), &error));
+    OK(sora_unet_load(context, at("a.safetensors"), &b, &error));
     assert_int_equal(sora_unet_config(b)->width, 2);
     for (size_t i = 0; i < sora_params_count(a->params); i++) {
         sora_param *x = sora_params_at(a->params, i), *y = sora_params_find(b->params, sora_param_name(x));
@@ -229,14 +219,14 @@ static void test_file(void **state)
     sora_unet_destroy(&a);
     sora_unet_destroy(&b);
 
-    OK(sora_file_read(file("a.safetensors"), 1 << 20, &bytes, &count, &error));
+    OK(sora_file_read(at("a.safetensors"), 1 << 20, &bytes, &count, &error));
     size_t header = 8 + bytes[0] + 256u * bytes[1];
     for (size_t i = 0; i < header; i++) {
         unsigned char kept = bytes[i];
         bytes[i] = (unsigned char)(kept ^ 1);
-        OK(sora_file_write(file("b.safetensors"), bytes, count, &error));
+        OK(sora_file_write(at("b.safetensors"), bytes, count, &error));
         bytes[i] = kept;
-        sora_status status = sora_unet_load(context, file("b.safetensors"), &b, &error);
+        sora_status status = sora_unet_load(context, at("b.safetensors"), &b, &error);
         if (status == SORA_OK)
             sora_unet_destroy(&b);
         else if (status != SORA_ERROR_INPUT && status != SORA_ERROR_ARGUMENT)
@@ -245,8 +235,8 @@ static void test_file(void **state)
             refused++;
     }
     for (size_t i = 0; i < count; i += i < header ? 7 : 101) {
-        OK(sora_file_write(file("b.safetensors"), bytes, i, &error));
-        FAILS(sora_unet_load(context, file("b.safetensors"), &b, &error), SORA_ERROR_INPUT, "b.safetensors");
+        OK(sora_file_write(at("b.safetensors"), bytes, i, &error));
+        FAILS(sora_unet_load(context, at("b.safetensors"), &b, &error), SORA_ERROR_INPUT, "b.safetensors");
     }
     print_message("# %zu of %zu changed headers refused\n", refused, header);
     free(bytes);
@@ -262,23 +252,9 @@ static void test_foreign_file(void **state)
     const sora_file_tensor one = {
         .name = "x", .dtype = SORA_FILE_F32, .rank = 1, .shape = { 1 }, .elements = 1, .data = &value
     };
-    OK(sora_safetensors_write(file("x.safetensors"), &one, 1, NULL, 0, &error));
-    FAILS(sora_unet_load(context, file("x.safetensors"), &unet, &error), SORA_ERROR_INPUT, "x.safetensors");
-    FAILS(sora_unet_load(context, file("absent"), &unet, &error), SORA_ERROR_INPUT, "absent");
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sora_context_destroy(&context);
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
+    OK(sora_safetensors_write(at("x.safetensors"), &one, 1, NULL, 0, &error));
+    FAILS(sora_unet_load(context, at("x.safetensors"), &unet, &error), SORA_ERROR_INPUT, "x.safetensors");
+    FAILS(sora_unet_load(context, at("absent"), &unet, &error), SORA_ERROR_INPUT, "absent");
 }
 
 int main(void)
@@ -291,5 +267,5 @@ int main(void)
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_foreign_file),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_both, close_both);
 }

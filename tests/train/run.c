@@ -1,25 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs through the library: watched, stopped, refused for want of memory; options; the report of broken folders. */
 #include "soracl/train.h"
-#include "../test.h"
+#include "../fixture.h"
 #include "base/file.h"
 #include "cl/context.h"
 
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/soracl-test-XXXXXX";
-static sora_context *context;
-
-static const char *at(const char *name)
-{
-    static char paths[4][200];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 static void options_for(const char *steps, sora_run_options *options)
 {
@@ -179,19 +167,11 @@ static void test_report_of_nothing(void **state)
 
 static int setup(void **state)
 {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    if (sora_hands_draw(at("hands"), &(sora_hands_options) { .layout = "egohands", .images = 16, .width = 96, .height = 54 },
-                        NULL))
-        return -1;
-    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sora_context_destroy(&context);
-    return sora_folder_remove(folder, NULL) ? -1 : 0;
+    if (open_both(state)) return -1;
+    return sora_hands_draw(at("hands"), &(sora_hands_options) { .layout = "egohands", .images = 16, .width = 96, .height = 54 },
+                           NULL)
+               ? -1
+               : 0;
 }
 
 int main(void)
@@ -201,5 +181,5 @@ int main(void)
         cmocka_unit_test(test_unwritable_folder),   cmocka_unit_test(test_options),
         cmocka_unit_test(test_report_of_nothing),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, close_both);
 }

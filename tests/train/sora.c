@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A SoRA module trained through graph and optimiser: against an independent implementation in double precision, and on a problem
  * whose rank is known. */
-#include "../test.h"
+#include "../fixture.h"
 #include "base/random.h"
 #include "soracl/layer.h"
 #include "soracl/optimizer.h"
@@ -20,8 +20,6 @@ typedef struct module {
     sora_optimizer *optimizer;
     int in, out, batch;
 } module;
-
-static sora_context *context;
 
 static void open_module(int in, int out, int batch, int rank, float scale, const sora_optimizer_options *options, uint64_t seed,
                         module *m)
@@ -362,19 +360,6 @@ static void test_adam_learns_the_rank(void **state)
     }
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return sora_context_create(&(sora_context_options) { 0 }, &context, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    sora_context_destroy(&context);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,5 +371,5 @@ int main(void)
         cmocka_unit_test(test_all_pruned_by_large_lambda),
         cmocka_unit_test(test_adam_learns_the_rank),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_context, close_context);
 }
