@@ -156,7 +156,7 @@ static sora_status check_sizes(const sora_item *item, sora_error *error)
     int width, height;
     sora_image mask = { 0 };
     sora_status status = sora_image_read_size(item->image, &width, &height, error);
-    if (status == SORA_OK && item->mask) status = sora_mask_read(item->mask, item->image, 0, &mask, error);
+    if (status == SORA_OK && item->mask) status = sora_mask_read(item->mask, item->image, width, height, 0, &mask, error);
     if (status == SORA_OK && item->mask && (width != mask.width || height != mask.height))
         status = sora_fail(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image %s is %d x %d", item->mask, mask.width,
                            mask.height, item->image, width, height);
@@ -203,7 +203,7 @@ static sora_status load_mask(const sora_item *item, const sora_image *image, sor
         goto cleanup;
     }
     bool labels = item->kind == SORA_MASK_LABEL;
-    SORA_TRY(sora_mask_read(item->mask, item->image, labels ? 3 : 1, &label, error));
+    SORA_TRY(sora_mask_read(item->mask, item->image, image->width, image->height, labels ? 3 : 1, &label, error));
     if (label.width != image->width || label.height != image->height)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %d x %d, but its image is %d x %d", item->mask, label.width, label.height,
                   image->width, image->height);

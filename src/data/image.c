@@ -105,16 +105,17 @@ sora_status sora_image_read(const char *path, int channels, sora_image *out, sor
     return status;
 }
 
-sora_status sora_mask_read(const char *path, const char *image, int channels, sora_image *out, sora_error *error)
+sora_status sora_mask_read(const char *path, const char *image, int width, int height, int channels, sora_image *out,
+                           sora_error *error)
 {
     sora_decoded mask = { 0 }, like;
     *out = (sora_image) { 0 };
     sora_status status = decode(path, channels, &mask, error);
     int orientation = mask.orientation;
-    if (status == SORA_OK) status = decode(image, 0, &like, error);
-    if (status == SORA_OK && orientation == 1 && mask.width != mask.height && turns_sides(like.orientation) &&
-        mask.width == like.width && mask.height == like.height)
-        orientation = like.orientation;
+    if (status == SORA_OK && orientation == 1 && width != height && mask.width == height && mask.height == width) {
+        status = decode(image, 0, &like, error);
+        if (status == SORA_OK && turns_sides(like.orientation)) orientation = like.orientation;
+    }
     if (status == SORA_OK && channels) status = turn_upright(&mask.image, orientation, error);
     if (status != SORA_OK) {
         sora_image_free(&mask.image);

@@ -24,8 +24,10 @@ sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t
                              sora_error *error);
 
 /* A mask as sora_image_read gives it, but for one that has no orientation of its own and fits its image's stored sides, not the
- * upright ones: it was drawn on the stored pixels and turns with the image. channels 0: width and height alone, no pixels. */
-sora_status sora_mask_read(const char *path, const char *image, int channels, sora_image *out, sora_error *error);
+ * upright ones: it was drawn on the stored pixels and turns with the image. channels 0: width and height alone, no pixels.
+ * width, height: the image's, upright; its file is looked at only where the mask has these sides the other way round. */
+sora_status sora_mask_read(const char *path, const char *image, int width, int height, int channels, sora_image *out,
+                           sora_error *error);
 
 /* Writes a JPEG of quality 92 atomically. */
 sora_status sora_jpeg_write(const char *path, const sora_image *image, sora_error *error);
