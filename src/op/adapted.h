@@ -2,8 +2,25 @@
 #ifndef SORA_OP_ADAPTED_H
 #define SORA_OP_ADAPTED_H
 
-#include "op/op.h"
+#include "op/ops.h"
 #include "op/range.h"
+
+/* What adapted_linear and adapted_conv2d share. */
+
+static inline bool sora_adapted_drops(const sora_op_run *run)
+{
+    return run->training && ((const sora_adapted_attributes *)run->attributes)->dropout > 0.0f;
+}
+
+/* A dense tensor from the front of a workspace, which moves on. */
+static inline sora_view sora_adapted_take(sora_view *from, sora_shape shape)
+{
+    sora_view part = *from;
+    part.shape = shape;
+    part.stride = sora_view_inner(&part);
+    from->offset += (uint64_t)sora_shape_elements(&shape);
+    return part;
+}
 
 /* Gradients of W_u and g from product [p, r] = s · Σ_rows dy tᵀ, ungated (kernels/adapted.h); `file` includes it. */
 static inline sora_status sora_adapted_up_total(const sora_op_run *run, const char *file, const sora_view *product,

@@ -54,22 +54,13 @@ typedef struct scratch {
     sora_view dropped, factors, t, rest;
 } scratch;
 
-static sora_view take(sora_view *from, sora_shape shape)
-{
-    sora_view part = *from;
-    part.shape = shape;
-    part.stride = sora_view_inner(&part);
-    from->offset += (uint64_t)sora_shape_elements(&shape);
-    return part;
-}
-
 static scratch divide(const sora_op_run *run)
 {
     const sora_shape *x = &run->inputs[X].shape, *up = &run->inputs[UP].shape, *down = &run->inputs[DOWN].shape;
     scratch s = { .rest = run->workspace };
-    if (attributes_of(run->attributes)->dropout > 0.0f) s.dropped = take(&s.rest, *x);
-    s.factors = take(&s.rest, SORA_SHAPE((int64_t)SORA_MAX(elements(up), elements(down))));
-    s.t = take(&s.rest, SORA_SHAPE(x->dim[0], up->dim[1], x->dim[2], x->dim[3]));
+    if (attributes_of(run->attributes)->dropout > 0.0f) s.dropped = sora_adapted_take(&s.rest, *x);
+    s.factors = sora_adapted_take(&s.rest, SORA_SHAPE((int64_t)SORA_MAX(elements(up), elements(down))));
+    s.t = sora_adapted_take(&s.rest, SORA_SHAPE(x->dim[0], up->dim[1], x->dim[2], x->dim[3]));
     return s;
 }
 
@@ -99,11 +90,6 @@ static sora_status scale_down(const sora_op_run *run, const sora_view *out, sora
     return sora_launch_range(run->context, desc, n, 1, error);
 }
 
-static bool drops(const sora_op_run *run)
-{
-    return run->training && attributes_of(run->attributes)->dropout > 0.0f;
-}
-
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -112,7 +98,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     int64_t taps = a->kernel * a->kernel, row = x->shape.dim[1] * taps, rank = run->inputs[UP].shape.dim[1];
     scratch s = divide(run);
     sora_view t = run->training ? run->saved[0] : s.t;
-    if (drops(run)) {
+    if (sora_adapted_drops(run)) {
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &s.dropped, false, error));
         branch = &s.dropped;
     }
@@ -157,7 +143,7 @@ static sora_status input_gradient(const sora_op_run *run, scratch *s, sora_error
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *dx = &run->input_gradients[X];
     int64_t taps = a->kernel * a->kernel, row = dx->shape.dim[1] * taps;
-    bool dropped = drops(run);
+    bool dropped = sora_adapted_drops(run);
     sora_conv_desc base = { .kernel = a->kernel,
                             .x = &run->output_gradients[0],
                             .weight = run->inputs[WEIGHT],
@@ -218,7 +204,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                             .label = run->name };
     SORA_TRY(sora_conv(run->context, &back, error));
     if (gradients[DOWN].memory) {
-        if (drops(run)) {
+        if (sora_adapted_drops(run)) {
             SORA_TRY(sora_dropout_apply(run, a->dropout, branch, &s.dropped, false, error));
             branch = &s.dropped;
         }

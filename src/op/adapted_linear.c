@@ -49,20 +49,6 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static sora_view take(sora_view *from, sora_shape shape)
-{
-    sora_view part = *from;
-    part.shape = shape;
-    part.stride = sora_view_inner(&part);
-    from->offset += (uint64_t)sora_shape_elements(&shape);
-    return part;
-}
-
-static bool drops(const sora_op_run *run)
-{
-    return run->training && attributes_of(run->attributes)->dropout > 0.0f;
-}
-
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -70,11 +56,11 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *up = &run->inputs[UP], *y = &run->outputs[0];
     int64_t m = x->shape.dim[0], p = w->shape.dim[0], q = w->shape.dim[1], r = up->shape.dim[1];
     sora_view workspace = run->workspace, branch = *x;
-    if (drops(run)) {
-        branch = take(&workspace, x->shape);
+    if (sora_adapted_drops(run)) {
+        branch = sora_adapted_take(&workspace, x->shape);
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
     }
-    sora_view t = run->training ? run->saved[0] : take(&workspace, SORA_SHAPE(m, r));
+    sora_view t = run->training ? run->saved[0] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = r,
@@ -124,7 +110,7 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
                             .c_leading = dx->stride,
                             .workspace = *workspace,
                             .label = run->name };
-    if (!drops(run)) {
+    if (!sora_adapted_drops(run)) {
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { *dt, r, false };
         base.b2 = (sora_gemm_operand) { *down, q, false };
@@ -169,10 +155,10 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     int64_t m = t->shape.dim[0], p = up->shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = up->shape.dim[1];
     sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
     SORA_TRY(sora_linear_arriving(run, a->relu, &workspace, &dy, error));
-    if (drops(run)) dropped = take(&workspace, x->shape);
-    sora_view dt = take(&workspace, SORA_SHAPE(m, r)), gated = take(&workspace, SORA_SHAPE(m, r));
+    if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
+    sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r)), gated = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
     if (gradients[UP].memory || gradients[GATE].memory) {
-        sora_view rest = workspace, product = take(&rest, SORA_SHAPE(p, r));
+        sora_view rest = workspace, product = sora_adapted_take(&rest, SORA_SHAPE(p, r));
         SORA_TRY(sora_gemm(run->context,
                            &(sora_gemm_desc) { .m = p,
                                                .n = r,
@@ -202,7 +188,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                        error));
     SORA_TRY(apply_gate(run, &dt, &gated, error));
     if (gradients[DOWN].memory) {
-        if (drops(run)) {
+        if (sora_adapted_drops(run)) {
             SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
             branch = dropped;
         }

@@ -4,6 +4,7 @@
 #include "../fixture.h"
 #include "base/file.h"
 #include "data/exif.h"
+#include "data/image_format.h"
 
 #include <jpeglib.h>
 #include <png.h>
@@ -190,6 +191,34 @@ static void test_jpeg_orientations(void **state)
     }
 }
 
+/* A mask without an orientation that fits its image's stored sides turns with it; one that is upright already, or square, stays.
+ */
+static void test_mask_turns_with_its_image(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_image mask;
+    uint8_t exif[26];
+    size_t bytes = exif_block(6, false, exif);
+    const uint8_t upright[] = { 1, 2, 3, 4, 5, 6 };
+    write_png(at("photo.png"), 2, 3, 8, PNG_COLOR_TYPE_GRAY, oriented[6].stored, 2, NULL, 0, exif, (uint32_t)bytes);
+    write_png(at("stored.png"), 2, 3, 8, PNG_COLOR_TYPE_GRAY, oriented[6].stored, 2, NULL, 0, NULL, 0);
+    write_png(at("upright.png"), 3, 2, 8, PNG_COLOR_TYPE_GRAY, upright, 3, NULL, 0, NULL, 0);
+    const char *names[] = { "stored.png", "upright.png", "photo.png" };
+    for (int i = 0; i < 3; i++) {
+        OK(sora_mask_read(at(names[i]), at("photo.png"), 3, 2, 1, &mask, &error));
+        assert_true(mask.width == 3 && mask.height == 2);
+        assert_memory_equal(mask.pixels, upright, 6);
+        sora_image_free(&mask);
+        OK(sora_mask_read(at(names[i]), at("photo.png"), 3, 2, 0, &mask, &error));
+        assert_true(mask.width == 3 && mask.height == 2 && !mask.pixels);
+    }
+    /* The image has no orientation: the mask's sides are wrong and stay so. */
+    OK(sora_mask_read(at("stored.png"), at("upright.png"), 3, 2, 1, &mask, &error));
+    assert_true(mask.width == 2 && mask.height == 3);
+    sora_image_free(&mask);
+}
+
 /* ---- Broken files -----------------------------------------------------------------------------------------------------------*/
 
 /* Every prefix is refused; every changed byte gives a picture or a message, never more. */
@@ -291,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_png_orientations),
         cmocka_unit_test(test_jpeg_orientations),
         cmocka_unit_test(test_broken_exif_is_no_orientation),
+        cmocka_unit_test(test_mask_turns_with_its_image),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
