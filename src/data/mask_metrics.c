@@ -2,7 +2,7 @@
 #include "data/mask_metrics.h"
 
 #include "base/memory.h"
-#include "base/random.h"
+#include "data/bootstrap.h"
 
 #include <stdlib.h>
 
@@ -58,33 +58,6 @@ sora_mask_metrics sora_mask_summary(const sora_mask_counts *images, size_t count
     m.recall = ratio(tp, tp + fn);
     m.positive_share = ratio(tp + fp, tp + fp + fn + tn);
     return m;
-}
-
-static int rising(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-sora_status sora_bootstrap_mean(const double *values, size_t count, int resamples, uint64_t seed, double *mean, double *low,
-                                double *high, sora_error *error)
-{
-    double *means = NULL;
-    *mean = *low = *high = 0.0;
-    if (resamples < 1) return sora_fail(error, SORA_ERROR_ARGUMENT, "bootstrap: %d resamples; expected at least 1", resamples);
-    if (count == 0) return SORA_OK;
-    sora_status status = sora_allocate((size_t)resamples, sizeof *means, "bootstrap", &means, error);
-    if (status != SORA_OK) return status;
-    for (size_t i = 0; i < count; i++) *mean += values[i] / (double)count;
-    for (int r = 0; r < resamples; r++) {
-        sora_random_stream stream = { .seed = seed, .purpose = SORA_PURPOSE_BOOTSTRAP, .sample = (uint32_t)r };
-        for (size_t i = 0; i < count; i++) means[r] += values[sora_random_below(&stream, (uint32_t)count)] / (double)count;
-    }
-    qsort(means, (size_t)resamples, sizeof *means, rising);
-    *low = means[(size_t)(0.025 * (resamples - 1) + 0.5)];
-    *high = means[(size_t)(0.975 * (resamples - 1) + 0.5)];
-    free(means);
-    return SORA_OK;
 }
 
 sora_status sora_mask_bootstrap(const sora_mask_counts *a, const sora_mask_counts *b, size_t count, int resamples, uint64_t seed,

@@ -2,6 +2,7 @@
 #include "soracl/train.h"
 
 #include "base/file.h"
+#include "data/bootstrap.h"
 #include "data/mask_metrics.h"
 #include "train/run_options.h"
 #include "train/unet_files.h"
