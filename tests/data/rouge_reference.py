@@ -30,7 +30,7 @@ def by_hand():
         ("", ""), ("", text), (text, ""), (text, text), ("...!?", ",;"), ("...", text), (text, "\n\n \n"),
         ("word", "word"), ("word", "other"), ("word", "word word word"), ("one two", "two one"),
         ("a a a a b", "a a b b b"), ("a b a b a b", "b a b a"), ("the the the", "the"),
-        ("x " * 200, "x " * 70 + "y " * 9 + "x " * 40),
+        ("p " + " ".join(map(str, range(200))) + " q", "q p"), ("x " * 200, "x " * 70 + "y " * 9 + "x " * 40),
         ("Caf\u00e9 na\u00efve co\u00f6p", "cafe na ve co p"), ("stra\u00dfe \u4f60\u597d", "stra e"),
         ("\u0430\u0431\u0432", "\u0430\u0431\u0432"),
         ("300 \u212aelvin \u212a", "300 kelvin k"), ("\u0130stanbul \u0130", "i stanbul i"), ("\u0131 I \u017f S", "i s"),
