@@ -67,6 +67,7 @@ int cli_fail(sora_status status, const sora_error *error);
 
 int cli_devices(int argc, char **argv);
 int cli_data_hands(int argc, char **argv);
+int cli_data_headlines(int argc, char **argv);
 int cli_unet_train(int argc, char **argv);
 int cli_unet_finetune(int argc, char **argv);
 int cli_unet_eval(int argc, char **argv);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include "soracl/headlines.h"
+
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static bool on_image(void *self, int done, int total)
@@ -63,5 +66,82 @@ int cli_data_hands(int argc, char **argv)
                                  .progress = on_image,
                                  .self = &globals.quiet };
     if (status == SORA_OK) status = sora_hands_draw(out, &hands, &error);
+    return cli_fail(status, &error);
+}
+
+/* ---- Headlines -------------------------------------------------------------------------------------------------------------------------*/
+
+static void print_headlines(const char *out, const sora_headlines_result *r, bool json)
+{
+    if (json) {
+        cli_print_json(json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "train", (json_int_t)r->train, "dev", (json_int_t)r->dev,
+                                 "test", (json_int_t)r->test, "described", (json_int_t)r->described, "without_source",
+                                 (json_int_t)r->without_source, "too_short", (json_int_t)r->too_short, "repeated",
+                                 (json_int_t)r->repeated, "also_held", (json_int_t)r->also_held, "excluded",
+                                 (json_int_t)r->excluded));
+        return;
+    }
+    printf("%s/train.csv: %zu pairs\n%s/dev.csv: %zu pairs\n%s/test.csv: %zu pairs\n", out, r->train, out, r->dev, out, r->test);
+    printf("of %zu descriptions left out: %zu too short, %zu without a source package, %zu as a sibling's; and of train: %zu with a title "
+           "or text of dev or test, %zu by --exclude\n",
+           r->described, r->too_short, r->without_source, r->repeated, r->also_held, r->excluded);
+}
+
+/* Cuts "a,b,c" in place. The list is the caller's (free()); NULL: no memory. */
+static const char **cut_list(char *text, size_t *count)
+{
+    const char **list = malloc((strlen(text) / 2 + 1) * sizeof *list);
+    *count = 0;
+    for (char *rest = NULL, *one = strtok_r(text, ",", &rest); list && one; one = strtok_r(NULL, ",", &rest)) list[(*count)++] = one;
+    return list;
+}
+
+static sora_status write_headlines(const char *out, sora_headlines_options *o, const char *exclude, sora_headlines_result *result,
+                                   sora_error *error)
+{
+    char *copy = strdup(exclude ? exclude : "");
+    const char **list = copy ? cut_list(copy, &o->exclude_count) : NULL;
+    sora_status status = SORA_ERROR_MEMORY;
+    o->exclude = list;
+    if (list)
+        status = sora_headlines_write(out, o, result, error);
+    else
+        snprintf(error->message, sizeof error->message, "no host memory");
+    free(list);
+    free(copy);
+    return status;
+}
+
+int cli_data_headlines(int argc, char **argv)
+{
+    bool json = false, help;
+    const char *out = NULL, *lists = NULL, *exclude = NULL, *min_text = NULL;
+    const cli_option options[] = {
+        { "out", "Data", "DIR", "folder to write train.csv, dev.csv and test.csv to", NULL, NULL, &out },
+        { "lists", "Data", "DIR", "apt's lists, with Translation-en", "/var/lib/apt/lists", NULL, &lists },
+        { "exclude", "Data", "FILE,...", "CSV files: their titles, texts and tags' source packages stay out of train", NULL, NULL,
+          &exclude },
+        { "min-text", "Data", "N", "characters; shorter texts are left out", "151", NULL, &min_text },
+        { "json", "General", NULL, "results as JSON on stdout", NULL, &json, NULL },
+    };
+    cli_command command = { .name = "data headlines",
+                            .summary = "(text, title) pairs for summarisation from Debian's package descriptions, as apt has them here",
+                            .usage = "data headlines --out DIR [--lists DIR] [--exclude FILE,...]",
+                            .example = "soracl data headlines --out headlines",
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0] };
+    sora_error error;
+    sora_headlines_result result;
+    long least = 0;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (!out) {
+        snprintf(error.message, sizeof error.message, "--out DIR is needed");
+        return cli_fail(SORA_ERROR_ARGUMENT, &error);
+    }
+    status = number("min-text", min_text, 1, 1000000, &least, &error);
+    sora_headlines_options headlines = { .lists = lists, .min_text = (size_t)least };
+    if (status == SORA_OK) status = write_headlines(out, &headlines, exclude, &result, &error);
+    if (status == SORA_OK) print_headlines(out, &result, json);
     return cli_fail(status, &error);
 }

@@ -14,6 +14,7 @@ static const struct {
 } commands[] = {
     { "devices", "what OpenCL devices there are, and which one would be taken", cli_devices },
     { "data hands", "draw a data set of hand images", cli_data_hands },
+    { "data headlines", "(text, title) pairs from Debian's package descriptions", cli_data_headlines },
     { "unet train", "train a U-Net from new weights", cli_unet_train },
     { "unet finetune", "adapt a trained U-Net: full, lora or sora", cli_unet_finetune },
     { "unet eval", "measure a U-Net on a data set", cli_unet_eval },
