@@ -10,13 +10,14 @@
 extern "C" {
 #endif
 
-/* Debian's package descriptions as pairs for summarisation: the long description is the text, the short one its title. They are read from
- * apt's own lists on this machine. */
+/* Debian's package descriptions as pairs for summarisation: the long description is the text, the short one its title. They are
+ * read from apt's own lists on this machine. */
 typedef struct sora_headlines_options {
-    const char *lists;          /* folder with apt's lists (Translation-en and Packages, plain or compressed); NULL: /var/lib/apt/lists */
-    const char *const *exclude; /* CSV files with columns title, text and tags: what they hold stays out of train.csv, namely their */
-    size_t exclude_count;       /* titles, their texts and all packages of the source packages that their tags are built from */
-    size_t min_text;            /* characters; 0: 151 */
+    const char *lists; /* folder with apt's lists (Translation-en and Packages, plain or compressed); NULL: /var/lib/apt/lists */
+    const char *const
+        *exclude;         /* CSV files with columns title, text and tags: what they hold stays out of train.csv, namely their */
+    size_t exclude_count; /* titles, their texts and all packages of the source packages that their tags are built from */
+    size_t min_text;      /* characters; 0: 151 */
 } sora_headlines_options;
 
 typedef struct sora_headlines_result {
@@ -30,13 +31,14 @@ typedef struct sora_headlines_result {
     size_t excluded;  /* would be in train, but for `exclude` */
 } sora_headlines_result;
 
-/* Writes train.csv, dev.csv and test.csv into folder: RFC 4180, columns title,text,url,authors,timestamp,tags (as medium-articles has them),
- * tags being the binary package and the three before it empty, sorted by package. A text's lines are the description's without white space
- * at their ends; an empty one separates paragraphs. A hash of the source package's name decides the file (90, 5 and 5 of 100), so that
- * siblings are never parted and every machine decides alike. Equal lists give equal bytes.
- * SORA_ERROR_INPUT, saying what to do, where the machine has no descriptions; also for lists and `exclude` files that are broken. */
-SORA_API sora_status sora_headlines_write(const char *folder, const sora_headlines_options *options, sora_headlines_result *result,
-                                          sora_error *error);
+/* Writes train.csv, dev.csv and test.csv into folder: RFC 4180, columns title,text,url,authors,timestamp,tags (as medium-articles
+ * has them), tags being the binary package and the three before it empty, sorted by package. A text's lines are the description's
+ * without white space at their ends; an empty one separates paragraphs. A hash of the source package's name decides the file (90,
+ * 5 and 5 of 100), so that siblings are never parted and every machine decides alike. Equal lists give equal bytes.
+ * SORA_ERROR_INPUT, saying what to do, where the machine has no descriptions; also for lists and `exclude` files that are broken.
+ */
+SORA_API sora_status sora_headlines_write(const char *folder, const sora_headlines_options *options,
+                                          sora_headlines_result *result, sora_error *error);
 
 #ifdef __cplusplus
 }

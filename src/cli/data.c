@@ -69,20 +69,22 @@ int cli_data_hands(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- Headlines -------------------------------------------------------------------------------------------------------------------------*/
+/* ---- Headlines
+ * -------------------------------------------------------------------------------------------------------------------------*/
 
 static void print_headlines(const char *out, const sora_headlines_result *r, bool json)
 {
     if (json) {
-        cli_print_json(json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "train", (json_int_t)r->train, "dev", (json_int_t)r->dev,
-                                 "test", (json_int_t)r->test, "described", (json_int_t)r->described, "without_source",
-                                 (json_int_t)r->without_source, "too_short", (json_int_t)r->too_short, "repeated",
-                                 (json_int_t)r->repeated, "also_held", (json_int_t)r->also_held, "excluded",
+        cli_print_json(json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "train", (json_int_t)r->train, "dev",
+                                 (json_int_t)r->dev, "test", (json_int_t)r->test, "described", (json_int_t)r->described,
+                                 "without_source", (json_int_t)r->without_source, "too_short", (json_int_t)r->too_short,
+                                 "repeated", (json_int_t)r->repeated, "also_held", (json_int_t)r->also_held, "excluded",
                                  (json_int_t)r->excluded));
         return;
     }
     printf("%s/train.csv: %zu pairs\n%s/dev.csv: %zu pairs\n%s/test.csv: %zu pairs\n", out, r->train, out, r->dev, out, r->test);
-    printf("of %zu descriptions left out: %zu too short, %zu without a source package, %zu as a sibling's; and of train: %zu with a title "
+    printf("of %zu descriptions left out: %zu too short, %zu without a source package, %zu as a sibling's; and of train: %zu "
+           "with a title "
            "or text of dev or test, %zu by --exclude\n",
            r->described, r->too_short, r->without_source, r->repeated, r->also_held, r->excluded);
 }
@@ -92,7 +94,8 @@ static const char **cut_list(char *text, size_t *count)
 {
     const char **list = malloc((strlen(text) / 2 + 1) * sizeof *list);
     *count = 0;
-    for (char *rest = NULL, *one = strtok_r(text, ",", &rest); list && one; one = strtok_r(NULL, ",", &rest)) list[(*count)++] = one;
+    for (char *rest = NULL, *one = strtok_r(text, ",", &rest); list && one; one = strtok_r(NULL, ",", &rest))
+        list[(*count)++] = one;
     return list;
 }
 
@@ -125,7 +128,8 @@ int cli_data_headlines(int argc, char **argv)
         { "json", "General", NULL, "results as JSON on stdout", NULL, &json, NULL },
     };
     cli_command command = { .name = "data headlines",
-                            .summary = "(text, title) pairs for summarisation from Debian's package descriptions, as apt has them here",
+                            .summary =
+                                "(text, title) pairs for summarisation from Debian's package descriptions, as apt has them here",
                             .usage = "data headlines --out DIR [--lists DIR] [--exclude FILE,...]",
                             .example = "soracl data headlines --out headlines",
                             .options = options,

@@ -25,7 +25,8 @@ typedef struct headline_list {
     size_t count, room;
 } headline_list;
 
-/* ---- Sets of names ---------------------------------------------------------------------------------------------------------------------*/
+/* ---- Sets of names
+ * ---------------------------------------------------------------------------------------------------------------------*/
 
 typedef struct name_set {
     const char **names;
@@ -78,7 +79,8 @@ static void free_ban(ban *b)
     free(b->sources.names);
 }
 
-/* ---- Source packages -------------------------------------------------------------------------------------------------------------------*/
+/* ---- Source packages
+ * -------------------------------------------------------------------------------------------------------------------*/
 
 static int compare_packages(const void *a, const void *b)
 {
@@ -113,7 +115,8 @@ static const char *source_of(const sora_deb_lists *lists, const char *package)
     return is_package(lists, index, package) ? lists->packages[index].source : NULL;
 }
 
-/* ---- From descriptions to headlines ----------------------------------------------------------------------------------------------------*/
+/* ---- From descriptions to headlines
+ * ----------------------------------------------------------------------------------------------------*/
 
 static int compare_descriptions(const void *a, const void *b)
 {
@@ -147,7 +150,8 @@ static int side_of(const char *source)
 }
 
 /* Descriptions that can be used, each with its source package and side. */
-static sora_status collect(sora_deb_lists *lists, size_t min_text, headline_list *list, sora_headlines_result *result, sora_error *error)
+static sora_status collect(sora_deb_lists *lists, size_t min_text, headline_list *list, sora_headlines_result *result,
+                           sora_error *error)
 {
     if (lists->package_count) qsort(lists->packages, lists->package_count, sizeof *lists->packages, compare_packages);
     if (lists->description_count)
@@ -176,7 +180,8 @@ static void leave_out_repetitions(headline_list *list, sora_headlines_result *re
     if (list->count) qsort(list->items, list->count, sizeof *list->items, compare_by_source);
     for (size_t i = 1; i < list->count; i++) {
         headline *h = &list->items[i];
-        if (strcmp(h->source, h[-1].source) != 0 || strcmp(h->title, h[-1].title) != 0 || strcmp(h->text, h[-1].text) != 0) continue;
+        if (strcmp(h->source, h[-1].source) != 0 || strcmp(h->title, h[-1].title) != 0 || strcmp(h->text, h[-1].text) != 0)
+            continue;
         h->side = LEFT_OUT;
         result->repeated++;
     }
@@ -203,7 +208,8 @@ cleanup:
     return status;
 }
 
-/* ---- What the caller keeps out ---------------------------------------------------------------------------------------------------------*/
+/* ---- What the caller keeps out
+ * ---------------------------------------------------------------------------------------------------------*/
 
 static sora_status take_column(sora_deb_lists *lists, const char *path, const char *column, name_set *set, sora_error *error)
 {
@@ -253,7 +259,8 @@ cleanup:
     return status;
 }
 
-/* ---- Writing ---------------------------------------------------------------------------------------------------------------------------*/
+/* ---- Writing
+ * ---------------------------------------------------------------------------------------------------------------------------*/
 
 static void write_field(FILE *out, const char *text)
 {

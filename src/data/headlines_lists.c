@@ -20,7 +20,8 @@
 
 extern char **environ;
 
-/* ---- A list as a stream ----------------------------------------------------------------------------------------------------------------*/
+/* ---- A list as a stream
+ * ----------------------------------------------------------------------------------------------------------------*/
 
 typedef struct list_stream {
     FILE *file;
@@ -87,13 +88,15 @@ static sora_status close_list(list_stream *stream, const char *path, sora_status
     return sora_fail(error, SORA_ERROR_INPUT, "%s: apt-helper cat-file cannot read it (broken?)", path);
 }
 
-/* ---- Records --------------------------------------------------------------------------------------------------------------------------*/
+/* ---- Records
+ * --------------------------------------------------------------------------------------------------------------------------*/
 
 static sora_status need_field(const sora_deb822 *reader, int index, sora_error *error)
 {
     const sora_deb822_value *value = &reader->values[index];
     if (value->found && value->bytes) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu: a record without %s", reader->lines.path, reader->line, reader->names[index]);
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu: a record without %s", reader->lines.path, reader->line,
+                     reader->names[index]);
 }
 
 static sora_status add_package(sora_deb_lists *lists, const sora_deb822 *reader, sora_error *error)
@@ -180,7 +183,8 @@ cleanup:
     return status;
 }
 
-/* ---- The folder -----------------------------------------------------------------------------------------------------------------------*/
+/* ---- The folder
+ * -----------------------------------------------------------------------------------------------------------------------*/
 
 /* "..._main_i18n_Translation-en.lz4" is a list of kind "Translation-en". */
 static bool is_list(const char *name, const char *kind)
@@ -197,8 +201,8 @@ static sora_status check_found(const char *folder, size_t packages, size_t trans
                          "%s: has package lists but no descriptions (..._Translation-en): apt is set up without them, as in slim "
                          "containers (Acquire::Languages \"none\"); " REMEDY,
                          folder);
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: has no %s: apt has not fetched its lists, or they were removed; " REMEDY, folder,
-                     translations ? "package lists (..._Packages)" : "lists of apt");
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: has no %s: apt has not fetched its lists, or they were removed; " REMEDY,
+                     folder, translations ? "package lists (..._Packages)" : "lists of apt");
 }
 
 sora_status sora_deb_lists_read(const char *folder, sora_deb_lists *lists, sora_error *error)

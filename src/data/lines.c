@@ -24,7 +24,8 @@ sora_status sora_lines_next(sora_lines *lines, bool *more, sora_error *error)
     errno = 0;
     while (c != '\n' && (c = getc_unlocked(lines->file)) != EOF) {
         if (lines->bytes >= lines->limit)
-            return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu has more than %zu bytes", lines->path, lines->number, lines->limit);
+            return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu has more than %zu bytes", lines->path, lines->number,
+                             lines->limit);
         if (lines->bytes + 1 >= lines->room) {
             sora_status status = sora_reserve(&lines->text, &lines->room, lines->bytes + 256, 1, error);
             if (status != SORA_OK) return status;

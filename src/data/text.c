@@ -99,8 +99,8 @@ sora_status sora_text_open(const char *path, const sora_text_options *options, s
         SORA_FAIL(error, errno == ENOENT ? SORA_ERROR_INPUT : SORA_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
     SORA_TRY(read(pairs, &lines, error));
     if (pairs->count == 0)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no usable pair in %zu rows: %zu empty, %zu too short", path, pairs->rows, pairs->empty,
-                  pairs->too_short);
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no usable pair in %zu rows: %zu empty, %zu too short", path, pairs->rows,
+                  pairs->empty, pairs->too_short);
     pairs->options.source_column = pairs->options.target_column = NULL;
     *out = pairs;
     pairs = NULL;
@@ -137,7 +137,8 @@ sora_text_pair sora_text_at(const sora_text_pairs *pairs, size_t index)
     return pairs->items[index];
 }
 
-/* ---- Two sets have nothing in common ---------------------------------------------------------------------------------------------------*/
+/* ---- Two sets have nothing in common
+ * ---------------------------------------------------------------------------------------------------*/
 
 typedef struct mark {
     uint64_t hash;

@@ -12,8 +12,8 @@
 #define MAX_FIELD ((size_t)64 << 20)
 #define NONE SIZE_MAX
 
-/* libcsv knows no lines, so it is given one line at a time: what it calls back belongs to that line, and a line after which its row is
- * still open has left a quote open. */
+/* libcsv knows no lines, so it is given one line at a time: what it calls back belongs to that line, and a line after which its
+ * row is still open has left a quote open. */
 typedef struct csv_reader {
     sora_text_pairs *pairs;
     sora_error *error;
@@ -40,7 +40,8 @@ static sora_status take_name(csv_reader *r, const char *name, size_t bytes)
     for (int i = 0; i < 2; i++) {
         if (strlen(wanted[i]) != bytes || memcmp(wanted[i], name, bytes) != 0) continue;
         if (*index[i] != NONE)
-            return sora_fail(r->error, SORA_ERROR_INPUT, "%s: line %zu: two columns \"%s\"", r->pairs->path, r->row_line, wanted[i]);
+            return sora_fail(r->error, SORA_ERROR_INPUT, "%s: line %zu: two columns \"%s\"", r->pairs->path, r->row_line,
+                             wanted[i]);
         *index[i] = r->field;
     }
     sora_status status = r->names.count ? sora_text_append(&r->names, ", ", 2, r->error) : SORA_OK;
@@ -64,9 +65,9 @@ static void on_field(void *bytes, size_t count, void *self)
 
 static sora_status end_header(csv_reader *r)
 {
-    const char *missing = r->source_index == NONE                                          ? r->source_column
+    const char *missing = r->source_index == NONE                                         ? r->source_column
                           : r->target_index == NONE && !r->pairs->options.target_optional ? r->target_column
-                                                                                           : NULL;
+                                                                                          : NULL;
     r->columns = r->field;
     if (!missing) return SORA_OK;
     return sora_fail(r->error, SORA_ERROR_INPUT, "%s: no column \"%s\"; the columns are %.*s", r->pairs->path, missing,
@@ -76,8 +77,8 @@ static sora_status end_header(csv_reader *r)
 static sora_status end_row(csv_reader *r)
 {
     if (r->field != r->columns)
-        return sora_fail(r->error, SORA_ERROR_INPUT, "%s: line %zu: %zu fields; the header has %zu", r->pairs->path, r->row_line, r->field,
-                         r->columns);
+        return sora_fail(r->error, SORA_ERROR_INPUT, "%s: line %zu: %zu fields; the header has %zu", r->pairs->path, r->row_line,
+                         r->field, r->columns);
     if (sora_text_is_full(r->pairs)) return SORA_OK;
     return sora_text_add(r->pairs, r->row_line, &r->source, &r->target, r->error);
 }
@@ -109,12 +110,14 @@ static sora_status feed_line(csv_reader *r, struct csv_parser *parser, const sor
     if (csv_parse(parser, lines->text, lines->bytes, on_field, on_row, r) != lines->bytes && r->status == SORA_OK) {
         bool memory = csv_error(parser) != CSV_EPARSE;
         return sora_fail(r->error, memory ? SORA_ERROR_MEMORY : SORA_ERROR_INPUT, "%s: line %zu: %s", r->pairs->path, r->line,
-                         memory ? csv_strerror(csv_error(parser)) : "a quote inside a field without quotes, or text behind a closing quote");
+                         memory ? csv_strerror(csv_error(parser))
+                                : "a quote inside a field without quotes, or text behind a closing quote");
     }
     if (r->status == SORA_OK && r->row_open && (!was_open || r->fields_ever != fields)) r->quote_line = r->line;
     if (r->status == SORA_OK && csv_get_buffer_size(parser) > MAX_FIELD)
-        return sora_fail(r->error, SORA_ERROR_INPUT, "%s: line %zu: a field of more than %zu bytes begins here; is its quote closed?",
-                         r->pairs->path, r->quote_line, MAX_FIELD);
+        return sora_fail(r->error, SORA_ERROR_INPUT,
+                         "%s: line %zu: a field of more than %zu bytes begins here; is its quote closed?", r->pairs->path,
+                         r->quote_line, MAX_FIELD);
     return r->status;
 }
 
@@ -141,7 +144,8 @@ sora_status sora_text_read_csv(sora_text_pairs *pairs, sora_lines *lines, sora_e
                      .target_index = NONE };
     struct csv_parser parser;
     bool more = true;
-    if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0) return sora_fail(error, SORA_ERROR_MEMORY, "%s: no CSV reader", pairs->path);
+    if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0)
+        return sora_fail(error, SORA_ERROR_MEMORY, "%s: no CSV reader", pairs->path);
     csv_set_space_func(&parser, is_space);
     csv_set_blk_size(&parser, 4096);
     while (!sora_text_is_full(pairs)) {

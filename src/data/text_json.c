@@ -15,17 +15,18 @@ typedef struct json_row {
 
 static const char *type_name(const json_t *value)
 {
-    static const char *const names[] = { [JSON_OBJECT] = "an object",   [JSON_ARRAY] = "a list", [JSON_STRING] = "a text",
-                                         [JSON_INTEGER] = "a number",   [JSON_REAL] = "a number", [JSON_TRUE] = "a truth value",
+    static const char *const names[] = { [JSON_OBJECT] = "an object",    [JSON_ARRAY] = "a list",  [JSON_STRING] = "a text",
+                                         [JSON_INTEGER] = "a number",    [JSON_REAL] = "a number", [JSON_TRUE] = "a truth value",
                                          [JSON_FALSE] = "a truth value", [JSON_NULL] = "null" };
     return names[json_typeof(value)];
 }
 
-static sora_status append_text(const json_row *row, const char *key, const json_t *value, sora_text_buffer *out, sora_error *error)
+static sora_status append_text(const json_row *row, const char *key, const json_t *value, sora_text_buffer *out,
+                               sora_error *error)
 {
     if (!json_is_string(value))
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu: \"%s\" is or holds %s; expected a text or a list of texts", row->path,
-                         row->line, key, type_name(value));
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: line %zu: \"%s\" is or holds %s; expected a text or a list of texts",
+                         row->path, row->line, key, type_name(value));
     return sora_text_append(out, json_string_value(value), json_string_length(value), error);
 }
 
@@ -48,7 +49,8 @@ cleanup:
 }
 
 /* The text of a key: a string; of a list all, or the first alone; null is an empty text. */
-static sora_status take_text(const json_row *row, const char *key, bool optional, bool all, sora_text_buffer *out, sora_error *error)
+static sora_status take_text(const json_row *row, const char *key, bool optional, bool all, sora_text_buffer *out,
+                             sora_error *error)
 {
     sora_status status = SORA_OK;
     const json_t *value = json_object_get(row->object, key);
@@ -88,7 +90,8 @@ static sora_status read_line(sora_text_pairs *pairs, const sora_lines *lines, so
     json_t *root = json_loadb(lines->text, lines->bytes, JSON_REJECT_DUPLICATES, &problem);
     json_row row = { pairs->path, lines->number, root };
     if (!root)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %zu: %s; expected one JSON object a line", pairs->path, lines->number, problem.text);
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %zu: %s; expected one JSON object a line", pairs->path, lines->number,
+                  problem.text);
     if (!json_is_object(root))
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %zu: %s; expected one JSON object a line", pairs->path, lines->number,
                   type_name(root));

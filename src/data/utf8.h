@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* Code points of text. Where it is no UTF-8 (RFC 3629: no overlong forms, no surrogates) or has a NUL, they count up to there and *valid,
- * the bytes before that place, is below `bytes`. */
+/* Code points of text. Where it is no UTF-8 (RFC 3629: no overlong forms, no surrogates) or has a NUL, they count up to there and
+ * *valid, the bytes before that place, is below `bytes`. */
 size_t sora_utf8_count(const char *text, size_t bytes, size_t *valid);
 
 #endif

@@ -20,7 +20,7 @@ work = pathlib.Path(tempfile.mkdtemp(prefix="soracl-"))
 state = {"number": 0, "failed": 0}
 
 SMALL = ["--size", "64", "--batch", "4", "--log-every", "2", "--eval-every", "7", "--save-every", "3"]
-COMMANDS = ["devices", "data hands", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "adapter show", "adapter merge"]
+COMMANDS = ["devices", "data hands", "data headlines", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "adapter show", "adapter merge"]
 
 
 def check(name, condition, detail=""):
@@ -103,6 +103,23 @@ def part_words():
     check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
 
 
+def headlines():
+    lists = work / "lists"
+    lists.mkdir()
+    text = "\n .\n".join([" A paragraph of a description, long enough to be taken once there are three of them."] * 3)
+    names = [f"package{i}" for i in range(60)]
+    (lists / "x_Packages").write_text("\n".join(f"Package: {name}\n" for name in names))
+    refused("no descriptions", 3, "apt-get -o Acquire::Languages=en update", "data", "headlines", "--lists", "lists", "--out", "headlines")
+    (lists / "x_Translation-en").write_text("\n".join(f"Package: {name}\nDescription-en: title of {name}\n {name}\n{text}\n" for name in names))
+    result = json.loads(run("data", "headlines", "--lists", "lists", "--out", "headlines", "--json").stdout)
+    check("data headlines", result["train"] + result["dev"] + result["test"] == 60 and result["train"] > 40 and result["excluded"] == 0, result)
+    done = run("data", "headlines", "--lists", "lists", "--out", "fewer", "--exclude", "headlines/dev.csv,headlines/train.csv")
+    check("data headlines --exclude", "fewer/train.csv: 0 pairs" in done.stdout and f"{result['train']} by --exclude" in done.stdout, done.stdout)
+    refused("--min-text leaves nothing", 3, "60 too short", "data", "headlines", "--lists", "lists", "--out", "none", "--min-text", "9000")
+    refused("headlines without --out", 2, "--out DIR is needed", "data", "headlines")
+    refused("a file to exclude that isn't there", 3, "nowhere.csv", "data", "headlines", "--lists", "lists", "--out", "none", "--exclude", "nowhere.csv")
+
+
 def part_data():
     draw()
     run("data", "hands", "--layout", "gtea", "--images", "24", "--width", "96", "--height", "72", "--out", "again", "--quiet")
@@ -111,6 +128,7 @@ def part_data():
     check("another seed, other pictures", not same_tree(work / "gtea", work / "other"))
     refused("a folder that is not empty", 2, "not empty", "data", "hands", "--out", "gtea")
     refused("layout", 2, "expected egohands or gtea", "data", "hands", "--out", "more", "--layout", "coco")
+    headlines()
     train = ["unet", "train", "--out", "nothing", *SMALL]
     for name in ("missing", "sizes", "empty"):
         (work / name / "img").mkdir(parents=True)
