@@ -103,6 +103,8 @@ static sora_status feed_line(csv_reader *r, struct csv_parser *parser, const sor
     bool was_open = r->row_open, blank = strspn(lines->text, "\r\n") == lines->bytes;
     size_t fields = r->fields_ever;
     r->line = lines->number;
+    /* libcsv's buffer grows by a fixed amount: let that rise with it, or large fields take quadratic time. */
+    csv_set_blk_size(parser, SORA_MAX(SORA_MAX(csv_get_buffer_size(parser), lines->bytes), 4096));
     if (!was_open && !blank) {
         r->row_open = true;
         r->row_line = r->line;
@@ -147,7 +149,6 @@ sora_status sora_text_read_csv(sora_text_pairs *pairs, sora_lines *lines, sora_e
     if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0)
         return sora_fail(error, SORA_ERROR_MEMORY, "%s: no CSV reader", pairs->path);
     csv_set_space_func(&parser, is_space);
-    csv_set_blk_size(&parser, 4096);
     while (!sora_text_is_full(pairs)) {
         SORA_TRY(sora_lines_next(lines, &more, error));
         if (!more) break;
