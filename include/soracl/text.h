@@ -38,8 +38,8 @@ SORA_API size_t sora_text_count(const sora_text_pairs *pairs);
 SORA_API size_t sora_text_skipped(const sora_text_pairs *pairs); /* left out: empty or too short */
 SORA_API sora_text_pair sora_text_at(const sora_text_pairs *pairs, size_t index);
 
-/* SORA_ERROR_INPUT naming the first pair of `a`, with its lines in both files, that stands in both with equal source and target.
- */
+/* SORA_ERROR_INPUT naming the first pair of `a`, with its lines in both files, that stands in both with equal source and
+ * target. */
 SORA_API sora_status sora_text_check_disjoint(const sora_text_pairs *a, const sora_text_pairs *b, sora_error *error);
 
 #ifdef __cplusplus
