@@ -71,6 +71,50 @@ typedef struct sora_dropout_attributes {
 } sora_dropout_attributes;
 extern const sora_op sora_op_dropout;
 
+/* y[n, t] = row ids[n, t] of table [v, d]: ids int [n, t], output [n, t, d]; an id that is no row gives NaN. No attributes. */
+extern const sora_op sora_op_embedding;
+
+/* y = x · w / √(mean x² + ε) over the last dimension (Zhang & Sennrich, arXiv 1910.07467).  inputs x [..., d], w [d]; saves
+ * 1 / √(...) of each row. */
+typedef struct sora_rms_norm_attributes {
+    float epsilon;
+} sora_rms_norm_attributes;
+extern const sora_op sora_op_rms_norm;
+
+/* gelu(a) ⊙ b, gelu in its tanh form (Hendrycks & Gimpel, arXiv 1606.08415; Shazeer, arXiv 2002.05202), of a and b side by side:
+ * input [..., 2 f], output [..., f]. No attributes. */
+extern const sora_op sora_op_gated_gelu;
+
+/* T5's relative position bias (Raffel et al., arXiv 1910.10683, section 2.1) as one line a head: line[h][x] = table[bucket of
+ * key − query][h] for key − query = x − (queries − 1).  input table [buckets, heads]; output [heads, queries + keys − 1]. */
+typedef struct sora_relative_bias_attributes {
+    int queries, keys;
+    int farthest; /* distances from here on share the last bucket: 128 */
+    bool bidirectional;
+} sora_relative_bias_attributes;
+extern const sora_op sora_op_relative_bias;
+
+/* softmax(q·kᵀ + bias)·v of each head, without 1/√d (T5); dropout on the probabilities.  inputs: q, k, v side by side
+ * [n, t, 3 h d] and nothing, or q [n, t, h d] and k, v side by side [n, s, 2 h d]; bias as a line of relative_bias or absent;
+ * int [n], how many keys of each sample count (at least 1 is taken), or absent. Output [n, t, h d]; saves the logarithm of each
+ * row's sum, [n, h, t]. Scores are never in memory: backward makes them again. At most 4096 positions. */
+typedef struct sora_attention_attributes {
+    int heads, size; /* h, d */
+    bool causal;     /* query i sees keys 0 .. i; with q, k, v in one tensor only */
+    float dropout;
+} sora_attention_attributes;
+extern const sora_op sora_op_attention;
+
+/* Scalar [1]: mean softmax cross-entropy of logits s·x·Wᵀ, over the labels that are not `ignored`, with label smoothing ε as
+ * Transformers counts it, (1 − ε)·nll + ε·mean over classes of −log p; 0 where no label counts, NaN for a label ≥ v.  inputs
+ * x [n, t, d], W [v, d], labels int [n, t]. The logits are never there as a whole: chunks of classes, made again in backward. */
+typedef struct sora_linear_cross_entropy_attributes {
+    float scale; /* s */
+    float smoothing;
+    int ignored; /* −100 */
+} sora_linear_cross_entropy_attributes;
+extern const sora_op sora_op_linear_cross_entropy;
+
 /* Losses: scalar [1]; inputs x (logits for bce, probabilities for dice, anything for mse), target of the same shape (no
  * gradient). bce_with_logits = mean of max(x, 0) − x·t + log(1 + e^−|x|). mse_loss = mean of (x − t)². dice_loss = 1 − (2Σpt + 1)
  * / (Σp² + Σt² + 1), sums over the whole batch (the earlier study's). */

@@ -219,13 +219,33 @@ typedef struct placement {
     bool gradient_in; /* the gradient of input 0 in the gradient of output 0 */
 } placement;
 
+/* The values of input i as they stand on the device: the bits of integers where the op takes integers. *out is the caller's. */
+static sora_status device_values(const problem *p, int i, float **out, sora_error *error)
+{
+    int64_t elements = sora_shape_elements(&p->inputs[i]);
+    sora_status status = sora_allocate((size_t)elements, sizeof **out, "input", out, error);
+    if (status != SORA_OK) return status;
+    for (int64_t e = 0; e < elements; e++) {
+        int32_t whole = (int32_t)p->values[i][e];
+        if (has(p->op->integer, i))
+            memcpy(&(*out)[e], &whole, sizeof whole);
+        else
+            (*out)[e] = p->values[i][e];
+    }
+    return SORA_OK;
+}
+
 static sora_status create_forward(check_session *session, const problem *p, tensors *t, sora_error *error)
 {
     sora_status status = SORA_OK;
-    for (int i = 0; i < p->input_count; i++)
-        if (p->inputs[i].rank)
-            SORA_TRY(tensor_create(session, p->context, "input", i, p->inputs[i], p->test->strided && has(p->op->batched, i),
-                                   p->values[i], &t->inputs[i], error));
+    float *values = NULL;
+    for (int i = 0; i < p->input_count; i++) {
+        if (!p->inputs[i].rank) continue;
+        free(values);
+        SORA_TRY(device_values(p, i, &values, error));
+        SORA_TRY(tensor_create(session, p->context, "input", i, p->inputs[i], p->test->strided && has(p->op->batched, i), values,
+                               &t->inputs[i], error));
+    }
     for (int i = 0; i < p->output_count; i++)
         SORA_TRY(tensor_create(session, p->context, "output", i, p->outputs[i], p->test->strided && p->output_batched[i], NULL,
                                &t->outputs[i], error));
@@ -238,6 +258,7 @@ static sora_status create_forward(check_session *session, const problem *p, tens
             SORA_TRY(tensor_create(session, p->context, "workspace", i, SORA_SHAPE((int64_t)sizes[i]), false, NULL,
                                    &t->workspace[i], error));
 cleanup:
+    free(values);
     return status;
 }
 

@@ -69,6 +69,7 @@ typedef struct check_op {
     const sora_op *op;
     uint32_t batched; /* bit i: input i has the batch in its first dimension */
     uint32_t state;   /* bit i: forward writes input i */
+    uint32_t integer; /* bit i: input i holds whole numbers, 4-byte integers on the device */
     const check_case *cases;
     size_t case_count;
     void (*reference)(const check_reference *r);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/conv.h"
+#include "op/gemm.h"
+#include "op/ops.h"
+#include "op/range.h"
+
+#include <stdio.h>
+
+enum { X, WEIGHT, LABELS };
+
+/* Columns whose logits are there at a time: enough for the product, little beside the activations. */
+#define CHUNK 2048
+
+static const sora_linear_cross_entropy_attributes *attributes_of(const void *attributes)
+{
+    return attributes;
+}
+
+static int64_t rows_of(const sora_shape *labels)
+{
+    return sora_shape_elements(labels);
+}
+
+static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
+{
+    const sora_shape *x = &rule->inputs[X], *w = &rule->inputs[WEIGHT], *labels = &rule->inputs[LABELS];
+    const sora_linear_cross_entropy_attributes *a = attributes_of(rule->attributes);
+    char one[80], two[80], three[80];
+    if (x->rank != 3 || w->rank != 2 || labels->rank != 2 || x->dim[2] != w->dim[1] || x->dim[0] != labels->dim[0] ||
+        x->dim[1] != labels->dim[1])
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s, weight %s, labels %s; expected [n, t, d], [v, d] and [n, t]",
+                         sora_shape_text(x, one), sora_shape_text(w, two), sora_shape_text(labels, three));
+    if (!(a->smoothing >= 0.0f && a->smoothing < 1.0f))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "label smoothing %g; expected 0 to below 1", (double)a->smoothing);
+    int64_t m = rows_of(labels), n = SORA_MIN(w->dim[0], CHUNK), d = w->dim[1];
+    const sora_device_limits *l = rule->limits;
+    rule->output_count = 1;
+    rule->outputs[0] = SORA_SHAPE(1);
+    if (rule->training) {
+        rule->saved[0] = SORA_SHAPE(m);
+        rule->saved[1] = SORA_SHAPE(1);
+    }
+    uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, SORA_GEMM_AUTO, m, n, d, 0);
+    uint64_t input = sora_gemm_workspace(l, SORA_GEMM_AUTO, m, d, n, 0), weight = sora_gemm_workspace(l, SORA_GEMM_AUTO, n, d, m, 0);
+    rule->forward_workspace = logits + 4 * (uint64_t)m + product;
+    rule->backward_workspace = logits + SORA_MAX(product, SORA_MAX(input, weight));
+    return SORA_OK;
+}
+
+static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments, sora_error *error)
+{
+    char options[24];
+    snprintf(options, sizeof options, "-D XV=%d", sora_conv_lanes(&sora_context_device(run->context)->limits));
+    return sora_launch(run->context,
+                       &(sora_launch_desc) { .file = "linear_cross_entropy",
+                                             .kernel = kernel,
+                                             .options = options,
+                                             .global = { (size_t)rows },
+                                             .label = run->name,
+                                             .arguments = arguments },
+                       error);
+}
+
+/* The weight's rows from `first` on. */
+static sora_view rows_from(const sora_view *weight, int64_t first)
+{
+    sora_view part = *weight;
+    part.offset += (uint64_t)(first * weight->shape.dim[1]);
+    return part;
+}
+
+static sora_status chunk_logits(const sora_op_run *run, int64_t first, int64_t columns, const sora_view *logits,
+                                const sora_view *workspace, sora_error *error)
+{
+    const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT];
+    int64_t d = w->shape.dim[1];
+    return sora_gemm(run->context,
+                     &(sora_gemm_desc) { .m = rows_of(&run->inputs[LABELS].shape),
+                                         .n = columns,
+                                         .k = d,
+                                         .a = { *x, d, false },
+                                         .b = { rows_from(w, first), d, true },
+                                         .alpha = attributes_of(run->attributes)->scale,
+                                         .c = *logits,
+                                         .c_leading = columns,
+                                         .workspace = *workspace,
+                                         .label = run->name },
+                     error);
+}
+
+static sora_status forward(const sora_op_run *run, sora_error *error)
+{
+    const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
+    const sora_view *labels = &run->inputs[LABELS];
+    int64_t m = rows_of(&labels->shape), classes = run->inputs[WEIGHT].shape.dim[0], n = SORA_MIN(classes, CHUNK);
+    sora_view state = run->workspace, logits = state, workspace;
+    logits.offset += (uint64_t)(4 * m);
+    workspace = logits;
+    workspace.offset += (uint64_t)(m * n);
+    sora_status status = SORA_OK;
+    for (int64_t first = 0; first < classes; first += n) {
+        int64_t columns = SORA_MIN(n, classes - first);
+        SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
+        SORA_TRY(launch(run, "cross_entropy_chunk", m,
+                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_INT(first), SORA_INT(columns)),
+                        error));
+    }
+    SORA_TRY(launch(run, "cross_entropy_loss", 1,
+                    SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]), SORA_VIEW(&run->saved[0]),
+                                   SORA_VIEW(&run->saved[1]), SORA_INT(m), SORA_INT(classes), SORA_INT(a->ignored),
+                                   SORA_FLOAT(a->smoothing), SORA_INT(run->training)),
+                    error));
+cleanup:
+    return status;
+}
+
+static sora_status backward(const sora_op_run *run, sora_error *error)
+{
+    const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
+    const sora_view *labels = &run->inputs[LABELS], *w = &run->inputs[WEIGHT], *gradients = run->input_gradients;
+    int64_t m = rows_of(&labels->shape), classes = w->shape.dim[0], n = SORA_MIN(classes, CHUNK), d = w->shape.dim[1];
+    sora_view logits = run->workspace, workspace = logits;
+    workspace.offset += (uint64_t)(m * n);
+    sora_status status = SORA_OK;
+    for (int64_t first = 0; first < classes; first += n) {
+        int64_t columns = SORA_MIN(n, classes - first);
+        SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
+        SORA_TRY(launch(run, "cross_entropy_gradient", m,
+                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->saved[1]),
+                                       SORA_VIEW(&run->output_gradients[0]), SORA_INT(first), SORA_INT(columns),
+                                       SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
+                        error));
+        if (gradients[X].memory)
+            SORA_TRY(sora_gemm(run->context,
+                               &(sora_gemm_desc) { .m = m,
+                                                   .n = d,
+                                                   .k = columns,
+                                                   .a = { logits, columns, false },
+                                                   .b = { rows_from(w, first), d, false },
+                                                   .alpha = a->scale,
+                                                   .accumulate = first > 0,
+                                                   .c = gradients[X],
+                                                   .c_leading = d,
+                                                   .workspace = workspace,
+                                                   .label = run->name },
+                               error));
+        if (gradients[WEIGHT].memory)
+            SORA_TRY(sora_gemm(run->context,
+                               &(sora_gemm_desc) { .m = columns,
+                                                   .n = d,
+                                                   .k = m,
+                                                   .a = { logits, columns, true },
+                                                   .b = { run->inputs[X], d, false },
+                                                   .alpha = a->scale,
+                                                   .accumulate = true,
+                                                   .c = rows_from(&gradients[WEIGHT], first),
+                                                   .c_leading = d,
+                                                   .workspace = workspace,
+                                                   .label = run->name },
+                               error));
+    }
+cleanup:
+    return status;
+}
+
+const sora_op sora_op_linear_cross_entropy = { .name = "linear_cross_entropy",
+                                               .parameters = 1 << WEIGHT,
+                                               .differentiable = 1 << X | 1 << WEIGHT,
+                                               .uses_inputs = 1 << X | 1 << WEIGHT | 1 << LABELS,
+                                               .infer = infer,
+                                               .forward = forward,
+                                               .backward = backward };
