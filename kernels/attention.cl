@@ -95,10 +95,10 @@ inline void store_rows(const floatx *sums, __global float *restrict x, long stri
         for (int d = 0; d < DV; d++) store_within(sums[r * DV + d], x + (long)(first + r) * stride, d * XV, DK);
 }
 
-/* Keep or drop of query i and key j: half-word i % 8 of the word of (i / 8, j). */
-inline uint4 words_of(int i, int j, int h, uint sample, uint2 key, uint step, uint stream)
+/* Keep or drop of query i and key j: half-word i % 8 of the words of counter (step, stream, sample, place of (head, i / 8, j)). */
+inline uint place_of(int i, int j, int h)
 {
-    return philox((uint4)(step, stream, sample, (uint)((h * HEAD_WORDS + (i >> 3)) * LINE_WORDS + j)), key);
+    return (uint)((h * HEAD_WORDS + (i >> 3)) * LINE_WORDS + j);
 }
 
 inline float kept(uint word, int i, uint threshold, float factor)
@@ -106,33 +106,41 @@ inline float kept(uint word, int i, uint threshold, float factor)
     return ((i & 1) != 0 ? word >> 16 : word & 0xffffu) < threshold ? 0.0f : factor;
 }
 
-/* p[MQ][COLUMNS] times keep or drop; rows are queries from i0, a multiple of MQ, columns keys from j0. */
-inline void drop_keys(float *p, int i0, int j0, int h, uint sample, uint2 key, uint step, uint stream, uint threshold, float factor)
+typedef struct dropout_key {
+    uint2 key;
+    uint step, stream, sample, threshold;
+    float factor;
+} dropout_key;
+
+/* words[4][count] of `count` places, a multiple of XV. */
+inline void draw(const uint *places, int count, dropout_key k, uint *words)
 {
-    uint words[4 * COLUMNS];
-    for (int j = 0; j < COLUMNS; j++) {
-        uint4 w = words_of(i0, j0 + j, h, sample, key, step, stream);
-        words[j] = w.x, words[COLUMNS + j] = w.y, words[2 * COLUMNS + j] = w.z, words[3 * COLUMNS + j] = w.w;
-    }
+    for (int x = 0; x < count; x += XV) philox_lanes(k.step, k.stream, k.sample, places + x, k.key, words + x, count);
+}
+
+/* p[MQ][COLUMNS] times keep or drop; rows are queries from i0, a multiple of MQ, columns keys from j0. */
+inline void drop_keys(float *p, int i0, int j0, int h, dropout_key k)
+{
+    uint places[COLUMNS], words[4 * COLUMNS];
+    for (int j = 0; j < COLUMNS; j++) places[j] = place_of(i0, j0 + j, h);
+    draw(places, COLUMNS, k, words);
     for (int r = 0; r < MQ; r++) {
         int i = i0 + r;
         const uint *w = words + ((i & 7) >> 1) * COLUMNS;
-        for (int j = 0; j < COLUMNS; j++) p[r * COLUMNS + j] *= kept(w[j], i, threshold, factor);
+        for (int j = 0; j < COLUMNS; j++) p[r * COLUMNS + j] *= kept(w[j], i, k.threshold, k.factor);
     }
 }
 
 /* The same factors with keys from k0 as rows and queries from i0 as columns: keep[MQ][COLUMNS]. */
-inline void drop_queries(float *keep, int i0, int k0, int h, uint sample, uint2 key, uint step, uint stream, uint threshold, float factor)
+inline void drop_queries(float *keep, int i0, int k0, int h, dropout_key k)
 {
-    uint words[4 * MQ * PARTS];
-    for (int x = 0; x < MQ * PARTS; x++) {
-        uint4 w = words_of(i0 + 8 * (x % PARTS), k0 + x / PARTS, h, sample, key, step, stream);
-        words[x] = w.x, words[MQ * PARTS + x] = w.y, words[2 * MQ * PARTS + x] = w.z, words[3 * MQ * PARTS + x] = w.w;
-    }
+    uint places[MQ * PARTS], words[4 * MQ * PARTS];
+    for (int x = 0; x < MQ * PARTS; x++) places[x] = place_of(i0 + 8 * (x % PARTS), k0 + x / PARTS, h);
+    draw(places, MQ * PARTS, k, words);
     for (int r = 0; r < MQ; r++)
         for (int i = 0; i < COLUMNS; i++) {
             int l = (i0 + i) & 7;
-            keep[r * COLUMNS + i] = kept(words[(l >> 1) * MQ * PARTS + r * PARTS + i / 8], l, threshold, factor);
+            keep[r * COLUMNS + i] = kept(words[(l >> 1) * MQ * PARTS + r * PARTS + i / 8], l, k.threshold, k.factor);
         }
 }
 
@@ -157,6 +165,7 @@ __kernel void attention_forward(__global const float *restrict q, ulong q_at, __
 {
     int i0 = (int)get_global_id(0) * MQ;
     long bh = (long)get_global_id(1), b = bh / heads;
+    dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys;
     float rows[MQ * DK], p[MQ * COLUMNS], most[MQ], total[MQ];
     floatx sums[MQ * DV];
@@ -181,7 +190,7 @@ __kernel void attention_forward(__global const float *restrict q, ulong q_at, __
             total[r] = total[r] * shrink + SUM_LANES(sum);
             for (int d = 0; d < DV; d++) sums[r * DV + d] *= shrink;
         }
-        if (threshold) drop_keys(p, i0, j0, h, first_sample + (uint)b, (uint2)(key_low, key_high), step, stream, threshold, factor);
+        if (threshold) drop_keys(p, i0, j0, h, random);
         add_rows(p, v + v_at + b * keys * v_stride + h * DK, v_stride, j0, min(COLUMNS, keys - j0), sums);
     }
     for (int r = 0; r < MQ; r++) {
@@ -191,8 +200,9 @@ __kernel void attention_forward(__global const float *restrict q, ulong q_at, __
     store_rows(sums, o + o_at + b * queries * (long)(heads * DK) + h * DK, heads * DK, i0, queries);
 }
 
-/* p = e^(s - log), and ds = p (dp keep - delta) into dp. One pair of log and delta a row, or a column. */
-inline void scores_gradient(float *p, float *dp, const float *row_log, const float *row_delta)
+/* p = e^(s - log), and ds = p (dp keep - delta) into dp. Not inlined: LLVM 14 (PoCL 3.1) makes wrong code of it for MQ = XV = 1 where it is
+ * merged with times_columns; without optimisation, and on other devices, both forms are right. */
+__attribute__((noinline)) void scores_gradient(float *p, float *dp, const float *row_log, const float *row_delta)
 {
     for (int r = 0; r < MQ; r++)
         for (int j = 0; j < COLUMNS; j += XV) {
@@ -213,15 +223,15 @@ __kernel void attention_query_gradient(__global const float *restrict q, ulong q
                                        uint stream, uint first_sample, uint threshold, float factor)
 {
     long bh = (long)get_global_id(1), b = bh / heads;
+    dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys, count = queries + keys - 1;
     long y_stride = heads * DK;
     float rows[MQ * DK], gradients[MQ * DK], p[MQ * COLUMNS], dp[MQ * COLUMNS], row_log[MQ], row_delta[MQ];
     floatx sums[MQ * DV];
     dline += dline_at + (bh * get_global_size(0) + get_global_id(0)) * count;
     for (int x = 0; has_dline && x < count; x++) dline[x] = 0.0f;
-    for (int block = 0; block < blocks; block++) {
-        int i0 = ((int)get_global_id(0) * blocks + block) * MQ;
-        if (i0 >= queries) break;
+    int begin = (int)get_global_id(0) * blocks * MQ;
+    for (int i0 = begin; i0 < min(queries, begin + blocks * MQ); i0 += MQ) {
         take_rows(q + q_at + b * queries * q_stride + h * DK, q_stride, i0, queries, rows);
         take_rows(dy + dy_at + b * queries * y_stride + h * DK, y_stride, i0, queries, gradients);
         for (int r = 0; r < MQ; r++) {
@@ -235,7 +245,7 @@ __kernel void attention_query_gradient(__global const float *restrict q, ulong q
             times_columns(rows, kt + kt_at + bh * DK * padded, padded, j0, p);
             times_columns(gradients, vt + vt_at + bh * DK * padded, padded, j0, dp);
             mask_keys(p, line + line_at + (long)h * count, i0, j0, queries, keys, limit, causal, has_bias);
-            if (threshold) drop_keys(dp, i0, j0, h, first_sample + (uint)b, (uint2)(key_low, key_high), step, stream, threshold, factor);
+            if (threshold) drop_keys(dp, i0, j0, h, random);
             scores_gradient(p, dp, row_log, row_delta);
             int valid = min(COLUMNS, keys - j0);
             add_rows(dp, k + k_at + b * keys * k_stride + h * DK, k_stride, j0, valid, sums);
@@ -258,6 +268,7 @@ __kernel void attention_key_gradient(__global const float *restrict q, ulong q_a
 {
     int k0 = (int)get_global_id(0) * MQ;
     long bh = (long)get_global_id(1), b = bh / heads;
+    dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys;
     long y_stride = heads * DK;
     float key_rows[MQ * DK], value_rows[MQ * DK], p[MQ * COLUMNS], dp[MQ * COLUMNS], keep[MQ * COLUMNS], block_delta[COLUMNS];
@@ -281,7 +292,7 @@ __kernel void attention_key_gradient(__global const float *restrict q, ulong q_a
                 p[r * COLUMNS + i] = i >= first && i < valid ? p[r * COLUMNS + i] + bias - logs[query] : -INFINITY;
             }
         }
-        if (threshold) drop_queries(keep, i0, k0, h, first_sample + (uint)b, (uint2)(key_low, key_high), step, stream, threshold, factor);
+        if (threshold) drop_queries(keep, i0, k0, h, random);
         for (int r = 0; r < MQ; r++)
             for (int i = 0; i < COLUMNS; i += XV) {
                 floatx e = EXPX(LOADX(p + r * COLUMNS + i)), k_x = threshold ? LOADX(keep + r * COLUMNS + i) : (floatx)(1.0f);

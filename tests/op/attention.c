@@ -8,6 +8,7 @@
 #define SELF(n, t, h, d) .inputs = { SORA_SHAPE(n, t, 3 * (h) * (d)), { 0 }, SORA_SHAPE(h, 2 * (t)-1), SORA_SHAPE(n) }
 #define CROSS(n, t, s, h, d) .inputs = { SORA_SHAPE(n, t, (h) * (d)), SORA_SHAPE(n, s, 2 * (h) * (d)), { 0 }, SORA_SHAPE(n) }
 #define LENGTHS(most) .values = { { 0 }, { 0 }, { 0 }, { .low = 1, .high = most, .quantum = 1 } }
+#define FULL .values = { { 0 }, { 0 }, { 0 }, { .low = 512, .high = 512.1f, .quantum = 1 } }
 
 static const check_case cases[] = {
     { .label = "1x1, 1 head of 1", SELF(1, 1, 1, 1), LENGTHS(1.1f), .attributes = ATTRIBUTES(1, 1, false, 0), .small = true, .wanted = { 1 } },
@@ -21,6 +22,9 @@ static const check_case cases[] = {
     { .label = "evaluation", SELF(2, 33, 2, 16), LENGTHS(33), .attributes = ATTRIBUTES(2, 16, false, 0.1f), .evaluation = true },
     { .label = "unequal", .inputs = { SORA_SHAPE(2, 5, 25) }, .attributes = ATTRIBUTES(2, 4, false, 0), .refused = "expected [n, t, 3 h d]" },
     { .label = "too long", .inputs = { SORA_SHAPE(1, 4097, 3) }, .attributes = ATTRIBUTES(1, 1, false, 0), .refused = "at most 4096" },
+    { .label = "T5-small, 8x512", SELF(8, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0), .wanted = { 1 }, .perf = true },
+    { .label = "T5-small, 8x512, dropout", SELF(8, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0.1f), .wanted = { 1 }, .perf = true },
+    { .label = "T5-small, 8x64 of 512", CROSS(8, 64, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0), .perf = true },
     { .label = "bias of another length", .inputs = { SORA_SHAPE(1, 3, 3), { 0 }, SORA_SHAPE(1, 4) }, .attributes = ATTRIBUTES(1, 1, false, 0), .refused = "expected [1, 5]" },
 };
 
@@ -74,10 +78,19 @@ static check_tolerance tolerance(const check_case *test, check_kind kind, int in
     return (check_tolerance) { 4 * (score + s) * d + terms * sqrt(terms) + 64, 64 };
 }
 
+/* Forward has two products of queries x keys x d; backward needs three more than twice that, having kept no scores: seven. */
+static check_work work(const check_case *test, bool backward)
+{
+    const sora_attention_attributes *a = test->attributes;
+    double t = (double)test->inputs[0].dim[1], s = test->inputs[1].rank ? (double)test->inputs[1].dim[1] : t;
+    return (check_work) { (backward ? 14 : 4) * (double)test->inputs[0].dim[0] * a->heads * a->size * t * s, 0 };
+}
+
 const check_op check_attention = { .op = &sora_op_attention,
                                    .batched = 1 | 1 << 1 | 1 << 3,
                                    .integer = 1 << 3,
                                    .cases = cases,
                                    .case_count = SORA_COUNT(cases),
                                    .reference = reference,
-                                   .tolerance = tolerance };
+                                   .tolerance = tolerance,
+                                   .work = work };

@@ -337,6 +337,17 @@ static sora_status run_backward(const problem *p, const tensors *t, sora_error *
     return p->op->op->backward(&run, error);
 }
 
+/* What the device has as integers, as the numbers they are. */
+static void widen_integers(const problem *p, tensors *t)
+{
+    for (int i = 0; i < p->input_count; i++)
+        for (int64_t e = 0; has(p->op->integer, i) && t->inputs[i].data && e < sora_shape_elements(&p->inputs[i]); e++) {
+            int32_t whole;
+            memcpy(&whole, &t->inputs[i].data[e], sizeof whole);
+            t->inputs[i].data[e] = (float)whole;
+        }
+}
+
 /* Forward and, where gradients are wanted, backward; then every tensor read back, with its guards checked. */
 static sora_status execute(check_session *session, const problem *p, uint32_t wanted, placement where, tensors *t,
                            sora_error *error)
@@ -354,6 +365,7 @@ static sora_status execute(check_session *session, const problem *p, uint32_t wa
     tensor *all = (tensor *)t;
     for (size_t i = 0; i < sizeof *t / sizeof *all; i++)
         if (all[i].buffer.memory) SORA_TRY(tensor_read(p->context, &all[i], error));
+    widen_integers(p, t);
 cleanup:
     if (status != SORA_OK) tensors_free(t);
     return status;
