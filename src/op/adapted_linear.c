@@ -13,8 +13,31 @@ static const sora_adapted_attributes *attributes_of(const void *attributes)
     return attributes;
 }
 
+static bool is_packed(const void *attributes)
+{
+    return attributes_of(attributes)->modules > 0;
+}
+
+static sora_status check_modules(const sora_op_shape_rule *rule, sora_error *error)
+{
+    const sora_adapted_attributes *a = attributes_of(rule->attributes);
+    const sora_shape *w = &rule->inputs[WEIGHT], *down = &rule->inputs[DOWN], *up = &rule->inputs[UP], *gate = &rule->inputs[GATE];
+    int64_t outputs = 0, ranks = 0, factors = 0;
+    for (int i = 0; i < SORA_MIN(a->modules, SORA_ADAPTED_MODULES); i++) {
+        outputs += a->outputs[i];
+        ranks += a->ranks[i];
+        factors += (int64_t)a->outputs[i] * a->ranks[i];
+    }
+    if (a->modules > SORA_ADAPTED_MODULES || outputs != w->dim[0] || down->rank != 2 || ranks != down->dim[0] ||
+        down->dim[1] != w->dim[1] || up->rank != 1 || factors != up->dim[0] || (gate->rank && (gate->rank != 1 || gate->dim[0] != ranks)))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%d layers of %lld outputs and ranks of %lld don't fit weight and factors",
+                         a->modules, (long long)outputs, (long long)ranks);
+    return SORA_OK;
+}
+
 static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *error)
 {
+    if (is_packed(rule->attributes)) return check_modules(rule, error);
     const sora_shape *w = &rule->inputs[WEIGHT], *down = &rule->inputs[DOWN], *up = &rule->inputs[UP],
                      *gate = &rule->inputs[GATE];
     char one[80], other[80];
@@ -26,17 +49,19 @@ static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *err
     return SORA_OK;
 }
 
-/* Scratch in the order it is taken. Forward: dropped x, t (evaluation). Backward: dy behind the ReLU, dropped x, dt, gated dt. */
+/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: the blocks,
+ * dy behind the ReLU, dropped x, dt, gated dt. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
     sora_status status = sora_linear_check(rule, error);
     if (status == SORA_OK) status = check_factors(rule, error);
     if (status != SORA_OK) return status;
-    int64_t m = rule->outputs[0].dim[0], p = rule->outputs[0].dim[1], q = rule->inputs[WEIGHT].dim[1],
-            r = rule->inputs[UP].dim[1];
+    int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], r = rule->inputs[DOWN].dim[0],
+            m = sora_linear_rows(&rule->outputs[0], p);
     const sora_device_limits *l = rule->limits;
-    uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r);
+    uint64_t blocks = is_packed(a) ? (uint64_t)(p * r) : 0, dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0,
+             t = (uint64_t)(m * r);
     uint64_t forward =
         SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, p, q, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, q, 0));
     uint64_t factors =
@@ -44,18 +69,89 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t data =
         SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, q, p, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
-    rule->forward_workspace = dropped + t + forward;
-    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors, data);
+    rule->forward_workspace = blocks + dropped + t + forward;
+    rule->backward_workspace =
+        blocks + (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);
     return SORA_OK;
+}
+
+/* The up factor as one matrix [p, r] with `scale` still to come: the parameter, or all layers' as blocks, taken from the workspace. */
+typedef struct up_matrix {
+    sora_view view;
+    float scale;
+} up_matrix;
+
+static sora_status take_up(const sora_op_run *run, sora_view *workspace, up_matrix *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_adapted_attributes *a = attributes_of(run->attributes);
+    const sora_view *up = &run->inputs[UP];
+    int64_t r = run->inputs[DOWN].shape.dim[0], row = 0, column = 0;
+    *out = (up_matrix) { *up, a->scale };
+    if (!is_packed(a)) return SORA_OK;
+    *out = (up_matrix) { sora_adapted_take(workspace, SORA_SHAPE(run->inputs[WEIGHT].shape.dim[0], r)), 1.0f };
+    sora_view from = *up;
+    for (int i = 0; i < a->modules; i++) {
+        int64_t n = a->outputs[i] * r;
+        sora_launch_desc desc = { .file = "adapted_linear",
+                                  .kernel = "adapted_up_block",
+                                  .label = run->name,
+                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&from), SORA_VIEW(&out->view), SORA_LONG(row * r),
+                                                              SORA_INT(r), SORA_INT(column), SORA_INT(a->ranks[i]),
+                                                              SORA_FLOAT(a->scales[i]), SORA_LONG(n)) };
+        SORA_TRY(sora_launch_range(run->context, desc, n, 1, error));
+        from.offset += (uint64_t)((int64_t)a->outputs[i] * a->ranks[i]);
+        row += a->outputs[i];
+        column += a->ranks[i];
+    }
+cleanup:
+    return status;
+}
+
+static sora_view part_of(const sora_view *view, int64_t offset, sora_shape shape)
+{
+    sora_view part = *view;
+    part.offset += (uint64_t)offset;
+    part.shape = shape;
+    return part;
+}
+
+/* Gradients of each layer's up factor and gates from its block of product [p, r]. */
+static sora_status up_gradients(const sora_op_run *run, const sora_view *product, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_adapted_attributes *a = attributes_of(run->attributes);
+    const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *up_gradient = &run->input_gradients[UP],
+                    *gate_gradient = &run->input_gradients[GATE];
+    int64_t r = run->inputs[DOWN].shape.dim[0], row = 0, column = 0, factor = 0;
+    if (!is_packed(a))
+        return sora_adapted_up_total(run, "adapted_linear", product, r, 1.0f, up, gate, up_gradient, gate_gradient, error);
+    for (int i = 0; i < a->modules; i++) {
+        sora_shape matrix = SORA_SHAPE(a->outputs[i], SORA_MAX(1, a->ranks[i])), gates = SORA_SHAPE(SORA_MAX(1, a->ranks[i]));
+        sora_view block = part_of(product, row * r + column, matrix), up_i = part_of(up, factor, matrix),
+                  gate_i = part_of(gate, column, gates), up_gradient_i = part_of(up_gradient, factor, matrix),
+                  gate_gradient_i = part_of(gate_gradient, column, gates);
+        if (a->ranks[i] > 0)
+            SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &block, r, a->scales[i], &up_i, &gate_i, &up_gradient_i,
+                                           &gate_gradient_i, error));
+        row += a->outputs[i];
+        column += a->ranks[i];
+        factor += (int64_t)a->outputs[i] * a->ranks[i];
+    }
+cleanup:
+    return status;
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *up = &run->inputs[UP], *y = &run->outputs[0];
-    int64_t m = x->shape.dim[0], p = w->shape.dim[0], q = w->shape.dim[1], r = up->shape.dim[1];
+    const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
+    int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = run->inputs[DOWN].shape.dim[0], m = sora_linear_rows(&x->shape, q),
+            leading = sora_linear_leading(x, q);
     sora_view workspace = run->workspace, branch = *x;
+    up_matrix up;
+    SORA_TRY(take_up(run, &workspace, &up, error));
     if (sora_adapted_drops(run)) {
         branch = sora_adapted_take(&workspace, x->shape);
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
@@ -65,7 +161,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                        &(sora_gemm_desc) { .m = m,
                                            .n = r,
                                            .k = q,
-                                           .a = { branch, branch.stride, false },
+                                           .a = { branch, sora_linear_leading(&branch, q), false },
                                            .b = { run->inputs[DOWN], q, true },
                                            .c = t,
                                            .c_leading = r,
@@ -76,17 +172,17 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                        &(sora_gemm_desc) { .m = m,
                                            .n = p,
                                            .k = q,
-                                           .a = { *x, x->stride, false },
+                                           .a = { *x, leading, false },
                                            .b = { *w, q, true },
                                            .k2 = r,
                                            .a2 = { t, r, false },
-                                           .b2 = { *up, r, true },
-                                           .alpha2 = a->scale,
+                                           .b2 = { up.view, r, true },
+                                           .alpha2 = up.scale,
                                            .gate2 = run->inputs[GATE],
                                            .bias = run->inputs[BIAS],
                                            .relu = a->relu,
                                            .c = *y,
-                                           .c_leading = y->stride,
+                                           .c_leading = sora_linear_leading(y, p),
                                            .workspace = workspace,
                                            .label = run->name },
                        error));
@@ -100,14 +196,14 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
 {
     sora_status status = SORA_OK;
     const sora_view *w = &run->inputs[WEIGHT], *down = &run->inputs[DOWN], *dx = &run->input_gradients[X];
-    int64_t m = dx->shape.dim[0], p = w->shape.dim[0], q = w->shape.dim[1], r = down->shape.dim[0];
+    int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = down->shape.dim[0], m = sora_linear_rows(&dx->shape, q);
     sora_gemm_desc base = { .m = m,
                             .n = q,
                             .k = p,
-                            .a = { *dy, dy->stride, false },
+                            .a = { *dy, sora_linear_leading(dy, p), false },
                             .b = { *w, q, false },
                             .c = *dx,
-                            .c_leading = dx->stride,
+                            .c_leading = sora_linear_leading(dx, q),
                             .workspace = *workspace,
                             .label = run->name };
     if (!sora_adapted_drops(run)) {
@@ -151,9 +247,12 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *up = &run->inputs[UP], *t = &run->saved[0], *gradients = run->input_gradients;
-    int64_t m = t->shape.dim[0], p = up->shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = up->shape.dim[1];
+    const sora_view *x = &run->inputs[X], *t = &run->saved[0], *gradients = run->input_gradients;
+    const sora_shape *w = &run->inputs[WEIGHT].shape;
+    int64_t m = t->shape.dim[0], p = w->dim[0], q = w->dim[1], r = t->shape.dim[1];
     sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
+    up_matrix up;
+    SORA_TRY(take_up(run, &workspace, &up, error));
     SORA_TRY(sora_linear_arriving(run, a->relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r)), gated = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
@@ -163,24 +262,23 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                            &(sora_gemm_desc) { .m = p,
                                                .n = r,
                                                .k = m,
-                                               .a = { dy, dy.stride, true },
+                                               .a = { dy, sora_linear_leading(&dy, p), true },
                                                .b = { *t, r, false },
-                                               .alpha = a->scale,
+                                               .alpha = up.scale,
                                                .c = product,
                                                .c_leading = r,
                                                .workspace = rest,
                                                .label = run->name },
                            error));
-        SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, up, &run->inputs[GATE], &gradients[UP], &gradients[GATE],
-                                       error));
+        SORA_TRY(up_gradients(run, &product, error));
     }
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = r,
                                            .k = p,
-                                           .a = { dy, dy.stride, false },
-                                           .b = { *up, r, false },
-                                           .alpha = a->scale,
+                                           .a = { dy, sora_linear_leading(&dy, p), false },
+                                           .b = { up.view, r, false },
+                                           .alpha = up.scale,
                                            .c = dt,
                                            .c_leading = r,
                                            .workspace = workspace,
@@ -197,7 +295,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                                .n = q,
                                                .k = m,
                                                .a = { gated, r, true },
-                                               .b = { branch, branch.stride, false },
+                                               .b = { branch, sora_linear_leading(&branch, q), false },
                                                .accumulate = true,
                                                .c = gradients[DOWN],
                                                .c_leading = q,

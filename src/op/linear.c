@@ -7,16 +7,27 @@
 
 enum { X, WEIGHT, BIAS };
 
+int64_t sora_linear_rows(const sora_shape *shape, int64_t columns)
+{
+    return sora_shape_elements(shape) / columns;
+}
+
+int64_t sora_linear_leading(const sora_view *view, int64_t columns)
+{
+    return sora_view_inner(view) == columns ? view->stride : columns;
+}
+
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_shape *x = &rule->inputs[X], *w = &rule->inputs[WEIGHT], *b = &rule->inputs[BIAS];
     char input[80], weight[80];
-    int64_t q = x->rank >= 2 ? sora_shape_elements(x) / x->dim[0] : 0;
+    bool sequence = x->rank == 3 && w->rank == 2 && x->dim[2] == w->dim[1];
+    int64_t q = sequence ? x->dim[2] : x->rank >= 2 ? sora_shape_elements(x) / x->dim[0] : 0;
     if (w->rank != 2 || q != w->dim[1] || (b->rank && (b->rank != 1 || b->dim[0] != w->dim[0])))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s, weight %s; expected [m, q], [p, q] and a bias of p",
                          sora_shape_text(x, input), sora_shape_text(w, weight));
     rule->output_count = 1;
-    rule->outputs[0] = SORA_SHAPE(x->dim[0], w->dim[0]);
+    rule->outputs[0] = sequence ? SORA_SHAPE(x->dim[0], x->dim[1], w->dim[0]) : SORA_SHAPE(x->dim[0], w->dim[0]);
     return SORA_OK;
 }
 
@@ -25,7 +36,7 @@ sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *w
     const sora_view *y = &run->outputs[0], *dy = &run->output_gradients[0];
     *out = *dy;
     if (!relu) return SORA_OK;
-    int64_t p = dy->shape.dim[1];
+    int64_t p = sora_view_inner(dy);
     out->memory = workspace->memory;
     out->offset = workspace->offset;
     out->stride = p;
@@ -47,7 +58,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     sora_status status = sora_linear_check(rule, error);
     if (status != SORA_OK) return status;
-    int64_t m = rule->outputs[0].dim[0], p = rule->outputs[0].dim[1], q = rule->inputs[WEIGHT].dim[1];
+    int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
     uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, p, q, m, 0),
                                 sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, q, p, 0));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, SORA_GEMM_AUTO, m, p, q, 0);
@@ -60,15 +71,15 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
     int64_t p = w->shape.dim[0], q = w->shape.dim[1];
     return sora_gemm(run->context,
-                     &(sora_gemm_desc) { .m = x->shape.dim[0],
+                     &(sora_gemm_desc) { .m = sora_linear_rows(&x->shape, q),
                                          .n = p,
                                          .k = q,
-                                         .a = { *x, x->stride, false },
+                                         .a = { *x, sora_linear_leading(x, q), false },
                                          .b = { *w, q, true },
                                          .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
                                          .relu = has_relu(run->attributes),
                                          .c = *y,
-                                         .c_leading = y->stride,
+                                         .c_leading = sora_linear_leading(y, p),
                                          .workspace = run->workspace,
                                          .label = run->name },
                      error);
@@ -79,15 +90,15 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     sora_status status = SORA_OK;
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *gradients = run->input_gradients;
     sora_view workspace = run->workspace, dy;
-    int64_t m = run->output_gradients[0].shape.dim[0], p = w->shape.dim[0], q = w->shape.dim[1];
+    int64_t p = w->shape.dim[0], q = w->shape.dim[1], m = sora_linear_rows(&run->output_gradients[0].shape, p);
     SORA_TRY(sora_linear_arriving(run, has_relu(run->attributes), &workspace, &dy, error));
     if (gradients[WEIGHT].memory)
         SORA_TRY(sora_gemm(run->context,
                            &(sora_gemm_desc) { .m = p,
                                                .n = q,
                                                .k = m,
-                                               .a = { dy, dy.stride, true },
-                                               .b = { *x, x->stride, false },
+                                               .a = { dy, sora_linear_leading(&dy, p), true },
+                                               .b = { *x, sora_linear_leading(x, q), false },
                                                .accumulate = true,
                                                .c = gradients[WEIGHT],
                                                .c_leading = q,
@@ -98,7 +109,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         sora_launch_desc desc = { .file = "linear",
                                   .kernel = "linear_bias",
                                   .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&dy), SORA_VIEW(&gradients[BIAS]), SORA_LONG(dy.stride),
+                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&dy), SORA_VIEW(&gradients[BIAS]), SORA_LONG(sora_linear_leading(&dy, p)),
                                                               SORA_INT(m), SORA_LONG(p)) };
         SORA_TRY(sora_launch_range(run->context, desc, p, 1, error));
     }
@@ -107,10 +118,10 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                            &(sora_gemm_desc) { .m = m,
                                                .n = q,
                                                .k = p,
-                                               .a = { dy, dy.stride, false },
+                                               .a = { dy, sora_linear_leading(&dy, p), false },
                                                .b = { *w, q, false },
                                                .c = gradients[X],
-                                               .c_leading = gradients[X].stride,
+                                               .c_leading = sora_linear_leading(&gradients[X], q),
                                                .workspace = workspace,
                                                .label = run->name },
                            error));

@@ -6,7 +6,11 @@
 
 /* What linear and adapted_linear share (in linear.c). */
 
-/* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] into outputs[0]. */
+/* A tensor as a matrix of `columns` columns: its rows, and the elements between them. */
+int64_t sora_linear_rows(const sora_shape *shape, int64_t columns);
+int64_t sora_linear_leading(const sora_view *view, int64_t columns);
+
+/* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] or [n, t, p] into outputs[0]. */
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);
 
 /* dy, or, behind a ReLU, what it let pass: a copy at the start of `workspace`, m · p elements, which moves on by as much. */

@@ -8,7 +8,7 @@
  * k / 2, so that the size stays). */
 
 /* y = x·Wᵀ + b (, ReLU).  inputs x [m, q], W [p, q], b [p] or absent; output y [m, p]. x may be [m, c, h, w] with c·h·w = q
- * (flattening). */
+ * (flattening), or, dense, [n, t, q]: the output is then [n, t, p]. */
 typedef struct sora_linear_attributes {
     bool relu;
 } sora_linear_attributes;
@@ -19,11 +19,16 @@ extern const sora_op sora_op_linear;
  * output y [m, p]; saves t [m, r] ungated. W₀ and b get no gradient.
  * dt = s·dy·W_u;  dW_u = s·dyᵀ(g ⊙ t);  dg = Σ_rows dt ⊙ t, taken as the column sums of W_u ⊙ s·dyᵀt;  dW_d = (g ⊙ dt)ᵀx;  dx =
  * dy·W₀ + (g ⊙ dt)·W_d. */
+#define SORA_ADAPTED_MODULES 4
 typedef struct sora_adapted_attributes {
     bool relu;     /* of the linear layer's own epilogue (linear only) */
     float scale;   /* s */
     float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
     int kernel;    /* conv only: k of W₀ and W_d */
+    /* linear only: several layers of one input in one product. W₀, W_d and g hold theirs one after the other, W_u is flat,
+     * [Σ p_i r_i], and s is each one's own. Their up factors stand as blocks of one matrix for the product. 0: one layer. */
+    int modules, outputs[SORA_ADAPTED_MODULES], ranks[SORA_ADAPTED_MODULES]; /* p_i, r_i (0: no adapter) */
+    float scales[SORA_ADAPTED_MODULES];
 } sora_adapted_attributes;
 extern const sora_op sora_op_adapted_linear;
 

@@ -26,6 +26,12 @@ static const check_case cases[] = {
       .batch = 3,
       .strided = true,
       .as_gpu = true },
+    { .label = "sequences with relu",
+      .inputs = { SORA_SHAPE(4, 5, 17), SORA_SHAPE(7, 17), SORA_SHAPE(7) },
+      .attributes = &relu,
+      .batch = 3,
+      .small = true,
+      .as_gpu = true },
     { .label = "65x257x33", CASE(65, 257, 33), .attributes = &plain, .samples = 40 },
     { .label = "other width",
       .inputs = { SORA_SHAPE(4, 3), SORA_SHAPE(7, 4), { 0 } },
@@ -37,7 +43,7 @@ static const check_case cases[] = {
 
 static void reference(const check_reference *r)
 {
-    int64_t m = r->output_shapes[0].dim[0], p = r->output_shapes[0].dim[1], q = r->input_shapes[1].dim[1];
+    int64_t p = r->input_shapes[1].dim[0], q = r->input_shapes[1].dim[1], m = sora_shape_elements(&r->output_shapes[0]) / p;
     bool cut = ((const sora_linear_attributes *)r->attributes)->relu;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < p; j++) {
@@ -50,7 +56,7 @@ static void reference(const check_reference *r)
 /* Forward sums over q, dx over p, dW and db over m (without lanes: m roundings). */
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
-    double m = (double)test->inputs[0].dim[0], p = (double)test->inputs[1].dim[0], q = (double)test->inputs[1].dim[1];
+    double p = (double)test->inputs[1].dim[0], q = (double)test->inputs[1].dim[1], m = check_elements(test, 0) / q;
     if (kind == CHECK_OUTPUT) return check_sum_tolerance(q + 1);
     double terms = index == 0 ? p : m;
     return (check_tolerance) { terms * (terms + 8), 8 };
