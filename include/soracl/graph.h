@@ -124,6 +124,27 @@ SORA_API sora_tensor *sora_add(sora_graph *graph, const char *name, sora_tensor 
 SORA_API sora_tensor *sora_concat(sora_graph *graph, const char *name, sora_tensor *a, sora_tensor *b);
 SORA_API sora_tensor *sora_reshape(sora_graph *graph, const char *name, sora_tensor *x,
                                    sora_shape shape); /* a view; the batch stays first */
+SORA_API sora_tensor *sora_embedding(sora_graph *graph, const char *name, sora_tensor *ids, sora_tensor *table);
+SORA_API sora_tensor *sora_rms_norm(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, float epsilon);
+SORA_API sora_tensor *sora_gated_gelu(sora_graph *graph, const char *name, sora_tensor *x);
+typedef struct sora_relative_bias_options {
+    int queries, keys, farthest;
+    bool bidirectional;
+} sora_relative_bias_options;
+SORA_API sora_tensor *sora_relative_bias(sora_graph *graph, const char *name, sora_tensor *table,
+                                         const sora_relative_bias_options *options);
+typedef struct sora_attention_options {
+    sora_tensor *keys;    /* k and v side by side; NULL: q, k and v stand side by side in the first tensor */
+    sora_tensor *line;    /* of sora_relative_bias; NULL: no bias */
+    sora_tensor *lengths; /* keys of each sample that count, int [n]; NULL: all */
+    int heads, size;
+    bool causal;
+    float dropout;
+} sora_attention_options;
+SORA_API sora_tensor *sora_attention(sora_graph *graph, const char *name, sora_tensor *queries, const sora_attention_options *options);
+/* Loss of logits scale · x·Wᵀ against labels, int [n, t]; those that are −100 don't count. */
+SORA_API sora_tensor *sora_linear_cross_entropy(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight,
+                                                sora_tensor *labels, float scale, float smoothing);
 SORA_API sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tensor *logits, sora_tensor *target);
 SORA_API sora_tensor *sora_mse_loss(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *target);
 SORA_API sora_tensor *sora_dice_loss(sora_graph *graph, const char *name, sora_tensor *probability, sora_tensor *target);

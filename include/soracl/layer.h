@@ -24,6 +24,7 @@ typedef struct sora_layer_desc {
     int in, out;
     int kernel; /* 0: linear; 1 or 3: convolution */
     bool bias;
+    bool zero;  /* leave the weight 0: its values come from a file or from the caller */
     bool fixed; /* must never be merged into: its weight is shared with another module (the message says so) */
 } sora_layer_desc;
 
@@ -34,6 +35,12 @@ SORA_API sora_status sora_layers_add(sora_layers *layers, const char *name, cons
 
 /* The layer in a graph: bare or with its adapter. relu: linear layers only. NULL after a failure, as all graph functions. */
 SORA_API sora_tensor *sora_layer_forward(sora_graph *graph, sora_layer *layer, sora_tensor *x, bool relu);
+
+/* Linear layers without bias that always take the same input: one product computes them all, and another all their adapters. Told
+ * once, before any has an adapter; SORA_ERROR_ARGUMENT for more than four, or other layers. */
+SORA_API sora_status sora_layers_pack(sora_layer *const *layers, int count, sora_error *error);
+/* Packed layers in a graph: their outputs side by side in the last dimension. `name` is the node's. */
+SORA_API sora_tensor *sora_layers_forward(sora_graph *graph, const char *name, sora_layer *const *layers, int count, sora_tensor *x);
 
 typedef enum sora_adapter_kind { SORA_ADAPTER_SORA = 0, SORA_ADAPTER_LORA } sora_adapter_kind;
 

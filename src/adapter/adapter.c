@@ -44,8 +44,12 @@ static sora_status add_factors(sora_layer *layer, sora_error *error)
     if (r == 0) return SORA_OK;
     sora_shape down = k ? SORA_SHAPE(r, layer->desc.in, k, k) : SORA_SHAPE(r, layer->desc.in);
     SORA_TRY(add_param(layer, "down", SORA_PARAM_WEIGHT, down, &layer->down, error));
+    sora_layer_pack_param(layer, layer->down, SORA_PACK_DOWN);
     SORA_TRY(add_param(layer, "up", SORA_PARAM_WEIGHT, SORA_SHAPE(layer->desc.out, r), &layer->up, error));
-    if (layer->kind == SORA_ADAPTER_SORA) SORA_TRY(add_param(layer, "gate", SORA_PARAM_GATE, SORA_SHAPE(r), &layer->gate, error));
+    sora_layer_pack_param(layer, layer->up, SORA_PACK_UP);
+    if (layer->kind == SORA_ADAPTER_LORA) goto cleanup;
+    SORA_TRY(add_param(layer, "gate", SORA_PARAM_GATE, SORA_SHAPE(r), &layer->gate, error));
+    sora_layer_pack_param(layer, layer->gate, SORA_PACK_GATE);
 cleanup:
     return status;
 }

@@ -14,6 +14,7 @@ struct sora_layer {
     char *name;
     sora_layer_desc desc;
     sora_param *weight, *bias; /* bias NULL: none */
+    int pack, place;           /* number of the layers that share its product, and which of them; 0: none */
     bool active, merged;
     /* while active or merged */
     sora_adapter_kind kind;
@@ -29,7 +30,12 @@ struct sora_layers {
     uint64_t seed;
     sora_layer **items;
     size_t count, capacity;
+    int packs;
 };
+
+/* What of a pack of layers stands side by side: each a pack of parameters. */
+typedef enum sora_pack_part { SORA_PACK_WEIGHT = 1, SORA_PACK_DOWN, SORA_PACK_UP, SORA_PACK_GATE } sora_pack_part;
+void sora_layer_pack_param(const sora_layer *layer, sora_param *param, sora_pack_part part);
 
 /* p = out, q = in·k·k: the matrix that the adapter is beside. */
 int64_t sora_layer_columns(const sora_layer *layer);

@@ -104,11 +104,37 @@ sora_tensor *sora_graph_param(sora_graph *graph, sora_param *param)
     sora_error error;
     if (graph->failure != SORA_OK || !param) return NULL;
     for (size_t i = 0; i < graph->tensor_count; i++)
-        if (graph->tensors[i]->param == param) return graph->tensors[i];
+        if (graph->tensors[i]->param == param && !graph->tensors[i]->joined) return graph->tensors[i];
     sora_tensor *tensor = sora_tensor_add(graph, sora_param_name(param), SORA_F32, sora_param_shape(param), &error);
     if (!tensor) return keep_failure(graph, SORA_ERROR_MEMORY, &error);
     tensor->param = param;
     tensor->wants_gradient = sora_param_trainable(param);
+    return tensor;
+}
+
+sora_tensor *sora_graph_joined(sora_graph *graph, sora_param *const *list, int count, sora_shape shape)
+{
+    sora_error error;
+    int64_t elements = 0;
+    if (graph->failure != SORA_OK) return NULL;
+    if (count == 1) {
+        sora_shape own = sora_param_shape(list[0]);
+        if (own.rank == shape.rank) return sora_graph_param(graph, list[0]);
+    }
+    for (int i = 0; i < count; i++) {
+        sora_shape part = sora_param_shape(list[i]);
+        elements += sora_shape_elements(&part);
+    }
+    if (!sora_params_joined(list, count) || elements != sora_shape_elements(&shape)) {
+        sora_fail(&error, SORA_ERROR_ARGUMENT, "%s and the %d that share its product: freeze or train them alike",
+                  sora_param_name(list[0]), count - 1);
+        return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
+    }
+    sora_tensor *tensor = sora_tensor_add(graph, sora_param_name(list[0]), SORA_F32, shape, &error);
+    if (!tensor) return keep_failure(graph, SORA_ERROR_MEMORY, &error);
+    tensor->param = list[0];
+    tensor->joined = true;
+    tensor->wants_gradient = sora_param_trainable(list[0]);
     return tensor;
 }
 

@@ -9,6 +9,9 @@
 sora_tensor *sora_graph_node(sora_graph *graph, const sora_op *op, const char *name, const void *attributes,
                              size_t attribute_bytes, sora_tensor *const *inputs, int input_count);
 
+/* Several parameters of one pack (graph/params.h) as one tensor of that shape. */
+sora_tensor *sora_graph_joined(sora_graph *graph, sora_param *const *list, int count, sora_shape shape);
+
 /* Where a tensor stands on the device, shaped for the last forward's count; for late, asynchronous reads of the loss. */
 sora_view sora_tensor_view(const sora_graph *graph, const sora_tensor *tensor);
 

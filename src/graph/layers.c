@@ -90,6 +90,45 @@ sora_tensor *sora_concat(sora_graph *graph, const char *name, sora_tensor *a, so
     return sora_graph_node(graph, &sora_op_concat, name, NULL, 0, (sora_tensor *const[]) { a, b }, 2);
 }
 
+sora_tensor *sora_embedding(sora_graph *graph, const char *name, sora_tensor *ids, sora_tensor *table)
+{
+    return sora_graph_node(graph, &sora_op_embedding, name, NULL, 0, (sora_tensor *const[]) { ids, table }, 2);
+}
+
+sora_tensor *sora_rms_norm(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight, float epsilon)
+{
+    sora_rms_norm_attributes attributes = { .epsilon = epsilon };
+    return NODE(graph, &sora_op_rms_norm, name, &attributes, x, weight);
+}
+
+sora_tensor *sora_gated_gelu(sora_graph *graph, const char *name, sora_tensor *x)
+{
+    return sora_graph_node(graph, &sora_op_gated_gelu, name, NULL, 0, &x, 1);
+}
+
+sora_tensor *sora_relative_bias(sora_graph *graph, const char *name, sora_tensor *table, const sora_relative_bias_options *options)
+{
+    sora_relative_bias_attributes attributes = {
+        .queries = options->queries, .keys = options->keys, .farthest = options->farthest, .bidirectional = options->bidirectional
+    };
+    return NODE(graph, &sora_op_relative_bias, name, &attributes, table);
+}
+
+sora_tensor *sora_attention(sora_graph *graph, const char *name, sora_tensor *queries, const sora_attention_options *options)
+{
+    sora_attention_attributes attributes = {
+        .heads = options->heads, .size = options->size, .causal = options->causal, .dropout = options->dropout
+    };
+    return NODE(graph, &sora_op_attention, name, &attributes, queries, options->keys, options->line, options->lengths);
+}
+
+sora_tensor *sora_linear_cross_entropy(sora_graph *graph, const char *name, sora_tensor *x, sora_tensor *weight,
+                                       sora_tensor *labels, float scale, float smoothing)
+{
+    sora_linear_cross_entropy_attributes attributes = { .scale = scale, .smoothing = smoothing, .ignored = -100 };
+    return NODE(graph, &sora_op_linear_cross_entropy, name, &attributes, x, weight, labels);
+}
+
 sora_tensor *sora_bce_with_logits(sora_graph *graph, const char *name, sora_tensor *logits, sora_tensor *target)
 {
     return sora_graph_node(graph, &sora_op_bce_with_logits, name, NULL, 0, (sora_tensor *const[]) { logits, target }, 2);

@@ -18,6 +18,7 @@ struct sora_param {
     sora_shape shape;
     int64_t elements;
     bool trainable;
+    int pack, place; /* parameters of one pack stand side by side, in order of place; 0: alone */
     float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
     const sora_buffer *buffer;       /* of the value while frozen on the device */
     uint64_t offset;                 /* in its group, or in `buffer` */
@@ -206,6 +207,58 @@ void sora_param_select(sora_param *param, int axis, const int *list, int count)
 
 /* ---- On the device --------------------------------------------------------------------------------------------------------- */
 
+/* Whether both stand in one run of memory: of one pack, and both frozen or both trained alike. */
+static bool beside(const sora_param *a, const sora_param *b)
+{
+    return a == b || (a->pack != 0 && a->pack == b->pack && a->trainable == b->trainable && a->kind == b->kind);
+}
+
+/* Elements that item i takes with all that stand beside it; 0 where it is not the first of them. */
+static uint64_t room_of(const sora_params *params, size_t i)
+{
+    int64_t elements = 0;
+    for (size_t j = 0; params->items[i]->pack && j < i; j++)
+        if (beside(params->items[i], params->items[j])) return 0;
+    for (size_t j = i; j < (params->items[i]->pack ? params->count : i + 1); j++)
+        if (beside(params->items[i], params->items[j])) elements += params->items[j]->elements;
+    return (uint64_t)padded(elements);
+}
+
+static sora_param *next_beside(const sora_params *params, const sora_param *head, int after)
+{
+    sora_param *next = NULL;
+    for (size_t j = 0; j < params->count; j++) {
+        sora_param *p = params->items[j];
+        if (beside(head, p) && p->place > after && (!next || p->place < next->place)) next = p;
+    }
+    return next;
+}
+
+static void place(sora_param *head, uint64_t offset, const sora_buffer *buffer)
+{
+    sora_param *p = head->pack ? next_beside(head->params, head, -1) : head;
+    while (p) {
+        p->offset = offset;
+        p->buffer = buffer;
+        offset += (uint64_t)p->elements;
+        p = head->pack ? next_beside(head->params, head, p->place) : NULL;
+    }
+}
+
+void sora_param_set_pack(sora_param *param, int pack, int place)
+{
+    if (param->params->on_device) return;
+    param->pack = pack;
+    param->place = place;
+}
+
+bool sora_params_joined(sora_param *const *list, int count)
+{
+    for (int i = 1; i < count; i++)
+        if (!beside(list[0], list[i]) || list[i]->place <= list[i - 1]->place) return false;
+    return count > 0;
+}
+
 /* Gives every parameter its offset; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
 static size_t lay_out(const sora_params *params, bool assign, int64_t groups[SORA_PARAM_GROUPS], uint64_t *sizes)
 {
@@ -214,7 +267,8 @@ static size_t lay_out(const sora_params *params, bool assign, int64_t groups[SOR
     memset(groups, 0, SORA_PARAM_GROUPS * sizeof *groups);
     for (size_t i = 0; i < params->count; i++) {
         sora_param *p = params->items[i];
-        uint64_t room = (uint64_t)padded(p->elements), offset;
+        uint64_t room = room_of(params, i), offset;
+        if (room == 0) continue;
         if (p->trainable) {
             offset = (uint64_t)groups[p->kind];
             groups[p->kind] += (int64_t)room;
@@ -222,9 +276,8 @@ static size_t lay_out(const sora_params *params, bool assign, int64_t groups[SOR
             if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
             offset = sizes[buffers - 1];
             sizes[buffers - 1] += room;
-            if (assign) p->buffer = &params->frozen[buffers - 1];
         }
-        if (assign) p->offset = offset;
+        if (assign) place(p, offset, p->trainable ? NULL : &params->frozen[buffers - 1]);
     }
     return buffers;
 }
@@ -236,9 +289,9 @@ uint64_t sora_params_device_bytes(const sora_params *params, int moments)
     for (size_t i = 0; i < params->count; i++) {
         const sora_param *p = params->items[i];
         if (p->trainable)
-            groups[p->kind] += padded(p->elements);
+            groups[p->kind] += (int64_t)room_of(params, i);
         else
-            elements += (uint64_t)padded(p->elements);
+            elements += room_of(params, i);
     }
     for (int g = 0; g < SORA_PARAM_GROUPS; g++) elements += (uint64_t)groups[g] * (uint64_t)(2 + moments);
     return elements * sizeof(float);

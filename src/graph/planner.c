@@ -193,10 +193,12 @@ static int larger_first(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int lower_first(const void *a, const void *b)
+/* Into placed[count], which is in order of offsets. */
+static void insert(sora_block *block, sora_block **placed, size_t count)
 {
-    const sora_block *x = *(sora_block *const *)a, *y = *(sora_block *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
+    size_t at = count;
+    for (; at > 0 && placed[at - 1]->offset > block->offset; at--) placed[at] = placed[at - 1];
+    placed[at] = block;
 }
 
 /* The lowest place in one space of `limit`-sized chunks that no block of an overlapping lifetime takes. placed[] is in order of
@@ -234,8 +236,7 @@ static sora_status assign_offsets(sora_graph *graph, sora_error *error)
                       block->name, (double)block->bytes / 1048576, (double)limit / 1048576);
         block->offset = lowest_place(block, placed, i, limit);
         end = SORA_MAX(end, block->offset + block->bytes);
-        placed[i] = block;
-        qsort(placed, i + 1, sizeof *placed, lower_first);
+        insert(block, placed, i);
     }
     graph->chunk_count = (size_t)((end + limit - 1) / limit);
     SORA_TRY(sora_allocate(graph->chunk_count, sizeof *graph->chunk_bytes, "plan", &graph->chunk_bytes, error));

@@ -15,6 +15,7 @@ struct sora_tensor {
     sora_shape shape;      /* for the largest batch; of a gradient: of its tensor */
     sora_shape current;    /* for the last forward's count */
     sora_param *param;     /* not NULL: stands with the parameters */
+    bool joined;           /* with those that stand behind `param`: `shape` is all of theirs */
     const sora_tensor *of; /* a gradient: of this tensor */
     bool input, output;
     int written;  /* inputs: items of the last write */
