@@ -49,7 +49,7 @@ sora_status sora_adapters_save(const sora_layers *layers, const char *path, sora
         sora_param *param = sora_params_at(layers->params, i);
         if (belongs(layers, param)) list[count++] = param;
     }
-    status = sora_params_write_file(path, list, count, (const char *const(*)[2])metadata, notes + 1, error);
+    status = sora_params_write_file(path, list, count, SORA_FILE_F32, (const char *const(*)[2])metadata, notes + 1, error);
 cleanup:
     for (size_t i = 0; owned && i < 2 * layers->count; i++) free(owned[i]);
     free(owned);

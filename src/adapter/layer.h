@@ -3,6 +3,7 @@
 #define SORA_ADAPTER_LAYER_H
 
 #include "base/memory.h"
+#include "cl/buffer.h"
 #include "soracl/layer.h"
 
 typedef struct sora_layer_undo {
@@ -39,6 +40,12 @@ void sora_layer_pack_param(const sora_layer *layer, sora_param *param, sora_pack
 
 /* p = out, q = in·k·k: the matrix that the adapter is beside. */
 int64_t sora_layer_columns(const sora_layer *layer);
+
+/* What layers of one input (or one layer) compute now, without a graph: x [rows, in] to y [rows, all outputs], whose rows may be apart;
+ * evaluation. On the device, parameters too. Enqueues only. */
+sora_status sora_layers_run(sora_layer *const *layers, int count, const sora_view *x, bool relu, const sora_view *y,
+                            const sora_view *workspace, sora_error *error);
+uint64_t sora_layers_run_workspace(sora_layer *const *layers, int count, int64_t rows);
 
 /* Activation with a rank below rank_max, as a pruned adapter's file has it; W_d, W_u and g stay 0. */
 sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha,

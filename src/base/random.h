@@ -17,6 +17,7 @@ typedef enum sora_purpose {
     SORA_PURPOSE_BOOTSTRAP,
     SORA_PURPOSE_SPLIT,
     SORA_PURPOSE_TEST,
+    SORA_PURPOSE_SAMPLE, /* of generated tokens: step = position, sample = text */
 } sora_purpose;
 
 typedef struct sora_random_stream {

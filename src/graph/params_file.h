@@ -5,11 +5,15 @@
 #include "soracl/graph.h"
 #include "soracl/safetensors.h"
 
-/* Writes the values of `count` parameters, wherever they are, as fp32 under their names. */
-sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, const char *const (*metadata)[2],
-                                   size_t metadata_count, sora_error *error);
+/* Writes the values of `count` parameters, wherever they are, under their names as SORA_FILE_F32 or, rounded to nearest, SORA_FILE_F16
+ * (SORA_ERROR_NUMERIC for a value that fp16 has no number for). */
+sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
+                                   const char *const (*metadata)[2], size_t metadata_count, sora_error *error);
 
 /* Copies the tensor of the parameter's name into a parameter on the host: it must be there, of that shape, and finite. */
 sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error);
+
+/* The same from a tensor of any name; NULL: it is missing. */
+sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, sora_error *error);
 
 #endif

@@ -32,7 +32,7 @@ sora_status sora_unet_save(const sora_unet *unet, const char *path, sora_error *
     const char *const metadata[][2] = {
         { "format", FORMAT }, { "network", config }, { "mean", mean }, { "deviation", deviation }
     };
-    status = sora_params_write_file(path, list, count, metadata, SORA_COUNT(metadata), error);
+    status = sora_params_write_file(path, list, count, SORA_FILE_F32, metadata, SORA_COUNT(metadata), error);
 cleanup:
     free(list);
     return status;

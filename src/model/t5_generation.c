@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "model/t5.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What generation is asked to do: usual values, generation_config.json, and what makes no sense. */
+
+void sora_t5_generation_default(sora_t5_generation *options)
+{
+    *options = (sora_t5_generation) { .beams = 1, .max_length = 20, .length_penalty = 1.0, .temperature = 1.0, .top_k = 50, .top_p = 1.0 };
+}
+
+sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *error)
+{
+    if (o->beams < 1 || o->beams > 64 || (o->sample && o->beams > 1))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--beams %d: expected 1 to 64, and 1 where tokens are sampled", o->beams);
+    if (o->max_length < 2 || o->max_length > 4096 || o->min_length < 0 || o->min_length > o->max_length)
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "--min-length %d, --max-length %d: expected a most of 2 to 4096 (the start token counts) and a least that is not above it",
+                         o->min_length, o->max_length);
+    if (!isfinite(o->length_penalty) || fabs(o->length_penalty) > 100.0 || o->no_repeat_ngram < 0 || o->no_repeat_ngram > 4096)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--length-penalty %g, --no-repeat-ngram %d: expected −100 to 100, and 0 to 4096",
+                         o->length_penalty, o->no_repeat_ngram);
+    if (!(o->temperature > 0.0) || !isfinite(o->temperature) || o->top_k < 0 || !(o->top_p > 0.0 && o->top_p <= 1.0))
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "--temperature %g, --top-k %d, --top-p %g: expected above 0, 0 or more, and above 0 to 1", o->temperature, o->top_k,
+                         o->top_p);
+    return SORA_OK;
+}
+
+static sora_status read_value(const char *path, const char *key, const json_t *value, sora_t5_generation *o, sora_error *error)
+{
+    struct {
+        const char *key;
+        int *whole;
+        double *number;
+        bool *flag;
+    } fields[] = { { "num_beams", &o->beams, NULL, NULL },
+                   { "min_length", &o->min_length, NULL, NULL },
+                   { "max_length", &o->max_length, NULL, NULL },
+                   { "length_penalty", NULL, &o->length_penalty, NULL },
+                   { "no_repeat_ngram_size", &o->no_repeat_ngram, NULL, NULL },
+                   { "do_sample", NULL, NULL, &o->sample },
+                   { "temperature", NULL, &o->temperature, NULL },
+                   { "top_k", &o->top_k, NULL, NULL },
+                   { "top_p", NULL, &o->top_p, NULL } };
+    if (strcmp(key, "early_stopping") == 0) {
+        if (!json_is_boolean(value) && !json_is_string(value))
+            return sora_fail(error, SORA_ERROR_INPUT, "%s: \"early_stopping\" is neither true, false nor \"never\"", path);
+        o->early_stopping = json_is_string(value) ? SORA_STOP_NEVER : json_is_true(value) ? SORA_STOP_EARLY : SORA_STOP_HEURISTIC;
+        return SORA_OK;
+    }
+    for (size_t i = 0; i < SORA_COUNT(fields); i++) {
+        if (strcmp(key, fields[i].key) != 0) continue;
+        bool fits = fields[i].whole    ? json_is_integer(value) && llabs(json_integer_value(value)) <= INT32_MAX
+                    : fields[i].number ? json_is_number(value)
+                                       : json_is_boolean(value);
+        if (!fits) return sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\" is no such value", path, key);
+        if (fields[i].whole) *fields[i].whole = (int)json_integer_value(value);
+        if (fields[i].number) *fields[i].number = json_number_value(value);
+        if (fields[i].flag) *fields[i].flag = json_is_true(value);
+    }
+    return SORA_OK;
+}
+
+sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *path = NULL;
+    unsigned char *text = NULL;
+    size_t bytes;
+    json_error_t where;
+    json_t *root = NULL, *value;
+    const char *key;
+    sora_t5_generation read = *options;
+    SORA_TRY(sora_format(&path, error, "%s/generation_config.json", folder));
+    if (!sora_path_exists(path)) goto cleanup;
+    SORA_TRY(sora_file_read(path, 1 << 20, &text, &bytes, error));
+    root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
+    if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, where.line, where.text);
+    json_object_foreach(root, key, value)
+    {
+        if (!json_is_null(value)) SORA_TRY(read_value(path, key, value, &read, error));
+    }
+    status = sora_t5_generation_check(&read, error);
+    if (status != SORA_OK) {
+        sora_error_prefix(error, "%s", path);
+        status = SORA_ERROR_INPUT;
+        if (error) error->status = status;
+        goto cleanup;
+    }
+    *options = read;
+cleanup:
+    json_decref(root);
+    free(text);
+    free(path);
+    return status;
+}
