@@ -46,6 +46,8 @@ SORA_API const sora_file_tensor *sora_safetensors_at(const sora_safetensors *fil
 SORA_API const sora_file_tensor *sora_safetensors_find(const sora_safetensors *file, const char *name); /* NULL if absent */
 SORA_API const char *sora_safetensors_metadata(const sora_safetensors *file, const char *key);          /* NULL if absent */
 
+SORA_API uint64_t sora_file_tensor_bytes(const sora_file_tensor *tensor);
+
 /* Converts a F32, F16, BF16 or F64 tensor to float[elements]; SORA_ERROR_INPUT for other dtypes. */
 SORA_API sora_status sora_file_tensor_to_f32(const sora_file_tensor *tensor, float *out, sora_error *error);
 

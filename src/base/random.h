@@ -18,6 +18,7 @@ typedef enum sora_purpose {
     SORA_PURPOSE_SPLIT,
     SORA_PURPOSE_TEST,
     SORA_PURPOSE_SAMPLE, /* of generated tokens: step = position, sample = text */
+    SORA_PURPOSE_CORRUPT, /* T5's span corruption: step = epoch, sample = text */
 } sora_purpose;
 
 typedef struct sora_random_stream {

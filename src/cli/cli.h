@@ -77,6 +77,7 @@ int cli_adapter_merge(int argc, char **argv);
 int cli_compare_unet(int argc, char **argv);
 int cli_t5_tokenize(int argc, char **argv);
 int cli_t5_detokenize(int argc, char **argv);
+int cli_t5_vocab(int argc, char **argv);
 
 #define CLI_GLOBALS(g)                                                                                                       \
     { "device", "General", "NAME", "index, part of a name, cpu or gpu", "SORACL_DEVICE, then the best", NULL, &(g).device }, \

@@ -22,6 +22,7 @@ static const struct {
     { "compare unet", "no, full, LoRA and SoRA fine-tuning from the same weights, with a report", cli_compare_unet },
     { "t5 tokenize", "ids of text, line by line", cli_t5_tokenize },
     { "t5 detokenize", "text of ids, line by line", cli_t5_detokenize },
+    { "t5 vocab", "train a vocabulary of T5's kind on text", cli_t5_vocab },
     { "adapter show", "ranks and gates of a run's adapters", cli_adapter_show },
     { "adapter merge", "fold a run's adapters into plain weights", cli_adapter_merge },
 };

@@ -2,7 +2,7 @@
 #include "data/deb822.h"
 
 #include "base/memory.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

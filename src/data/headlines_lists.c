@@ -3,8 +3,8 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "data/deb822.h"
-#include "data/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>

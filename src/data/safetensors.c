@@ -214,6 +214,11 @@ const sora_file_tensor *sora_safetensors_find(const sora_safetensors *file, cons
     return NULL;
 }
 
+uint64_t sora_file_tensor_bytes(const sora_file_tensor *tensor)
+{
+    return tensor->elements * dtype_size(tensor->dtype);
+}
+
 const char *sora_safetensors_metadata(const sora_safetensors *file, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));

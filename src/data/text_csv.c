@@ -2,7 +2,7 @@
 #include "data/text_form.h"
 
 #include "base/memory.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <csv.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text pairs: both forms, and everything that is refused. */
 #include "soracl/text.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "../fixture.h"
 
 static sora_error error;
