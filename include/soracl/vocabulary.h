@@ -25,9 +25,9 @@ SORA_API sora_status sora_vocabulary_check(const char *line, size_t bytes, sora_
 
 /* Trains on lines[count], each UTF-8 that ends with NUL, and writes the model to `path` for sora_tokenizer_create, atomically.
  * Equal input gives equal bytes. Lines may have any length: they are cut at spaces into parts of at most 4192 bytes, as no piece
- * goes beyond a space. Left out are longer words, and parts with U+2585, which SentencePiece keeps for itself. The model has fewer
- * pieces than asked for where the text does not yield them. Blocks for minutes on large texts and sets SentencePiece's global log
- * level. Takes some 20 bytes of memory a character; SentencePiece ends the program where its own thread finds none.
+ * goes beyond a space. Left out are longer words, and parts with U+2585, which SentencePiece keeps for itself. The model has
+ * fewer pieces than asked for where the text does not yield them. Blocks for minutes on large texts and sets SentencePiece's
+ * global log level. Takes some 20 bytes of memory a character; SentencePiece ends the program where its own thread finds none.
  * SORA_ERROR_INPUT for a line as above, for no text at all and for what SentencePiece refuses, as more characters than pieces. */
 SORA_API sora_status sora_vocabulary_train(const char *const *lines, size_t count, const sora_vocabulary_options *options,
                                            const char *path, sora_error *error);
