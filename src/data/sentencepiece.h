@@ -26,9 +26,9 @@ typedef struct sora_text_part {
     size_t bytes;
 } sora_text_part;
 
-/* A unigram model of at most `size` pieces with T5's settings, in *model[*bytes]. The parts are not empty, not above 4192 bytes, have
- * something left after normalisation and none of U+2585: SentencePiece ends the program on what it does not expect. 0, or −1 with why
- * in message[room]. */
+/* A unigram model of at most `size` pieces with T5's settings, in *model[*bytes]. The parts are not empty, not above 4192 bytes,
+ * have something left after normalisation and none of U+2585: SentencePiece ends the program on what it does not expect. 0, or −1
+ * with why in message[room]. */
 int sora_sentencepiece_train(const sora_text_part *parts, size_t count, int size, double coverage, void **model, size_t *bytes,
                              char *message, size_t room);
 

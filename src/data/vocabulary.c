@@ -6,7 +6,6 @@
 #include "base/utf8.h"
 #include "data/sentencepiece.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -296,6 +296,29 @@ def part_compare():
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
 
 
+def part_vocab():
+    text = [f"The {a} {b} of the {c}." for a in ("red", "small", "old") for b in ("house", "garden", "table") for c in ("baker", "teacher")]
+    (work / "text").write_text("\n".join(text) + "\n", encoding="utf-8")
+    done = run("t5", "vocab", "--out", "one.model", "--size", "25", "text")
+    check("t5 vocab says what it made", done.stdout == "one.model: 25 pieces from 18 lines\n" and done.stderr == "", done.stdout + done.stderr)
+    subprocess.run([program, "t5", "vocab", "--out", "two.model", "--size=25", "--quiet", "-"], cwd=work, input="\r\n".join(text).encode(), check=True)
+    check("t5 vocab: the same text, the same bytes", filecmp.cmp(work / "one.model", work / "two.model", shallow=False))
+    (work / "ids").write_text(run("t5", "tokenize", "--model", "one.model", "text").stdout)
+    check("t5 vocab: its model tokenizes", run("t5", "detokenize", "--model", "one.model", "ids").stdout.splitlines() == text)
+    done = run("t5", "vocab", "--out", "few.model", "--size", "9000", "text")
+    check("t5 vocab: fewer pieces than asked for", "of 9000 pieces" in done.stderr, done.stderr)
+    (work / "nul").write_bytes(b"one\n\ntw\0o\n")
+    (work / "latin1").write_bytes(b"gr\xfc\xdfe\n")
+    (work / "empty").write_bytes(b"\n \n")
+    for name, code, message, words in (("a NUL", 3, "nul: line 3: there is a NUL at byte 2", ("--size", 60, "nul")),
+                                       ("no UTF-8", 3, "latin1: line 1: byte 2 (0xfc) is no UTF-8", ("--size", 60, "latin1")),
+                                       ("no text", 3, "no text to train", ("--size", 60, "empty")), ("no file", 3, "none: No such file", ("--size", 60, "none")),
+                                       ("too small", 3, "Vocabulary size is smaller", ("--size", 10, "text")), ("no size", 2, "usage", ("text",)),
+                                       ("size", 2, "--size", ("--size", "many", "text")), ("coverage", 2, "0.98", ("--size", 60, "--coverage", "0.2", "text"))):
+        refused(f"t5 vocab: {name}", code, message, "t5", "vocab", "--out", "bad.model", *words)
+    check("t5 vocab: errors leave no file", not list(work.glob("bad.model*")))
+
+
 parts = {name[5:]: function for name, function in list(globals().items()) if name.startswith("part_")}
 try:
     for part in sys.argv[2:]:
