@@ -4,6 +4,9 @@
 
 #include "soracl/context.h"
 #include "soracl/dataset.h"
+#include "soracl/rouge.h"
+#include "soracl/t5.h"
+#include "soracl/text.h"
 #include "soracl/unet.h"
 
 #ifdef __cplusplus
@@ -13,13 +16,25 @@ extern "C" {
 /* ---- Options ----------------------------------------------------------------------------------------------------------------
  * Everything that decides what a run computes, by the names the program has ("weight-decay"); config.json holds the same names.
  * One table describes them for the command line, the file and the help. */
+typedef enum sora_task_kind { SORA_TASK_UNET = 1, SORA_TASK_T5 = 2 } sora_task_kind;
+
 typedef struct sora_run_options {
+    sora_task_kind task;
     char data[1024], eval_data[1024], from[1024];
+    /* U-Net */
     char model[16];
     int size, width, depth;
     char loss[16];
-    double dropout;
     bool augment;
+    char bn[16];
+    /* T5 */
+    char objective[8];
+    char source_column[64], target_column[64], prefix[64];
+    int max_source, max_target, min_source_characters, min_target_characters;
+    double network_dropout, smoothing;
+    int eval_examples, eval_generate;
+    /* both */
+    double dropout;
     int batch, epochs, steps, accumulate, threads;
     char optimizer[16];
     double lr, weight_decay, momentum;
@@ -37,7 +52,6 @@ typedef struct sora_run_options {
     char gate[16];
     double gate_lr, gate_warmup;
     char gate_schedule[16];
-    char bn[16];
     int drop_after;
     char xi_schedule[64];
 } sora_run_options;
@@ -53,6 +67,7 @@ typedef enum sora_option_type {
 typedef struct sora_option {
     const char *name;  /* "weight-decay" */
     const char *group; /* "Data", "Network", "Training", "Adapter" */
+    unsigned tasks;    /* sora_task_kind of those that have it; a name may stand twice, for different tasks */
     sora_option_type type;
     const char *fallback; /* default as text */
     const char *values;   /* "adamw|sgd": the only ones; NULL: any */
@@ -61,10 +76,13 @@ typedef struct sora_option {
     size_t offset, size; /* in sora_run_options */
 } sora_option;
 
+/* T5's own: every matrix of attention and feed-forward. */
+#define SORA_TARGET_T5 ".*\\.(q|k|v|o|wi|wi_0|wi_1|wo)"
+
 SORA_API const sora_option *sora_run_option_table(size_t *count);
-SORA_API void sora_run_options_default(sora_run_options *options);
-/* Sets one by name from text, checked for type, range and choice. SORA_ERROR_ARGUMENT names option, value and what is expected.
- */
+SORA_API void sora_run_options_default(sora_run_options *options, sora_task_kind task);
+/* Sets one of the task's by name from text, checked for type, range and choice. SORA_ERROR_ARGUMENT names option, value and what is
+ * expected. */
 SORA_API sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error);
 /* The value as text that sora_run_options_set reads back exactly. */
 SORA_API void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes);
@@ -73,10 +91,20 @@ SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *o
 
 /* ---- Following a run --------------------------------------------------------------------------------------------------------*/
 
+typedef struct sora_text_metrics {
+    size_t examples;         /* whose loss was taken */
+    uint64_t tokens_target;  /* of them, eos counted */
+    size_t generated;        /* whose text was generated and scored */
+    sora_rouge rouge;        /* means of F1, 0..1 */
+    double generated_tokens; /* mean, eos counted */
+} sora_text_metrics;
+
 typedef struct sora_quality {
-    sora_mask_metrics mask;
-    double loss; /* mean over images */
+    sora_task_kind task;
+    double loss; /* U-Net: mean over images; T5: mean over target tokens, without label smoothing */
     double seconds;
+    sora_mask_metrics mask; /* U-Net */
+    sora_text_metrics text; /* T5 */
 } sora_quality;
 
 typedef struct sora_progress {
@@ -85,7 +113,7 @@ typedef struct sora_progress {
     double loss; /* mean since the last report */
     double lr, gate_lr, xi;
     double gradient_norm;
-    double images_per_second, seconds_left;
+    double items_per_second, seconds_left; /* images or texts */
     double waiting_share;        /* of the time since the last report, in which the device waited for data */
     int rank_kept, rank_max;     /* adapters; 0, 0 otherwise. Only filled at evaluations */
     const sora_quality *quality; /* NULL, or the evaluation just made */
@@ -110,14 +138,44 @@ typedef struct sora_run_result {
     bool finished;           /* false: the run had been finished before and nothing was done */
 } sora_run_result;
 
-/* ---- U-Net runs -------------------------------------------------------------------------------------------------------------
- * A run folder holds config.json, events.jsonl, checkpoint-N/, best, base.safetensors (the weights adapters stand on). */
-
 typedef struct sora_run_target {
     const char *folder; /* of the run */
     bool overwrite;     /* an existing run there is removed first; otherwise it is refused */
     bool resume;        /* goes on from the last checkpoint, bit for bit; options come from its config.json */
 } sora_run_target;
+
+/* ---- T5 runs ----------------------------------------------------------------------------------------------------------------
+ * A run folder holds config.json, events.jsonl, checkpoint-N/ and best, and, where the weights themselves trained, the files that make
+ * a checkpoint a model's folder. Adapters name the hash of the weights that they stand on. */
+
+/* Fine-tunes `from` (a folder of Hugging Face's form, or a run) on pairs of texts, or pre-trains it by span corruption (objective
+ * "spans"); without weights in the folder they are new. Evaluates on eval_data, where given. Errors as sora_unet_run. */
+SORA_API sora_status sora_t5_run(sora_context *context, const sora_run_options *options, const sora_run_target *target,
+                                 const sora_watcher *watcher, sora_run_result *result, sora_error *error);
+
+/* A model with its weights: `from` is a folder of Hugging Face's form or a run (its best checkpoint; "RUN:last": the last), with the
+ * run's adapters active. `adapter` (NULL: none): a run or a PEFT folder whose adapters are put on it; the weights must be those that
+ * it was trained on. The parameters are on the host. */
+SORA_API sora_status sora_t5_open(sora_context *context, const char *from, const char *adapter, sora_t5 **out, sora_error *error);
+
+typedef struct sora_text_evaluation_options {
+    int batch;                       /* 0: 8 */
+    const char *prefix;              /* before each source */
+    int max_source, max_target;      /* tokens with eos */
+    size_t generate;                 /* examples to generate and score, the first so many; SIZE_MAX: all */
+    const sora_t5_generation *generation;
+    sora_rouge *scores;              /* NULL, or [number of examples]: of each that was generated */
+    char **texts;                    /* NULL, or [number of examples]: gets what was generated; each the caller's (free()) */
+    const sora_watcher *watcher;     /* NULL, or asked to stop and told of progress */
+} sora_text_evaluation_options;
+
+/* The parameters are put on the device for it, and brought back. */
+SORA_API sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *options,
+                                      sora_quality *out, sora_error *error);
+
+/* ---- U-Net runs -------------------------------------------------------------------------------------------------------------
+ * A run folder holds config.json, events.jsonl, checkpoint-N/, best, base.safetensors (the weights adapters stand on). */
+
 
 /* Trains (method full without `from`: from new weights) or fine-tunes. Evaluates on eval_data (default: the data's test split).
  * Errors: any status; NaN in a loss or gradient is SORA_ERROR_NUMERIC with step and first tensor that had it. */

@@ -23,7 +23,8 @@ typedef struct cli_command {
     size_t option_count;
     const char *const *run_groups; /* of sora_run_option_table that this command takes; ended by NULL; NULL: none */
     sora_run_options *run;
-    bool run_given[64]; /* which of the table were given */
+    sora_task_kind run_task;
+    bool run_given[128]; /* which of the table were given */
     const char **words;
     size_t word_count, word_room;
 } cli_command;

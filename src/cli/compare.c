@@ -72,6 +72,7 @@ int cli_compare_unet(int argc, char **argv)
                             .options = options,
                             .option_count = sizeof options / sizeof options[0],
                             .run_groups = groups,
+                            .run_task = SORA_TASK_UNET,
                             .run = &run };
     sora_error error;
     sora_context *context = NULL;

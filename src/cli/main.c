@@ -155,7 +155,7 @@ static bool on_progress(void *self, const sora_progress *p)
     time_text(p->seconds_left, left);
     clear_line(f);
     fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f images/s  waiting %.0f %%  left %s%s", p->step, p->steps,
-            p->epoch, p->loss, p->lr, p->images_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
+            p->epoch, p->loss, p->lr, p->items_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
     fflush(stderr);
     f->open_line = f->terminal;
     return true;

@@ -42,7 +42,7 @@ void cli_nearest(const char *word, const char *const *names, size_t count, char 
 static bool in_groups(const cli_command *command, const sora_option *option)
 {
     for (const char *const *g = command->run_groups; g && *g; g++)
-        if (strcmp(*g, option->group) == 0) return true;
+        if (strcmp(*g, option->group) == 0 && (option->tasks & command->run_task)) return true;
     return false;
 }
 
@@ -81,7 +81,7 @@ static void print_run_options(const cli_command *command)
     for (const char *const *g = command->run_groups; g && *g; g++) {
         printf("\n%s\n", *g);
         for (size_t i = 0; i < count; i++)
-            if (strcmp(table[i].group, *g) == 0 && !is_own(command, table[i].name))
+            if (strcmp(table[i].group, *g) == 0 && (table[i].tasks & command->run_task) && !is_own(command, table[i].name))
                 print_option(table[i].name,
                              table[i].type == SORA_OPTION_SWITCH ? NULL
                              : table[i].type == SORA_OPTION_TEXT ? "TEXT"
@@ -180,7 +180,7 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
 sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, sora_error *error)
 {
     *help = false;
-    if (command->run) sora_run_options_default(command->run);
+    if (command->run) sora_run_options_default(command->run, command->run_task);
     for (int at = 0; at < argc; at++) {
         if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
             *help = true;

@@ -107,6 +107,7 @@ int cli_unet_train(int argc, char **argv)
                             .options = options,
                             .option_count = COUNT(options),
                             .run_groups = groups,
+                            .run_task = SORA_TASK_UNET,
                             .run = &run };
     return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
@@ -128,6 +129,7 @@ int cli_unet_finetune(int argc, char **argv)
         .options = options,
         .option_count = COUNT(options),
         .run_groups = groups,
+        .run_task = SORA_TASK_UNET,
         .run = &run
     };
     return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);

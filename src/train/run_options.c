@@ -12,78 +12,106 @@
 #include <string.h>
 
 #define FIELD(member) .offset = offsetof(sora_run_options, member), .size = sizeof(((sora_run_options *)0)->member)
-#define TEXT(key, member, part, standard, choices, text)                                                             \
+#define TEXT(key, member, part, whose, standard, choices, text)                                                             \
     {                                                                                                                \
-        .name = key, .group = part, .type = SORA_OPTION_TEXT, .fallback = standard, .values = choices, .help = text, \
+        .name = key, .group = part, .tasks = whose, .type = SORA_OPTION_TEXT, .fallback = standard, .values = choices, .help = text, \
         FIELD(member)                                                                                                \
     }
-#define WHOLE(key, member, part, standard, low, high, text)                                                             \
+#define WHOLE(key, member, part, whose, standard, low, high, text)                                                             \
     {                                                                                                                   \
-        .name = key, .group = part, .type = SORA_OPTION_INTEGER, .fallback = standard, .minimum = low, .maximum = high, \
+        .name = key, .group = part, .tasks = whose, .type = SORA_OPTION_INTEGER, .fallback = standard, .minimum = low, .maximum = high, \
         .help = text, FIELD(member)                                                                                     \
     }
-#define REAL(key, member, part, standard, low, high, text)                                                             \
+#define REAL(key, member, part, whose, standard, low, high, text)                                                             \
     {                                                                                                                  \
-        .name = key, .group = part, .type = SORA_OPTION_NUMBER, .fallback = standard, .minimum = low, .maximum = high, \
+        .name = key, .group = part, .tasks = whose, .type = SORA_OPTION_NUMBER, .fallback = standard, .minimum = low, .maximum = high, \
         .help = text, FIELD(member)                                                                                    \
     }
-#define SWITCH(key, member, part, standard, text)                                                                 \
+#define SWITCH(key, member, part, whose, standard, text)                                                                 \
     {                                                                                                             \
-        .name = key, .group = part, .type = SORA_OPTION_SWITCH, .fallback = standard, .help = text, FIELD(member) \
+        .name = key, .group = part, .tasks = whose, .type = SORA_OPTION_SWITCH, .fallback = standard, .help = text, FIELD(member) \
     }
 
+#define UNET SORA_TASK_UNET
+#define T5 SORA_TASK_T5
+#define BOTH (SORA_TASK_UNET | SORA_TASK_T5)
+
 static const sora_option table[] = {
-    TEXT("data", data, "Data", "", NULL, "training set, KIND:DIR[:SPLIT]; kinds egohands, gtea, pairs"),
-    TEXT("eval-data", eval_data, "Data", "", NULL, "evaluation set; default: the test split of --data"),
-    SWITCH("augment", augment, "Data", "on", "flips, rotations, colour jitter (--no-augment turns it off)"),
-    WHOLE("threads", threads, "Data", "2", 1, 64, "threads that decode images ahead of training"),
-    TEXT("from", from, "Network", "", NULL, "run or weights file to start from"),
-    TEXT("model", model, "Network", "unet-fc", "unet-fc|unet", "network, where there is no --from"),
-    WHOLE("size", size, "Network", "256", 1, 4096, "images are stretched to size x size"),
-    WHOLE("width", width, "Network", "0", 0, 1024, "unet: channels of the first level (0: 64)"),
-    WHOLE("depth", depth, "Network", "0", 0, 6, "unet: levels below the first (0: 4)"),
-    REAL("dropout", dropout, "Network", "0", 0, 0.99, "after the bottleneck; with adapters: on x in their branch"),
-    TEXT("loss", loss, "Training", "dice", "dice|bce|dice-bce", "training loss"),
-    WHOLE("batch", batch, "Training", "8", 1, 4096, "images in a batch"),
-    WHOLE("epochs", epochs, "Training", "30", 1, 100000, "passes over the training set"),
-    WHOLE("steps", steps, "Training", "0", 0, 2000000000, "limit on optimiser steps (0: none)"),
-    WHOLE("accumulate", accumulate, "Training", "1", 1, 4096, "batches whose gradients make one step"),
-    TEXT("optimizer", optimizer, "Training", "adamw", "adamw|sgd", "rule for weights"),
-    REAL("lr", lr, "Training", "0.01", 0, 1000, "highest learning rate"),
-    REAL("weight-decay", weight_decay, "Training", "0.01", 0, 100, "on weights only: not on gates, norms and biases"),
-    REAL("momentum", momentum, "Training", "0.9", 0, 0.9999, "of sgd"),
-    TEXT("schedule", schedule, "Training", "cosine", "constant|linear|cosine|plateau", "of the learning rate"),
-    REAL("warmup", warmup, "Training", "0.06", 0, 1e9, "linear rise: below 1 a share of the run, else steps"),
-    REAL("clip", clip, "Training", "1", 0, 1e9, "largest norm of the gradient (0: none)"),
+    TEXT("data", data, "Data", UNET, "", NULL, "training set, KIND:DIR[:SPLIT]; kinds egohands, gtea, pairs"),
+    TEXT("eval-data", eval_data, "Data", UNET, "", NULL, "evaluation set; default: the test split of --data"),
+    SWITCH("augment", augment, "Data", UNET, "on", "flips, rotations, colour jitter (--no-augment turns it off)"),
+    WHOLE("threads", threads, "Data", UNET, "2", 1, 64, "threads that decode images ahead of training"),
+    TEXT("from", from, "Network", UNET, "", NULL, "run or weights file to start from"),
+    TEXT("model", model, "Network", UNET, "unet-fc", "unet-fc|unet", "network, where there is no --from"),
+    WHOLE("size", size, "Network", UNET, "256", 1, 4096, "images are stretched to size x size"),
+    WHOLE("width", width, "Network", UNET, "0", 0, 1024, "unet: channels of the first level (0: 64)"),
+    WHOLE("depth", depth, "Network", UNET, "0", 0, 6, "unet: levels below the first (0: 4)"),
+    REAL("dropout", dropout, "Network", UNET, "0", 0, 0.99, "after the bottleneck; with adapters: on x in their branch"),
+    TEXT("loss", loss, "Training", UNET, "dice", "dice|bce|dice-bce", "training loss"),
+    WHOLE("batch", batch, "Training", BOTH, "8", 1, 4096, "images or texts in a batch"),
+    WHOLE("epochs", epochs, "Training", UNET, "30", 1, 100000, "passes over the training set"),
+    WHOLE("steps", steps, "Training", BOTH, "0", 0, 2000000000, "limit on optimiser steps (0: none)"),
+    WHOLE("accumulate", accumulate, "Training", BOTH, "1", 1, 4096, "batches whose gradients make one step"),
+    TEXT("optimizer", optimizer, "Training", UNET, "adamw", "adamw|sgd", "rule for weights"),
+    REAL("lr", lr, "Training", UNET, "0.01", 0, 1000, "highest learning rate"),
+    REAL("weight-decay", weight_decay, "Training", BOTH, "0.01", 0, 100, "on weights only: not on gates, norms and biases"),
+    REAL("momentum", momentum, "Training", BOTH, "0.9", 0, 0.9999, "of sgd"),
+    TEXT("schedule", schedule, "Training", UNET, "cosine", "constant|linear|cosine|plateau", "of the learning rate"),
+    REAL("warmup", warmup, "Training", BOTH, "0.06", 0, 1e9, "linear rise: below 1 a share of the run, else steps"),
+    REAL("clip", clip, "Training", BOTH, "1", 0, 1e9, "largest norm of the gradient (0: none)"),
     { .name = "seed",
       .group = "Training",
+      .tasks = BOTH,
       .type = SORA_OPTION_UNSIGNED,
       .fallback = "1",
       .maximum = 9007199254740992.0,
       .help = "of initial weights, order, augmentation and dropout",
       FIELD(seed) },
-    WHOLE("log-every", log_every, "Training", "10", 1, 1000000, "steps between lines of events.jsonl"),
-    WHOLE("eval-every", eval_every, "Training", "0", 0, 2000000000, "steps between evaluations (0: each epoch)"),
-    WHOLE("save-every", save_every, "Training", "0", 0, 2000000000, "steps between checkpoints (0: each epoch)"),
-    WHOLE("keep", keep, "Training", "2", 1, 1000000, "checkpoints kept beside the best"),
-    WHOLE("patience", patience, "Training", "0", 0, 1000000, "evaluations without a better hand IoU before stopping (0: never)"),
-    TEXT("method", method, "Adapter", "full", "none|full|lora|sora", "what is trained"),
-    WHOLE("rank", rank, "Adapter", "40", 0, 1000000, "largest rank of each adapter"),
-    REAL("alpha", alpha, "Adapter", "0", 0, 1e9, "scale s = alpha / rank (0: as --init says)"),
-    TEXT("target", target, "Adapter", "bottleneck.*", NULL, "regular expression over the names of layers"),
-    TEXT("init", init, "Adapter", "paper", "paper|ones|normal",
+    WHOLE("log-every", log_every, "Training", BOTH, "10", 1, 1000000, "steps between lines of events.jsonl"),
+    WHOLE("eval-every", eval_every, "Training", BOTH, "0", 0, 2000000000, "steps between evaluations (0: each epoch)"),
+    WHOLE("save-every", save_every, "Training", BOTH, "0", 0, 2000000000, "steps between checkpoints (0: each epoch)"),
+    WHOLE("keep", keep, "Training", BOTH, "2", 1, 1000000, "checkpoints kept beside the best"),
+    WHOLE("patience", patience, "Training", BOTH, "0", 0, 1000000, "evaluations without a better one before stopping (0: never)"),
+    TEXT("method", method, "Adapter", UNET, "full", "none|full|lora|sora", "what is trained"),
+    WHOLE("rank", rank, "Adapter", UNET, "40", 0, 1000000, "largest rank of each adapter"),
+    REAL("alpha", alpha, "Adapter", BOTH, "0", 0, 1e9, "scale s = alpha / rank (0: as --init says)"),
+    TEXT("target", target, "Adapter", UNET, "bottleneck.*", NULL, "regular expression over the names of layers"),
+    TEXT("init", init, "Adapter", BOTH, "paper", "paper|ones|normal",
          "initial adapters (paper: alpha 16, gates N(0,1); others: scale 1)"),
-    REAL("lambda", lambda, "Adapter", "0.1", 0, 1e9, "sparsity: threshold xi = gate learning rate x lambda"),
-    REAL("xi", xi, "Adapter", "0", 0, 1e9, "threshold itself (0: from --lambda)"),
-    TEXT("gate", gate, "Adapter", "paper", "paper|adam|official", "how gates are updated"),
-    REAL("gate-lr", gate_lr, "Adapter", "0", 0, 1000, "highest learning rate of gates (0: as --lr)"),
-    REAL("gate-warmup", gate_warmup, "Adapter", "0", 0, 1e9, "as --warmup, for gates"),
-    TEXT("gate-schedule", gate_schedule, "Adapter", "constant", "constant|linear|cosine", "of the gates' learning rate"),
-    TEXT("bn", bn, "Adapter", "batch", "batch|frozen", "batch norm while adapters train: batch or running statistics"),
-    WHOLE("drop-after", drop_after, "Adapter", "0", 0, 2000000000,
+    REAL("lambda", lambda, "Adapter", BOTH, "0.1", 0, 1e9, "sparsity: threshold xi = gate learning rate x lambda"),
+    REAL("xi", xi, "Adapter", BOTH, "0", 0, 1e9, "threshold itself (0: from --lambda)"),
+    TEXT("gate", gate, "Adapter", BOTH, "paper", "paper|adam|official", "how gates are updated"),
+    REAL("gate-lr", gate_lr, "Adapter", BOTH, "0", 0, 1000, "highest learning rate of gates (0: as --lr)"),
+    REAL("gate-warmup", gate_warmup, "Adapter", BOTH, "0", 0, 1e9, "as --warmup, for gates"),
+    TEXT("gate-schedule", gate_schedule, "Adapter", BOTH, "constant", "constant|linear|cosine", "of the gates' learning rate"),
+    TEXT("bn", bn, "Adapter", UNET, "batch", "batch|frozen", "batch norm while adapters train: batch or running statistics"),
+    WHOLE("drop-after", drop_after, "Adapter", BOTH, "0", 0, 2000000000,
           "drop a rank for good after so many updates at 0 (0: at the end)"),
-    TEXT("xi-schedule", xi_schedule, "Adapter", "", NULL,
+    TEXT("xi-schedule", xi_schedule, "Adapter", BOTH, "", NULL,
          "thresholds one after the other, SPACING:A:B:COUNT, as linear:0:7e-4:7"),
+    TEXT("train", data, "Data", T5, "", NULL, "training texts: .csv (text, title), .jsonl (the same, or SciTLDR's form)"),
+    TEXT("dev", eval_data, "Data", T5, "", NULL, "texts to evaluate on; none: no evaluation"),
+    TEXT("source-column", source_column, "Data", T5, "", NULL, "column of the text (default: as the file's form has it)"),
+    TEXT("target-column", target_column, "Data", T5, "", NULL, "column of the summary"),
+    TEXT("prefix", prefix, "Data", T5, "summarize: ", NULL, "put before each text"),
+    WHOLE("max-source", max_source, "Data", T5, "512", 2, 4096, "tokens of a text, eos counted; longer ones are cut"),
+    WHOLE("max-target", max_target, "Data", T5, "64", 2, 4096, "tokens of a summary, eos counted"),
+    WHOLE("min-source-characters", min_source_characters, "Data", T5, "0", 0, 1000000, "leave out shorter texts"),
+    WHOLE("min-target-characters", min_target_characters, "Data", T5, "0", 0, 1000000, "leave out pairs with shorter summaries"),
+    TEXT("model", from, "Network", T5, "", NULL, "folder with config.json, model.safetensors and spiece.model, or a run"),
+    TEXT("objective", objective, "Network", T5, "pairs", "pairs|spans", "summaries, or T5's span corruption of the texts"),
+    REAL("dropout", network_dropout, "Network", T5, "-1", -1, 0.99, "of the whole network (-1: as config.json says)"),
+    REAL("label-smoothing", smoothing, "Training", T5, "0", 0, 0.99, "share of each label that all classes get"),
+    WHOLE("epochs", epochs, "Training", T5, "1", 1, 100000, "passes over the training texts"),
+    TEXT("optimizer", optimizer, "Training", T5, "adamw", "adamw|sgd", "rule for weights"),
+    REAL("lr", lr, "Training", T5, "0.001", 0, 1000, "highest learning rate"),
+    TEXT("schedule", schedule, "Training", T5, "linear", "constant|linear|cosine|plateau", "of the learning rate"),
+    WHOLE("eval-examples", eval_examples, "Training", T5, "0", 0, 2000000000, "texts of --dev whose loss an evaluation takes (0: all)"),
+    WHOLE("eval-generate", eval_generate, "Training", T5, "64", 0, 2000000000, "texts of --dev that it summarises for ROUGE"),
+    TEXT("method", method, "Adapter", T5, "sora", "full|lora|sora", "what is trained"),
+    WHOLE("rank", rank, "Adapter", T5, "8", 0, 1000000, "largest rank of each adapter"),
+    REAL("adapter-dropout", dropout, "Adapter", T5, "0", 0, 0.99, "on x in the adapters' branch"),
+    TEXT("target", target, "Adapter", T5, SORA_TARGET_T5, NULL, "regular expression over the names of layers"),
 };
 
 const sora_option *sora_run_option_table(size_t *count)
@@ -92,10 +120,10 @@ const sora_option *sora_run_option_table(size_t *count)
     return table;
 }
 
-static const sora_option *find_option(const char *name)
+static const sora_option *find_option(sora_task_kind task, const char *name)
 {
     for (size_t i = 0; i < SORA_COUNT(table); i++)
-        if (strcmp(table[i].name, name) == 0) return &table[i];
+        if ((table[i].tasks & task) && strcmp(table[i].name, name) == 0) return &table[i];
     return NULL;
 }
 
@@ -135,7 +163,7 @@ static sora_status set_number(void *field, const sora_option *option, const char
 
 sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error)
 {
-    const sora_option *option = find_option(name);
+    const sora_option *option = find_option(options->task, name);
     if (!option) return sora_fail(error, SORA_ERROR_ARGUMENT, "unknown option --%.80s", name);
     char *field = (char *)options + option->offset;
     switch (option->type) {
@@ -160,13 +188,14 @@ sora_status sora_run_options_set(sora_run_options *options, const char *name, co
     return set_number(field, option, value, error);
 }
 
-void sora_run_options_default(sora_run_options *options)
+void sora_run_options_default(sora_run_options *options, sora_task_kind task)
 {
     memset(options, 0, sizeof *options);
+    options->task = task;
     for (size_t i = 0; i < SORA_COUNT(table); i++) {
         const sora_option *option = &table[i];
         /* Empty texts stay zeroed; a choice is never empty. */
-        if (*option->fallback) sora_run_options_set(options, option->name, option->fallback, NULL);
+        if ((option->tasks & task) && *option->fallback) sora_run_options_set(options, option->name, option->fallback, NULL);
     }
 }
 
@@ -197,6 +226,7 @@ json_t *sora_run_options_to_json(const sora_run_options *options)
         const sora_option *option = &table[i];
         const char *field = (const char *)options + option->offset;
         json_t *value = NULL;
+        if (!(option->tasks & options->task)) continue;
         switch (option->type) {
         case SORA_OPTION_TEXT: value = json_string(field); break;
         case SORA_OPTION_SWITCH: value = json_boolean(*(const bool *)field); break;
@@ -212,11 +242,12 @@ json_t *sora_run_options_to_json(const sora_run_options *options)
     return object;
 }
 
-sora_status sora_run_options_from_json(const json_t *object, const char *path, sora_run_options *options, sora_error *error)
+sora_status sora_run_options_from_json(const json_t *object, sora_task_kind task, const char *path, sora_run_options *options,
+                                       sora_error *error)
 {
     const char *name;
     json_t *value;
-    sora_run_options_default(options);
+    sora_run_options_default(options, task);
     json_object_foreach((json_t *)object, name, value)
     {
         char text[1100];
@@ -230,7 +261,7 @@ sora_status sora_run_options_from_json(const json_t *object, const char *path, s
             snprintf(text, sizeof text, "%.17g", json_real_value(value));
         else
             return sora_fail(error, SORA_ERROR_INPUT, "%s: option \"%.80s\" is neither text, number nor boolean", path, name);
-        if (json_is_string(value) && *text == '\0' && find_option(name)) continue;
+        if (json_is_string(value) && *text == '\0' && find_option(task, name)) continue;
         if (sora_run_options_set(options, name, text, error) != SORA_OK) {
             sora_error_prefix(error, "%s", path);
             return SORA_ERROR_INPUT;
@@ -252,7 +283,8 @@ sora_status sora_run_options_read(const char *path, sora_run_options *options, s
     const json_t *section = json_object_get(root, "options");
     if (!json_is_object(section))
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: has no object \"options\": not a run's config.json", path);
-    status = sora_run_options_from_json(section, path, options, error);
+    const char *task = json_string_value(json_object_get(root, "task"));
+    status = sora_run_options_from_json(section, task && strcmp(task, "t5") == 0 ? SORA_TASK_T5 : SORA_TASK_UNET, path, options, error);
 cleanup:
     json_decref(root);
     free(text);

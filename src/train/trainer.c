@@ -37,8 +37,7 @@ typedef struct trainer {
     const char *run;
     const sora_watcher *watcher;
     sora_context *context;
-    sora_graph *graph;
-    sora_tensor *loss;
+    sora_micro_step last; /* batch that was run */
     sora_optimizer *optimizer;
     sora_optimizer_options optimizer_options;
     sora_events *events;
@@ -182,7 +181,7 @@ static sora_status refuse_memory(trainer *t, uint64_t room, sora_error *error)
     while (batch > 1) {
         batch /= 2;
         t->task->drop(t->task->self);
-        sora_status status = t->task->build(t->task->self, batch, &t->graph, &t->loss, &arena, error);
+        sora_status status = t->task->build(t->task->self, batch, &arena, error);
         if (status != SORA_OK && status != SORA_ERROR_MEMORY) return status;
         if (status == SORA_OK && needed_bytes(t, arena) <= room)
             return sora_fail(
@@ -201,7 +200,7 @@ static sora_status set_up(trainer *t, sora_error *error)
 {
     sora_status status = SORA_OK;
     uint64_t arena = 0, room = sora_context_device(t->context)->limits.global_bytes - sora_context_memory(t->context).current;
-    status = t->task->build(t->task->self, t->options->batch, &t->graph, &t->loss, &arena, error);
+    status = t->task->build(t->task->self, t->options->batch, &arena, error);
     if (status != SORA_OK && status != SORA_ERROR_MEMORY) return status;
     t->predicted = SORA_MAX(t->predicted, status == SORA_OK ? needed_bytes(t, arena) : UINT64_MAX);
     if (status != SORA_OK || t->predicted > room) return refuse_memory(t, room, error);
@@ -217,7 +216,7 @@ static sora_status tear_down(trainer *t, sora_error *error)
     if (t->optimizer) t->state.optimizer_steps = sora_optimizer_steps(t->optimizer);
     sora_optimizer_destroy(&t->optimizer);
     t->task->drop(t->task->self);
-    t->graph = NULL;
+    t->last = (sora_micro_step) { 0 };
     return sora_params_on_device(t->task->params) ? sora_params_download(t->task->params, error) : SORA_OK;
 }
 
@@ -229,12 +228,10 @@ static sora_status report_nonfinite(trainer *t, uint32_t step, sora_error *error
 {
     sora_status status = SORA_OK;
     char *where = NULL;
-    int items;
-    double waited;
     SORA_TRY(t->task->seek(t->task->self, (uint64_t)step * (uint64_t)t->options->accumulate, error));
     for (int micro = 0; micro < t->options->accumulate && !where; micro++) {
-        SORA_TRY(t->task->micro_step(t->task->self, step, (uint32_t)(micro * t->options->batch), &items, &waited, error));
-        SORA_TRY(sora_graph_find_nonfinite(t->graph, &where, error));
+        SORA_TRY(t->task->micro_step(t->task->self, step, (uint32_t)(micro * t->options->batch), &t->last, error));
+        SORA_TRY(sora_graph_find_nonfinite(t->last.graph, &where, error));
     }
     status = sora_fail(
         error, SORA_ERROR_NUMERIC,
@@ -274,16 +271,14 @@ static sora_status step_once(trainer *t, sora_error *error)
     SORA_TRY(collect(t, s, error));
     SORA_TRY(sora_params_zero_gradients(task->params, error));
     for (int micro = 0; micro < t->options->accumulate; micro++) {
-        int items = 0;
-        double waited = 0.0;
-        SORA_TRY(task->micro_step(task->self, step, (uint32_t)(micro * t->options->batch), &items, &waited, error));
-        sora_view loss = sora_tensor_view(t->graph, t->loss);
+        SORA_TRY(task->micro_step(task->self, step, (uint32_t)(micro * t->options->batch), &t->last, error));
+        sora_view loss = sora_tensor_view(t->last.graph, t->last.loss);
         SORA_TRY(sora_view_read_async(t->context, &loss, &s->losses[micro], NULL, error));
-        t->items += (uint64_t)items;
-        t->waited += waited;
+        t->items += (uint64_t)t->last.items;
+        t->waited += t->last.waited_seconds;
     }
     sora_optimizer_rates rates = rates_of(t, step);
-    SORA_TRY(sora_optimizer_step(t->optimizer, t->graph, t->loss, &rates, t->options->accumulate, error));
+    SORA_TRY(sora_optimizer_step(t->optimizer, t->last.graph, t->last.loss, &rates, t->options->accumulate, error));
     sora_view control = sora_optimizer_control(t->optimizer);
     s->step = step;
     SORA_TRY(sora_view_read_async(t->context, &control, s->control, &s->done, error));
@@ -344,7 +339,7 @@ static sora_status write_line(trainer *t, bool *stop, sora_error *error)
                                .gate_lr = (double)rates.gate_lr,
                                .xi = (double)rates.xi,
                                .gradient_norm = t->last_norm,
-                               .images_per_second = rate,
+                               .items_per_second = rate,
                                .seconds_left = rate > 0.0 ? items_left / rate : 0.0,
                                .waiting_share = waiting };
     sora_status status = sora_events_write(
@@ -352,7 +347,7 @@ static sora_status write_line(trainer *t, bool *stop, sora_error *error)
         json_pack("{s:s,s:I,s:f,s:f,s:f,s:o,s:o,s:f,s:f,s:f}", "event", "step", "step", (json_int_t)t->state.step, "epoch", epoch,
                   "loss", loss, "lr", (double)rates.lr, "gate_lr", has_gates(t) ? json_real((double)rates.gate_lr) : json_null(),
                   "xi", has_gates(t) ? json_real((double)rates.xi) : json_null(), "gradient_norm", t->last_norm,
-                  "images_per_second", rate, "waiting_share", waiting),
+                  is(t->task->name, "unet") ? "images_per_second" : "texts_per_second", rate, "waiting_share", waiting),
         error);
     t->state.loss_sum = 0.0;
     t->state.loss_count = 0;

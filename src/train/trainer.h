@@ -13,9 +13,17 @@ typedef struct sora_evaluation {
     double score;                /* higher is better: `best` and --patience look at it */
     double loss;                 /* reduce-on-plateau looks at it */
     json_t *fields;              /* by their full names; the receiver's */
-    const sora_quality *quality; /* segmentation; lives with the task. NULL otherwise */
+    const sora_quality *quality; /* lives with the task */
     char warning[256];           /* "": none */
 } sora_evaluation;
+
+/* One batch that was run. */
+typedef struct sora_micro_step {
+    sora_graph *graph; /* with its loss: a task may have several, which share memory */
+    sora_tensor *loss;
+    int items;
+    double waited_seconds; /* for data */
+} sora_micro_step;
 
 /* A network and its data, as the trainer sees them. All calls come from one thread; `self` is given to each. Adapters are active
  * and the wanted parameters trainable before the trainer starts. */
@@ -28,13 +36,12 @@ typedef struct sora_task {
     uint64_t batches_per_epoch;
     /* Builds and plans the graphs (training, and evaluation in the same memory) for a batch without allocating; the trainer drops
      * them before parameters move. *arena_bytes: device memory that all of them take together. */
-    sora_status (*build)(void *self, int batch, sora_graph **graph, sora_tensor **loss, uint64_t *arena_bytes, sora_error *error);
+    sora_status (*build)(void *self, int batch, uint64_t *arena_bytes, sora_error *error);
     void (*drop)(void *self);
     /* Data goes on with this batch, counted over epochs. */
     sora_status (*seek)(void *self, uint64_t batch, sora_error *error);
     /* Forward and backward of the next batch; gradients accumulate. Enqueues only. */
-    sora_status (*micro_step)(void *self, uint32_t step, uint32_t first_sample, int *items, double *waited_seconds,
-                              sora_error *error);
+    sora_status (*micro_step)(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error);
     sora_status (*evaluate)(void *self, sora_evaluation *out, sora_error *error);
     /* What was trained, to and from a checkpoint's folder. save: on host or device; load: on the host, before the first build. */
     sora_status (*save)(void *self, const char *folder, sora_error *error);

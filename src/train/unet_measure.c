@@ -86,7 +86,7 @@ sora_status sora_unet_measure(const sora_unet_graph *graph, sora_loader *loader,
         loss_sum += (double)loss * batch.count;
     }
     *out =
-        (sora_quality) { .mask = sora_mask_summary(counts, images), .loss = loss_sum / (double)images, .seconds = now() - start };
+        (sora_quality) { .task = SORA_TASK_UNET, .mask = sora_mask_summary(counts, images), .loss = loss_sum / (double)images, .seconds = now() - start };
 cleanup:
     return status;
 }

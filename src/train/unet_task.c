@@ -14,7 +14,7 @@ sora_mask_loss sora_mask_loss_of(const char *name)
     return strcmp(name, "bce") == 0 ? SORA_LOSS_BCE : strcmp(name, "dice-bce") == 0 ? SORA_LOSS_DICE_BCE : SORA_LOSS_DICE;
 }
 
-static sora_status build(void *self, int batch, sora_graph **graph, sora_tensor **loss, uint64_t *arena_bytes, sora_error *error)
+static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_error *error)
 {
     sora_unet_task *task = self;
     sora_status status = SORA_OK;
@@ -28,8 +28,6 @@ static sora_status build(void *self, int batch, sora_graph **graph, sora_tensor 
     options.graph.training = false;
     options.graph.share = task->train.graph;
     SORA_TRY(sora_unet_build(task->unet, &options, &task->eval, error));
-    *graph = task->train.graph;
-    *loss = task->train.loss;
     uint64_t train_bytes = sora_graph_stats(task->train.graph).arena_bytes,
              eval_bytes = sora_graph_stats(task->eval.graph).arena_bytes;
     *arena_bytes = SORA_MAX(train_bytes, eval_bytes);
@@ -66,7 +64,7 @@ static sora_status seek(void *self, uint64_t batch, sora_error *error)
     return sora_loader_create(task->data, &options, &task->loader, error);
 }
 
-static sora_status micro_step(void *self, uint32_t step, uint32_t first_sample, int *items, double *waited, sora_error *error)
+static sora_status micro_step(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error)
 {
     sora_unet_task *task = self;
     sora_status status = SORA_OK;
@@ -76,8 +74,7 @@ static sora_status micro_step(void *self, uint32_t step, uint32_t first_sample, 
     SORA_TRY(sora_graph_write(task->train.graph, task->train.mask, batch.masks, batch.count, error));
     SORA_TRY(sora_graph_forward(task->train.graph, batch.count, step, first_sample, error));
     SORA_TRY(sora_graph_backward(task->train.graph, error));
-    *items = batch.count;
-    *waited = batch.waited_seconds;
+    *out = (sora_micro_step) { task->train.graph, task->train.loss, batch.count, batch.waited_seconds };
 cleanup:
     return status;
 }

@@ -14,7 +14,7 @@ static void options_for(const char *steps, sora_run_options *options)
     sora_error error;
     char data[256];
     snprintf(data, sizeof data, "egohands:%s/hands", folder);
-    sora_run_options_default(options);
+    sora_run_options_default(options, SORA_TASK_UNET);
     OK(sora_run_options_set(options, "data", data, &error));
     OK(sora_run_options_set(options, "size", "64", &error));
     OK(sora_run_options_set(options, "batch", "4", &error));
@@ -121,7 +121,7 @@ static void test_options(void **state)
         { "gate", "soft" },         { "seed", "-1" },          { "dropout", "1" }, { "epochs", "1e9" }, { "optimizer", "adam" },
         { "rank", "999999999999" }, { "no-such-option", "1" }, { "lambda", "inf" }
     };
-    sora_run_options_default(&a);
+    sora_run_options_default(&a, SORA_TASK_UNET);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         memset(&error, 0, sizeof error);
         if (sora_run_options_set(&a, bad[i].name, bad[i].value, &error) != SORA_ERROR_ARGUMENT ||
@@ -130,7 +130,7 @@ static void test_options(void **state)
     }
     /* The text of every option is read back as it was. */
     OK(sora_run_options_set(&a, "lr", "0.30000000000000004", &error));
-    sora_run_options_default(&b);
+    sora_run_options_default(&b, SORA_TASK_UNET);
     for (size_t i = 0; i < count; i++) {
         char text[1100];
         sora_run_options_text(&a, &table[i], text, sizeof text);

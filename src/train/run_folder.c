@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/run_folder.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "train/run_options.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0;
+}
+
+bool sora_run_has_adapters(const sora_run_options *options)
+{
+    return is(options->method, "lora") || is(options->method, "sora");
+}
+
+static void tell(const sora_watcher *watcher, const char *format, ...) SORA_PRINTF(2, 3);
+static void tell(const sora_watcher *watcher, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    if (!watcher || !watcher->message) return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    watcher->message(watcher->self, text);
+}
+
+sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_device *device = sora_context_device(context);
+    char *path = NULL, *text = NULL;
+    json_t *root = NULL;
+    SORA_TRY(sora_format(&path, error, "%s/config.json", folder));
+    if (sora_path_exists(path)) goto cleanup;
+    root = json_pack("{s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s},s:o}", "program", "soracl", "version", SORA_VERSION, "task",
+                             options->task == SORA_TASK_T5 ? "t5" : "unet", "device", "name", device->name, "platform", device->platform, "driver", device->driver,
+                             "type", sora_device_type_name(device->limits.type), "options", sora_run_options_to_json(options));
+    text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (!text) SORA_FAIL(error, SORA_ERROR_MEMORY, "%s: no host memory for config.json", folder);
+    SORA_TRY(sora_file_write(path, text, strlen(text), error));
+cleanup:
+    json_decref(root);
+    free(path);
+    free(text);
+    return status;
+}
+
+/* A resume on another device or version trains on, but not bit for bit: said, not refused. */
+static void compare_config(sora_context *context, const char *path, const sora_watcher *watcher)
+{
+    json_t *root = json_load_file(path, 0, NULL), *device = json_object_get(root, "device");
+    const sora_device *now = sora_context_device(context);
+    const char *name = json_string_value(json_object_get(device, "name")),
+               *driver = json_string_value(json_object_get(device, "driver"));
+    const char *version = json_string_value(json_object_get(root, "version"));
+    if (name && driver && (!is(name, now->name) || !is(driver, now->driver)))
+        tell(watcher, "warning: the run began on %s (driver %s); it goes on, but not bit for bit as it would have there", name,
+             driver);
+    if (version && !is(version, SORA_VERSION))
+        tell(watcher, "warning: the run began with soracl %s, this is %s; it goes on, but not bit for bit", version,
+             SORA_VERSION);
+    json_decref(root);
+}
+
+static bool inside(const char *path, const char *folder)
+{
+    char *inner = *path ? realpath(path, NULL) : NULL, *outer = realpath(folder, NULL);
+    size_t length = outer ? strlen(outer) : 0;
+    bool yes = inner && outer && strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+    free(inner);
+    free(outer);
+    return yes;
+}
+
+sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
+                               sora_run_options *options, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *config = NULL;
+    SORA_TRY(sora_format(&config, error, "%s/config.json", target->folder));
+    bool exists = sora_path_exists(config);
+    if (target->resume) {
+        if (!exists) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: nothing to resume, there is no config.json in it", target->folder);
+        sora_task_kind task = options->task;
+        SORA_TRY(sora_run_options_read(config, options, error));
+        if (options->task != task)
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: is a run of another task; this command goes on with runs of %s", target->folder,
+                      task == SORA_TASK_T5 ? "T5" : "U-Net");
+        compare_config(context, config, watcher);
+    } else {
+        if (exists && !target->overwrite)
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds a run; --resume goes on with it, --overwrite starts anew",
+                      target->folder);
+        if (exists && inside(options->from, target->folder))
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --from %s lies in the run that --overwrite would remove", target->folder,
+                      options->from);
+        if (exists) SORA_TRY(sora_folder_remove(target->folder, error));
+        SORA_TRY(sora_folder_create(target->folder, error));
+    }
+cleanup:
+    free(config);
+    return status;
+}
+
+sora_status sora_run_activate(sora_layers *layers, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)
+{
+    int wasteful = 0;
+    sora_adapter_options adapter = { .kind = is(o->method, "sora") ? SORA_ADAPTER_SORA : SORA_ADAPTER_LORA,
+                                     .init = is(o->init, "ones")     ? SORA_INIT_ONES
+                                             : is(o->init, "normal") ? SORA_INIT_NORMAL
+                                                                     : SORA_INIT_PAPER,
+                                     .rank = o->rank,
+                                     .alpha = (float)o->alpha,
+                                     .dropout = (float)o->dropout };
+    sora_status status = sora_adapt(layers, o->target, &adapter, &wasteful, error);
+    if (status == SORA_OK && wasteful > 0)
+        tell(watcher,
+             "warning: in %d of the adapted layers the adapter is not smaller than the layer, r(p + q + 1) >= p q; a lower "
+             "--rank or another --target is",
+             wasteful);
+    return status;
+}
+
+sora_status sora_run_check_method(const sora_run_options *options, sora_error *error)
+{
+    if (is(options->method, "full") || sora_run_has_adapters(options)) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "--method %s trains nothing: expected full, lora or sora", options->method);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_TRAIN_RUN_FOLDER_H
+#define SORA_TRAIN_RUN_FOLDER_H
+
+#include "soracl/train.h"
+
+/* What every task's runs begin with: their folder, its config.json, and adapters as the options ask for. */
+
+bool sora_run_has_adapters(const sora_run_options *options);
+sora_status sora_run_check_method(const sora_run_options *options, sora_error *error);
+
+/* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). */
+sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
+                                 sora_run_options *options, sora_error *error);
+/* config.json, unless it is there already. */
+sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error);
+
+/* Adapters of the asked kind on the layers of the asked name; everything else is frozen. */
+sora_status sora_run_activate(sora_layers *layers, const sora_run_options *options, const sora_watcher *watcher, sora_error *error);
+
+#endif

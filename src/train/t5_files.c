@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/t5_files.h"
+
+#include "adapter/layer.h"
+#include "base/file.h"
+#include "graph/params_file.h"
+#include "soracl/peft.h"
+#include "train/checkpoint.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------------------ */
+
+sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char *folder, sora_error *error)
+{
+    char *path = NULL;
+    if (!adapters) return sora_t5_save(t5, folder, SORA_FILE_F32, error);
+    sora_status status = sora_format(&path, error, "%s/adapter.safetensors", folder);
+    if (status == SORA_OK) status = sora_adapters_save(sora_t5_layers(t5), path, error);
+    free(path);
+    return status;
+}
+
+static sora_status load_weights(sora_t5 *t5, const char *path, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_safetensors *file = NULL;
+    sora_params *params = sora_t5_params(t5);
+    SORA_TRY(sora_safetensors_open(path, &file, error));
+    for (size_t i = 0; i < sora_params_count(params); i++) SORA_TRY(sora_param_read_file(sora_params_at(params, i), file, path, error));
+cleanup:
+    sora_safetensors_close(&file);
+    return status;
+}
+
+sora_status sora_t5_load_checkpoint(sora_t5 *t5, const char *folder, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_layers *layers = sora_t5_layers(t5);
+    char *adapter = NULL, *weights = NULL;
+    SORA_TRY(sora_format(&adapter, error, "%s/adapter.safetensors", folder));
+    SORA_TRY(sora_format(&weights, error, "%s/model.safetensors", folder));
+    if (!sora_path_exists(adapter)) {
+        status = load_weights(t5, weights, error);
+        goto cleanup;
+    }
+    for (size_t i = 0; i < sora_layers_count(layers); i++) sora_layer_drop_adapter(sora_layers_at(layers, i));
+    SORA_TRY(sora_adapters_load(layers, adapter, error));
+cleanup:
+    free(adapter);
+    free(weights);
+    return status;
+}
+
+sora_status sora_t5_merge(sora_t5 *t5, sora_error *error)
+{
+    sora_layers *layers = sora_t5_layers(t5);
+    for (size_t i = 0; i < sora_layers_count(layers); i++) {
+        sora_layer *layer = sora_layers_at(layers, i);
+        sora_status status = layer->active ? sora_layer_deactivate(layer, NULL, error) : SORA_OK;
+        if (status != SORA_OK) return status;
+        if (layer->merged) sora_layer_forget(layer);
+    }
+    for (size_t i = 0; i < sora_params_count(sora_t5_params(t5)); i++) sora_param_set_trainable(sora_params_at(sora_t5_params(t5), i), true);
+    return SORA_OK;
+}
+
+/* ---- What adapters stand on ------------------------------------------------------------------------------------------------- */
+
+sora_status sora_t5_write_base(const sora_t5 *t5, const char *run, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *path = NULL, *text = NULL, *folder = realpath(sora_t5_folder(t5), NULL);
+    json_t *root = json_pack("{s:s,s:s}", "folder", folder ? folder : sora_t5_folder(t5), "hash", sora_t5_base(t5));
+    text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (!text) SORA_FAIL(error, SORA_ERROR_MEMORY, "%s: no host memory for base.json", run);
+    SORA_TRY(sora_format(&path, error, "%s/base.json", run));
+    SORA_TRY(sora_file_write(path, text, strlen(text), error));
+cleanup:
+    json_decref(root);
+    free(folder);
+    free(path);
+    free(text);
+    return status;
+}
+
+static sora_status read_base(const char *run, char **folder, char hash[17], sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *path = NULL;
+    json_t *root = NULL;
+    json_error_t where;
+    *folder = NULL;
+    SORA_TRY(sora_format(&path, error, "%s/base.json", run));
+    root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    const char *place = json_string_value(json_object_get(root, "folder")), *sum = json_string_value(json_object_get(root, "hash"));
+    if (!place || !sum || strlen(sum) != 16)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: does not say folder and hash of the model that the run's adapters stand on%s%s", path,
+                  root ? "" : ": ", root ? "" : where.text);
+    memcpy(hash, sum, 17);
+    SORA_TRY(sora_duplicate(place, folder, error));
+cleanup:
+    json_decref(root);
+    free(path);
+    return status;
+}
+
+static sora_status check_base(const sora_t5 *t5, const char *run, const char *hash, sora_error *error)
+{
+    if (strcmp(hash, sora_t5_base(t5)) == 0) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: its adapters stand on weights with hash %s; %s has %s: it is another model", run, hash,
+                     sora_t5_folder(t5), sora_t5_base(t5));
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------------------------------------- */
+
+static sora_status has_file(const char *folder, const char *name, bool *there, sora_error *error)
+{
+    char *path = NULL;
+    sora_status status = sora_format(&path, error, "%s/%s", folder, name);
+    *there = status == SORA_OK && sora_path_exists(path);
+    free(path);
+    return status;
+}
+
+/* The run that `from` names (without ":last"), and its checkpoint; *run NULL where it is no run. */
+static sora_status find_run(const char *from, char **run, char **checkpoint, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    size_t length = strlen(from);
+    bool last = length > 5 && strcmp(from + length - 5, ":last") == 0, is_run;
+    char *name = NULL;
+    *run = *checkpoint = NULL;
+    SORA_TRY(sora_duplicate(from, &name, error));
+    if (last) name[length - 5] = '\0';
+    SORA_TRY(has_file(name, "events.jsonl", &is_run, error));
+    if (!is_run) goto cleanup;
+    SORA_TRY(sora_checkpoint_find(name, last, checkpoint, error));
+    *run = name;
+    name = NULL;
+cleanup:
+    free(name);
+    return status;
+}
+
+/* Adapters of a run's checkpoint on a model that is already there. */
+static sora_status put_run(sora_t5 *t5, const char *run, const char *checkpoint, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *folder = NULL, hash[17];
+    bool adapters;
+    SORA_TRY(has_file(checkpoint, "adapter.safetensors", &adapters, error));
+    if (!adapters) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run trained the weights themselves; it has no adapter to put on a model", run);
+    SORA_TRY(read_base(run, &folder, hash, error));
+    SORA_TRY(check_base(t5, run, hash, error));
+    SORA_TRY(sora_t5_load_checkpoint(t5, checkpoint, error));
+cleanup:
+    free(folder);
+    return status;
+}
+
+static sora_status put_adapter(sora_t5 *t5, const char *adapter, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *run = NULL, *checkpoint = NULL;
+    bool peft;
+    SORA_TRY(has_file(adapter, "adapter_config.json", &peft, error));
+    if (peft) {
+        status = sora_peft_import(sora_t5_layers(t5), adapter, error);
+        goto cleanup;
+    }
+    SORA_TRY(find_run(adapter, &run, &checkpoint, error));
+    if (!run) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: neither a run nor a PEFT folder with adapter_config.json", adapter);
+    SORA_TRY(put_run(t5, run, checkpoint, error));
+cleanup:
+    free(run);
+    free(checkpoint);
+    return status;
+}
+
+/* A run's model: the checkpoint itself where the weights trained, else the base with the checkpoint's adapters. */
+static sora_status open_run(sora_context *context, const char *run, const char *checkpoint, sora_t5 **out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *folder = NULL, hash[17];
+    bool adapters;
+    SORA_TRY(has_file(checkpoint, "adapter.safetensors", &adapters, error));
+    if (!adapters) {
+        status = sora_t5_load(context, checkpoint, out, error);
+        goto cleanup;
+    }
+    SORA_TRY(read_base(run, &folder, hash, error));
+    SORA_TRY(sora_t5_load(context, folder, out, error));
+    SORA_TRY(check_base(*out, run, hash, error));
+    SORA_TRY(sora_t5_load_checkpoint(*out, checkpoint, error));
+cleanup:
+    free(folder);
+    return status;
+}
+
+sora_status sora_t5_open(sora_context *context, const char *from, const char *adapter, sora_t5 **out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_t5 *t5 = NULL;
+    char *run = NULL, *checkpoint = NULL;
+    *out = NULL;
+    SORA_TRY(find_run(from, &run, &checkpoint, error));
+    SORA_TRY(run ? open_run(context, run, checkpoint, &t5, error) : sora_t5_load(context, from, &t5, error));
+    if (adapter) SORA_TRY(put_adapter(t5, adapter, error));
+    *out = t5;
+    t5 = NULL;
+cleanup:
+    sora_t5_destroy(&t5);
+    free(run);
+    free(checkpoint);
+    return status;
+}

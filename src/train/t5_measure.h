@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_TRAIN_T5_MEASURE_H
+#define SORA_TRAIN_T5_MEASURE_H
+
+#include "soracl/train.h"
+#include "train/t5_graphs.h"
+
+#include <jansson.h>
+
+/* Metrics by their names, as t5 eval --json gives them (ROUGE in 0..100). New reference; NULL where memory ran out. */
+json_t *sora_text_quality_to_json(const sora_quality *quality);
+
+/* Mean loss over the target tokens of one epoch of `batches`, with evaluation graphs. */
+sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging, sora_quality *out,
+                                 sora_error *error);
+
+typedef struct sora_t5_scoring {
+    const sora_text_pairs *pairs;
+    const sora_tokenizer *tokenizer;
+    const char *prefix;
+    int max_source;
+    size_t count; /* the first so many */
+    const sora_t5_generation *generation;
+    sora_rouge *scores; /* NULL, or [count] */
+    char **texts;       /* NULL, or [count]; the caller's */
+    const sora_watcher *watcher;
+} sora_t5_scoring;
+
+/* Generates for the first pairs and counts ROUGE against their targets. */
+sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_scoring *scoring, sora_quality *out, sora_error *error);
+
+/* spiece.model of a model's folder, whose ids must lie in its embedding. */
+sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_tokenizer **out, sora_error *error);
+
+#endif

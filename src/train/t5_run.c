@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adapter/layer.h"
+#include "base/file.h"
+#include "model/t5.h"
+#include "train/run_folder.h"
+#include "train/t5_files.h"
+#include "train/t5_task.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0;
+}
+
+/* ---- Texts ------------------------------------------------------------------------------------------------------------------ */
+
+static sora_status open_texts(const sora_run_options *o, sora_text_pairs **pairs, sora_text_pairs **eval_pairs, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    bool spans = is(o->objective, "spans");
+    sora_text_options options = { .source_column = o->source_column[0] ? o->source_column : NULL,
+                                  .target_column = o->target_column[0] ? o->target_column : NULL,
+                                  .min_source = (size_t)o->min_source_characters,
+                                  .min_target = (size_t)o->min_target_characters,
+                                  .target_optional = spans };
+    if (!o->data[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
+    SORA_TRY(sora_text_open(o->data, &options, pairs, error));
+    if (!o->eval_data[0]) goto cleanup;
+    SORA_TRY(sora_text_open(o->eval_data, &options, eval_pairs, error));
+    if (!spans) SORA_TRY(sora_text_check_disjoint(*pairs, *eval_pairs, error));
+cleanup:
+    return status;
+}
+
+/* ---- The model -------------------------------------------------------------------------------------------------------------- */
+
+static sora_status has_weights(const char *folder, bool *there, sora_error *error)
+{
+    static const char *const names[] = { "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "events.jsonl" };
+    *there = false;
+    for (size_t i = 0; i < SORA_COUNT(names) && !*there; i++) {
+        char *path = NULL;
+        sora_status status = sora_format(&path, error, "%s/%s", folder, names[i]);
+        if (status != SORA_OK) return status;
+        *there = sora_path_exists(path);
+        free(path);
+    }
+    return SORA_OK;
+}
+
+/* config.json and spiece.model alone: a new model. */
+static sora_status new_model(sora_context *context, const sora_run_options *o, sora_t5 **out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_t5_config config;
+    json_t *json = NULL;
+    SORA_TRY(sora_t5_config_read(o->from, &config, &json, error));
+    SORA_TRY(sora_t5_create(context, &config, o->seed, out, error));
+    free((*out)->folder);
+    (*out)->folder = NULL;
+    SORA_TRY(sora_duplicate(o->from, &(*out)->folder, error));
+cleanup:
+    json_decref(json);
+    if (status != SORA_OK) sora_t5_destroy(out);
+    return status;
+}
+
+static sora_status start_model(sora_context *context, const sora_run_options *o, sora_t5 **out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    bool there, length = strlen(o->from) > 5 && is(o->from + strlen(o->from) - 5, ":last");
+    if (!o->from[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--model DIR is needed: config.json, model.safetensors and spiece.model, or a run");
+    SORA_TRY(has_weights(o->from, &there, error));
+    if (!there && !length && is(o->objective, "spans")) return new_model(context, o, out, error);
+    SORA_TRY(sora_t5_open(context, o->from, NULL, out, error));
+    SORA_TRY(sora_t5_merge(*out, error));
+    if (o->network_dropout >= 0.0) (*out)->config.dropout = (float)o->network_dropout;
+cleanup:
+    return status;
+}
+
+/* The head's product is fused with the loss, and a tied one is the embedding, too: said before a target that means it finds nothing. */
+static sora_status check_target(const sora_t5 *t5, const sora_run_options *o, sora_error *error)
+{
+    if (!sora_run_has_adapters(o) || (!strstr(o->target, "lm_head") && !strstr(o->target, "shared"))) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "--target \"%s\": %s", o->target,
+                     sora_t5_describe(t5)->own_head
+                         ? "lm_head and shared take no adapter here; leave them out"
+                         : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
+}
+
+/* On a resume the base must be what it was. */
+static sora_status keep_base(const sora_t5 *t5, const char *folder, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *path = NULL;
+    json_t *root = NULL;
+    SORA_TRY(sora_format(&path, error, "%s/base.json", folder));
+    if (!sora_path_exists(path)) {
+        status = sora_t5_write_base(t5, folder, error);
+        goto cleanup;
+    }
+    root = json_load_file(path, 0, NULL);
+    const char *hash = json_string_value(json_object_get(root, "hash"));
+    if (!hash || !is(hash, sora_t5_base(t5)))
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run began with weights of hash %s; %s has %s now", path, hash ? hash : "?", sora_t5_folder(t5),
+                  sora_t5_base(t5));
+cleanup:
+    json_decref(root);
+    free(path);
+    return status;
+}
+
+sora_status sora_t5_run(sora_context *context, const sora_run_options *given, const sora_run_target *target, const sora_watcher *watcher,
+                        sora_run_result *result, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_run_options options = *given;
+    sora_text_pairs *pairs = NULL, *eval_pairs = NULL;
+    sora_tokenizer *tokenizer = NULL;
+    sora_t5 *t5 = NULL;
+    sora_t5_task *t5_task = NULL;
+    *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
+    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
+    SORA_TRY(sora_run_check_method(&options, error));
+    SORA_TRY(open_texts(&options, &pairs, &eval_pairs, error));
+    SORA_TRY(start_model(context, &options, &t5, error));
+    SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
+    SORA_TRY(check_target(t5, &options, error));
+    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
+    SORA_TRY(keep_base(t5, target->folder, error));
+    if (sora_run_has_adapters(&options)) SORA_TRY(sora_run_activate(sora_t5_layers(t5), &options, watcher, error));
+    SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
+    SORA_TRY(sora_t5_task_create(t5, tokenizer, pairs, eval_pairs, &options, &t5_task, error));
+    sora_task task = sora_t5_task_of(t5_task);
+    SORA_TRY(sora_train(&task, &options, target->folder, watcher, result, error));
+    result->quality = t5_task->quality;
+    result->quality.task = SORA_TASK_T5;
+cleanup:
+    sora_t5_task_destroy(&t5_task);
+    sora_t5_destroy(&t5);
+    sora_tokenizer_destroy(&tokenizer);
+    sora_text_close(&pairs);
+    sora_text_close(&eval_pairs);
+    return status;
+}

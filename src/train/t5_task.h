@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_TRAIN_T5_TASK_H
+#define SORA_TRAIN_T5_TASK_H
+
+#include "train/t5_measure.h"
+#include "train/trainer.h"
+
+/* T5 and its texts as the trainer's task. Model, texts and tokenizer stay the caller's; eval_pairs may be NULL. */
+typedef struct sora_t5_task {
+    sora_t5 *t5;
+    const sora_tokenizer *tokenizer;
+    const sora_text_pairs *pairs, *eval_pairs;
+    sora_run_options options;
+    sora_t5_generation generation;
+    sora_t5_batches *batches, *eval_batches;
+    sora_t5_graphs train, eval;
+    sora_t5_staging *staging, eval_staging; /* as many as batches can be under way */
+    int staging_count, staging_next;
+    sora_quality quality; /* of the last evaluation */
+} sora_t5_task;
+
+sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs,
+                                const sora_run_options *options, sora_t5_task **out, sora_error *error);
+void sora_t5_task_destroy(sora_t5_task **task);
+sora_task sora_t5_task_of(sora_t5_task *task);
+
+#endif
