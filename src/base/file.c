@@ -149,6 +149,27 @@ sora_status sora_folder_sync(const char *path, sora_error *error)
     return synced ? SORA_OK : sora_fail(error, SORA_ERROR_IO, "%s: cannot sync folder: %s", path, strerror(reason));
 }
 
+sora_status sora_folder_replace(const char *finished, const char *path, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *old = NULL;
+    bool replaces = sora_path_exists(path);
+    SORA_TRY(sora_folder_sync(finished, error));
+    SORA_TRY(sora_format(&old, error, "%s.%ld.old", path, (long)getpid()));
+    if (replaces && rename(path, old) != 0)
+        SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot make room for the new one: %s", path, strerror(errno));
+    if (rename(finished, path) != 0) {
+        status = sora_fail(error, SORA_ERROR_IO, "%s: cannot rename into place: %s", path, strerror(errno));
+        if (replaces) (void)rename(old, path); /* the reason that is told stays the first one */
+        goto cleanup;
+    }
+    if (replaces) SORA_TRY(sora_folder_remove(old, error));
+    status = sync_parent(path, error);
+cleanup:
+    free(old);
+    return status;
+}
+
 sora_status sora_folder_remove(const char *path, sora_error *error)
 {
     struct stat info;

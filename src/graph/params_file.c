@@ -72,12 +72,12 @@ cleanup:
 
 sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error)
 {
-    return sora_param_read_tensor(param, sora_safetensors_find(file, sora_param_name(param)), path, error);
+    const char *name = sora_param_name(param);
+    return sora_param_read_tensor(param, sora_safetensors_find(file, name), path, name, error);
 }
 
-sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, sora_error *error)
+sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name, sora_error *error)
 {
-    const char *name = sora_param_name(param);
     sora_shape shape = sora_param_shape(param);
     if (!tensor) return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
     bool equal = tensor->rank == shape.rank;

@@ -13,7 +13,8 @@ sora_status sora_params_write_file(const char *path, sora_param *const *list, si
 /* Copies the tensor of the parameter's name into a parameter on the host: it must be there, of that shape, and finite. */
 sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error);
 
-/* The same from a tensor of any name; NULL: it is missing. */
-sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, sora_error *error);
+/* The same from a tensor that was found under `name`; NULL: it is missing. */
+sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
+                                   sora_error *error);
 
 #endif

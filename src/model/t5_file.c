@@ -45,7 +45,7 @@ static sora_status read_weights(sora_t5 *t5, const sora_weights *weights, sora_e
         sora_param *param = sora_params_at(t5->params, i);
         const char *name = sora_param_name(param);
         const sora_file_tensor *tensor = param == t5->shared ? find_embedding(weights) : sora_weights_find(weights, name);
-        sora_status status = sora_param_read_tensor(param, tensor, path, error);
+        sora_status status = sora_param_read_tensor(param, tensor, path, name, error);
         if (status != SORA_OK) return status;
     }
     for (size_t i = 0; i < sora_weights_count(weights); i++) {
