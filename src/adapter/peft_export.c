@@ -194,8 +194,8 @@ static bool loosely_matches(const char *name, const char *other)
     return true;
 }
 
-/* A key of rank_pattern and alpha_pattern. Where that is unambiguous it is the plain name, since PEFT before 0.15 and programs
- * that do not match patterns look the module up by it. */
+/* A key of rank_pattern and alpha_pattern. Where that is unambiguous it is the plain name, since programs that do not match
+ * patterns look the module up by it. */
 static sora_status pattern_key(const export *e, const module *m, char **out, sora_error *error)
 {
     const char *name = m->layer->name;

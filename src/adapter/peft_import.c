@@ -118,9 +118,8 @@ static sora_status make_plans(const sora_layers *layers, const sora_peft_config 
     if (targeted == 0) {
         char *text = json_dumps(config->target, JSON_ENCODE_ANY | JSON_COMPACT);
         status = sora_fail(error, SORA_ERROR_INPUT,
-                           "%s: \"target_modules\": %.200s and \"exclude_modules\" leave none of the %zu layers%s%s",
-                           config->path, text ? text : "?", layers->count, layers->count ? " (first: " : "",
-                           layers->count ? layers->items[0]->name : "");
+                           "%s: \"target_modules\": %.200s and \"exclude_modules\" leave none of the %zu layers (first: %s)",
+                           config->path, text ? text : "?", layers->count, layers->count ? layers->items[0]->name : "none");
         free(text);
     }
 cleanup:
