@@ -32,8 +32,8 @@ bool sora_path_is_folder(const char *path);
 sora_status sora_folder_create(const char *path, sora_error *error);
 sora_status sora_folder_sync(const char *path, sora_error *error);
 
-/* Renames a finished folder into place and syncs both it and its parent. A folder that stands there makes room first and is removed
- * once the new one stands; after a failure it is back. */
+/* Renames a finished folder into place and syncs both it and its parent. A folder that stands there makes room first and is
+ * removed once the new one stands; after a failure it is back. */
 sora_status sora_folder_replace(const char *finished, const char *path, sora_error *error);
 
 /* Removes a folder and all below it; symbolic links are removed, never followed. A path that does not exist is fine. */
