@@ -30,6 +30,10 @@ SORA_API int sora_tokenizer_size(const sora_tokenizer *tokenizer); /* ids run fr
 SORA_API sora_status sora_tokenizer_encode(const sora_tokenizer *tokenizer, const char *text, size_t bytes, int32_t **ids, size_t *count,
                                            sora_error *error);
 
+/* Ids of prefix and text, cut to `most` with the eos that ends them: what a model reads. *ids is the caller's (free()). */
+SORA_API sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most,
+                                           int32_t **ids, int *count, sora_error *error);
+
 /* Text of ids: up to the first eos, padding left out, sentinels as <extra_id_k>. SORA_ERROR_INPUT for an id out of range. *text is the
  * caller's (free()). */
 SORA_API sora_status sora_tokenizer_decode(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, sora_error *error);

@@ -24,6 +24,7 @@ typedef struct cli_command {
     const char *const *run_groups; /* of sora_run_option_table that this command takes; ended by NULL; NULL: none */
     sora_run_options *run;
     sora_task_kind run_task;
+    const char *const (*run_defaults)[2]; /* name and value, where they are not the table's; ended by NULL */
     bool run_given[128]; /* which of the table were given */
     const char **words;
     size_t word_count, word_room;
@@ -60,11 +61,16 @@ void cli_follower_end(cli_follower *follower);
 
 /* Ctrl-C asks a run to stop; a second one ends the program. */
 void cli_catch_interrupts(void);
+bool cli_interrupted(void); /* since then */
 
 void cli_print_json(json_t *object); /* takes it over */
 void cli_bytes(uint64_t bytes, char text[16]);
 json_t *cli_quality_json(const sora_quality *quality);
 int cli_fail(sora_status status, const sora_error *error);
+
+/* Runs the training that command and options describe, by command->run_task, and prints its result. */
+int cli_run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
+                     const char **resume, bool *overwrite);
 
 int cli_devices(int argc, char **argv);
 int cli_data_hands(int argc, char **argv);
@@ -76,6 +82,10 @@ int cli_unet_predict(int argc, char **argv);
 int cli_adapter_show(int argc, char **argv);
 int cli_adapter_merge(int argc, char **argv);
 int cli_compare_unet(int argc, char **argv);
+int cli_t5_finetune(int argc, char **argv);
+int cli_t5_pretrain(int argc, char **argv);
+int cli_t5_eval(int argc, char **argv);
+int cli_t5_summarize(int argc, char **argv);
 int cli_t5_tokenize(int argc, char **argv);
 int cli_t5_detokenize(int argc, char **argv);
 int cli_t5_vocab(int argc, char **argv);
@@ -88,5 +98,11 @@ int cli_t5_vocab(int argc, char **argv);
     {                                                                                                                        \
         "quiet", "General", NULL, "no progress, no messages", NULL, &(g).quiet, NULL                                         \
     }
+
+#define CLI_RUN_OPTIONS \
+    { "out", "Run", "DIR", "the run's folder", NULL, NULL, &out }, \
+        { "resume", "Run", "DIR", "go on with the run in this folder, exactly where it stopped", NULL, NULL, &resume }, \
+        { "config", "Run", "FILE", "options of another run's config.json; others given here win", NULL, NULL, &config }, \
+        { "overwrite", "Run", NULL, "remove a run that is in --out already", NULL, &overwrite, NULL }, CLI_GLOBALS(globals)
 
 #endif

@@ -20,6 +20,10 @@ static const struct {
     { "unet eval", "measure a U-Net on a data set", cli_unet_eval },
     { "unet predict", "hand masks for images", cli_unet_predict },
     { "compare unet", "no, full, LoRA and SoRA fine-tuning from the same weights, with a report", cli_compare_unet },
+    { "t5 finetune", "adapt a T5 to pairs of texts and summaries: full, lora or sora", cli_t5_finetune },
+    { "t5 summarize", "summaries of texts", cli_t5_summarize },
+    { "t5 eval", "measure a T5 on pairs of texts and summaries", cli_t5_eval },
+    { "t5 pretrain", "train a T5 on plain texts by span corruption", cli_t5_pretrain },
     { "t5 tokenize", "ids of text, line by line", cli_t5_tokenize },
     { "t5 detokenize", "text of ids, line by line", cli_t5_detokenize },
     { "t5 vocab", "train a vocabulary of T5's kind on text", cli_t5_vocab },
@@ -48,10 +52,15 @@ void cli_catch_interrupts(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
+bool cli_interrupted(void)
+{
+    return interrupts > 0;
+}
+
 static bool interrupted(void *self)
 {
     (void)self;
-    return interrupts > 0;
+    return cli_interrupted();
 }
 
 int cli_fail(sora_status status, const sora_error *error)
@@ -104,6 +113,12 @@ void cli_bytes(uint64_t bytes, char text[16])
 
 json_t *cli_quality_json(const sora_quality *q)
 {
+    const sora_text_metrics *t = &q->text;
+    if (q->task == SORA_TASK_T5)
+        return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)t->examples, "loss", q->loss,
+                         "tokens_target", (json_int_t)t->tokens_target, "generated", (json_int_t)t->generated, "rouge1",
+                         100 * t->rouge.rouge1, "rouge2", 100 * t->rouge.rouge2, "rougeL", 100 * t->rouge.rougeL, "rougeLsum",
+                         100 * t->rouge.rougeLsum, "generated_tokens_mean", t->generated_tokens, "seconds", q->seconds);
     return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images,
                      "iou_per_image", q->mask.iou_per_image, "iou_pooled", q->mask.iou_pooled, "miou_two_class",
                      q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision, "recall", q->mask.recall,
@@ -143,8 +158,12 @@ static bool on_progress(void *self, const sora_progress *p)
     if (f->quiet) return true;
     if (p->quality) {
         clear_line(f);
-        fprintf(stderr, "step %u/%u  epoch %.1f  evaluation: hand IoU %.4f  Dice %.4f  loss %.4f", p->step, p->steps, p->epoch,
-                p->quality->mask.iou_per_image, p->quality->mask.dice, p->quality->loss);
+        fprintf(stderr, "step %u/%u  epoch %.1f  evaluation: ", p->step, p->steps, p->epoch);
+        if (p->quality->task == SORA_TASK_UNET)
+            fprintf(stderr, "hand IoU %.4f  Dice %.4f  ", p->quality->mask.iou_per_image, p->quality->mask.dice);
+        else if (p->quality->text.generated)
+            fprintf(stderr, "ROUGE-1 %.2f  ROUGE-L %.2f  ", 100 * p->quality->text.rouge.rouge1, 100 * p->quality->text.rouge.rougeL);
+        fprintf(stderr, "loss %.4f", p->quality->loss);
         if (p->rank_max) fprintf(stderr, "  rank %d/%d", p->rank_kept, p->rank_max);
         fprintf(stderr, "\n");
         return true;
@@ -154,7 +173,7 @@ static bool on_progress(void *self, const sora_progress *p)
     char left[24];
     time_text(p->seconds_left, left);
     clear_line(f);
-    fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f images/s  waiting %.0f %%  left %s%s", p->step, p->steps,
+    fprintf(stderr, "step %u/%u  epoch %.1f  loss %.4f  lr %.2g  %.1f a second  waiting %.0f %%  left %s%s", p->step, p->steps,
             p->epoch, p->loss, p->lr, p->items_per_second, 100 * p->waiting_share, left, f->terminal ? "" : "\n");
     fflush(stderr);
     f->open_line = f->terminal;

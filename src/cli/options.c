@@ -74,6 +74,13 @@ static bool first_of_group(const cli_command *command, size_t index)
     return true;
 }
 
+static const char *fallback_of(const cli_command *command, const sora_option *option)
+{
+    for (const char *const(*d)[2] = command->run_defaults; d && (*d)[0]; d++)
+        if (strcmp((*d)[0], option->name) == 0) return (*d)[1];
+    return option->fallback;
+}
+
 static void print_run_options(const cli_command *command)
 {
     size_t count;
@@ -86,7 +93,7 @@ static void print_run_options(const cli_command *command)
                              table[i].type == SORA_OPTION_SWITCH ? NULL
                              : table[i].type == SORA_OPTION_TEXT ? "TEXT"
                                                                  : "N",
-                             table[i].help, table[i].fallback, table[i].values);
+                             table[i].help, fallback_of(command, &table[i]), table[i].values);
     }
 }
 
@@ -181,6 +188,10 @@ sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, s
 {
     *help = false;
     if (command->run) sora_run_options_default(command->run, command->run_task);
+    for (const char *const(*d)[2] = command->run_defaults; d && (*d)[0]; d++) {
+        sora_status status = sora_run_options_set(command->run, (*d)[0], (*d)[1], error);
+        if (status != SORA_OK) return status;
+    }
     for (int at = 0; at < argc; at++) {
         if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
             *help = true;

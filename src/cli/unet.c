@@ -15,82 +15,7 @@ static sora_status fail(sora_error *error, sora_status status, const char *forma
     return status;
 }
 
-/* ---- train, finetune
- * ---------------------------------------------------------------------------------------------------------------- */
-
-/* The options of --config FILE, with what was given on the command line on top. */
-static sora_status merge_config(const cli_command *command, const char *config, sora_error *error)
-{
-    size_t count;
-    const sora_option *table = sora_run_option_table(&count);
-    sora_run_options given = *command->run;
-    sora_status status = sora_run_options_read(config, command->run, error);
-    for (size_t i = 0; status == SORA_OK && i < count; i++) {
-        char text[1100];
-        if (!command->run_given[i]) continue;
-        sora_run_options_text(&given, &table[i], text, sizeof text);
-        status = sora_run_options_set(command->run, table[i].name, text, error);
-    }
-    return status;
-}
-
-static void print_result(const sora_run_options *options, const char *folder, const sora_run_result *r, bool json)
-{
-    const sora_mask_metrics *m = &r->quality.mask;
-    if (json) {
-        cli_print_json(json_pack(
-            "{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
-            (json_int_t)r->steps, "seconds_per_step", r->seconds_per_step, "device_bytes_predicted",
-            (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
-            (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
-            (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
-            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality)));
-        return;
-    }
-    char device[16], process[16];
-    cli_bytes(r->device_bytes_peak, device);
-    cli_bytes(r->process_bytes_peak, process);
-    printf("%s\n  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", folder,
-           m->iou_per_image, m->iou_pooled, m->dice, m->precision, m->recall, m->images);
-    printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step,
-           (unsigned long long)r->parameters_trainable);
-    if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
-    printf("\n  device memory %s, process %s\n", device, process);
-}
-
-static int run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
-                        const char **resume, bool *overwrite)
-{
-    sora_error error;
-    sora_context *context = NULL;
-    sora_run_result result;
-    bool help;
-    cli_follower follower;
-    sora_run_target target = { 0 };
-    sora_status status = cli_parse(command, argc, argv, &help, &error);
-    if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (*config) status = merge_config(command, *config, &error);
-    target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
-    if (status == SORA_OK && !target.folder)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
-    if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
-    if (status == SORA_OK) {
-        cli_follower_start(&follower, globals->quiet);
-        sora_watcher watcher = cli_watch(&follower);
-        status = sora_unet_run(context, command->run, &target, &watcher, &result, &error);
-        cli_follower_end(&follower);
-    }
-    if (status == SORA_OK) print_result(command->run, target.folder, &result, globals->json);
-    sora_error close_error;
-    sora_status closed = cli_close_context(globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
-}
-
-#define RUN_OPTIONS                                                                                                      \
-    { "out", "Run", "DIR", "the run's folder", NULL, NULL, &out },                                                       \
-        { "resume", "Run", "DIR", "go on with the run in this folder, exactly where it stopped", NULL, NULL, &resume },  \
-        { "config", "Run", "FILE", "options of another run's config.json; others given here win", NULL, NULL, &config }, \
-        { "overwrite", "Run", NULL, "remove a run that is in --out already", NULL, &overwrite, NULL }, CLI_GLOBALS(globals)
+/* ---- train, finetune ------------------------------------------------------------------------------------------------------- */
 
 int cli_unet_train(int argc, char **argv)
 {
@@ -99,7 +24,7 @@ int cli_unet_train(int argc, char **argv)
     sora_run_options run;
     const char *out = NULL, *resume = NULL, *config = NULL;
     bool overwrite = false;
-    const cli_option options[] = { RUN_OPTIONS };
+    const cli_option options[] = { CLI_RUN_OPTIONS };
     cli_command command = { .name = "unet train",
                             .summary = "train a U-Net for hand masks",
                             .usage = "unet train --data KIND:DIR[:SPLIT] --out DIR",
@@ -109,7 +34,7 @@ int cli_unet_train(int argc, char **argv)
                             .run_groups = groups,
                             .run_task = SORA_TASK_UNET,
                             .run = &run };
-    return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
+    return cli_run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
 
 int cli_unet_finetune(int argc, char **argv)
@@ -119,7 +44,7 @@ int cli_unet_finetune(int argc, char **argv)
     sora_run_options run;
     const char *out = NULL, *resume = NULL, *config = NULL;
     bool overwrite = false;
-    const cli_option options[] = { RUN_OPTIONS };
+    const cli_option options[] = { CLI_RUN_OPTIONS };
     cli_command command = {
         .name = "unet finetune",
         .summary = "adapt a trained U-Net to other data",
@@ -132,7 +57,7 @@ int cli_unet_finetune(int argc, char **argv)
         .run_task = SORA_TASK_UNET,
         .run = &run
     };
-    return run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
+    return cli_run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
 
 /* ---- eval

@@ -157,6 +157,36 @@ static sora_status write_pieces(const sora_tokenizer *tokenizer, FILE *out, cons
     return SORA_OK;
 }
 
+/* More bytes of a text than this many a token are never needed; SentencePiece's longest pieces have 16 or so. */
+#define TOKEN_BYTES 64
+
+sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most, int32_t **ids, int *count,
+                        sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *whole = NULL;
+    size_t found, front = strlen(prefix), kept = SORA_MIN(bytes, (size_t)most * TOKEN_BYTES);
+    *ids = NULL;
+    /* A cut within a character would be invalid. */
+    while (kept > 0 && kept < bytes && ((unsigned char)text[kept] & 0xc0) == 0x80) kept--;
+    SORA_TRY(sora_allocate(front + kept + 1, 1, "text", &whole, error));
+    memcpy(whole, prefix, front);
+    memcpy(whole + front, text, kept);
+    SORA_TRY(sora_tokenizer_encode(tokenizer, whole, front + kept, ids, &found, error));
+    *count = (int)SORA_MIN(found, (size_t)most - 1) + 1;
+    int32_t *room = realloc(*ids, (size_t)*count * sizeof **ids);
+    if (!room) SORA_FAIL(error, SORA_ERROR_MEMORY, "no host memory for %d ids", *count);
+    *ids = room;
+    room[*count - 1] = SORA_TOKEN_EOS;
+cleanup:
+    if (status != SORA_OK) {
+        free(*ids);
+        *ids = NULL;
+    }
+    free(whole);
+    return status;
+}
+
 sora_status sora_tokenizer_decode(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                                   sora_error *error)
 {

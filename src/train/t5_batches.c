@@ -12,9 +12,6 @@
  * enough (Transformers' group_by_length has 50, too). */
 #define WINDOW 50
 
-/* More bytes of a text than this many a token are never needed; SentencePiece's longest pieces have 16 or so. */
-#define TOKEN_BYTES 64
-
 struct sora_t5_batches {
     const sora_text_pairs *pairs;
     const sora_tokenizer *tokenizer;
@@ -28,33 +25,6 @@ struct sora_t5_batches {
     int32_t **sources, **targets;
     int *source_lengths, *target_lengths;
 };
-
-sora_status sora_t5_ids(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most, int32_t **ids, int *count,
-                        sora_error *error)
-{
-    sora_status status = SORA_OK;
-    char *whole = NULL;
-    size_t found, front = strlen(prefix), kept = SORA_MIN(bytes, (size_t)most * TOKEN_BYTES);
-    *ids = NULL;
-    /* A cut within a character would be invalid. */
-    while (kept > 0 && kept < bytes && ((unsigned char)text[kept] & 0xc0) == 0x80) kept--;
-    SORA_TRY(sora_allocate(front + kept + 1, 1, "text", &whole, error));
-    memcpy(whole, prefix, front);
-    memcpy(whole + front, text, kept);
-    SORA_TRY(sora_tokenizer_encode(tokenizer, whole, front + kept, ids, &found, error));
-    *count = (int)SORA_MIN(found, (size_t)most - 1) + 1;
-    int32_t *room = realloc(*ids, (size_t)*count * sizeof **ids);
-    if (!room) SORA_FAIL(error, SORA_ERROR_MEMORY, "no host memory for %d ids", *count);
-    *ids = room;
-    room[*count - 1] = SORA_TOKEN_EOS;
-cleanup:
-    if (status != SORA_OK) {
-        free(*ids);
-        *ids = NULL;
-    }
-    free(whole);
-    return status;
-}
 
 sora_status sora_t5_batches_create(const sora_text_pairs *pairs, const sora_tokenizer *tokenizer, const sora_t5_batches_options *options,
                                    sora_t5_batches **out, sora_error *error)
@@ -217,11 +187,11 @@ static sora_status make_example(sora_t5_batches *b, uint64_t epoch, uint32_t sam
     int count;
     if (o->spans) {
         /* The corrupted form is shorter than the text: up to about 1.2 times as much of it fits. */
-        SORA_TRY(sora_t5_ids(b->tokenizer, "", pair.source, pair.source_bytes, 4 * o->max_source, &ids, &count, error));
+        SORA_TRY(sora_tokenizer_source(b->tokenizer, "", pair.source, pair.source_bytes, 4 * o->max_source, &ids, &count, error));
         SORA_TRY(corrupt(b, epoch, sample, ids, count - 1, i, error));
     } else {
-        SORA_TRY(sora_t5_ids(b->tokenizer, b->prefix, pair.source, pair.source_bytes, o->max_source, &b->sources[i], &b->source_lengths[i], error));
-        SORA_TRY(sora_t5_ids(b->tokenizer, "", pair.target, pair.target_bytes, o->max_target, &b->targets[i], &b->target_lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(b->tokenizer, b->prefix, pair.source, pair.source_bytes, o->max_source, &b->sources[i], &b->source_lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(b->tokenizer, "", pair.target, pair.target_bytes, o->max_target, &b->targets[i], &b->target_lengths[i], error));
     }
 cleanup:
     free(ids);

@@ -42,8 +42,4 @@ void sora_t5_batches_longest(const sora_t5_batches *batches, int *source, int *t
 void sora_t5_batches_seek(sora_t5_batches *batches, uint64_t batch);
 sora_status sora_t5_batches_next(sora_t5_batches *batches, sora_t5_batch *out, sora_error *error);
 
-/* Ids of a text behind a prefix, cut to `most` with eos. *ids is the caller's. */
-sora_status sora_t5_ids(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most, int32_t **ids, int *count,
-                        sora_error *error);
-
 #endif

@@ -100,11 +100,11 @@ static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scori
 {
     sora_status status = SORA_OK;
     int32_t *ids[CHUNK] = { NULL };
-    int lengths[CHUNK];
+    int lengths[CHUNK] = { 0 };
     sora_t5_output out[CHUNK] = { 0 };
     for (int i = 0; i < count; i++) {
         sora_text_pair pair = sora_text_at(s->pairs, order[i].index);
-        SORA_TRY(sora_t5_ids(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i], &lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i], &lengths[i], error));
     }
     SORA_TRY(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, s->generation, NULL, out, error));
     for (int i = 0; i < count; i++) SORA_TRY(score(s, order[i].index, &out[i], sum, error));

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include "soracl/tokenizer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
+{
+    error->status = status;
+    snprintf(error->message, sizeof error->message, format, what);
+    return status;
+}
+
+/* ---- How to generate -------------------------------------------------------------------------------------------------------- */
+
+typedef struct generation_words {
+    const char *beams, *length_penalty, *no_repeat, *min_length, *max_length, *temperature, *top_k, *top_p, *seed;
+    bool early_stopping;
+} generation_words;
+
+#define GENERATION_OPTIONS(w)                                                                                                          \
+    { "beams", "Generation", "N", "beams of the search (1: greedy)", "generation_config.json, then 1", NULL, &(w).beams },             \
+        { "length-penalty", "Generation", "N", "score = sum of log p / length^N", "1", NULL, &(w).length_penalty },                    \
+        { "no-repeat-ngram", "Generation", "N", "no N tokens twice in a row of each other (0: any)", "0", NULL, &(w).no_repeat },      \
+        { "min-length", "Generation", "N", "least tokens, start token counted", "0", NULL, &(w).min_length },                          \
+        { "max-length", "Generation", "N", "most tokens, start token counted", "20", NULL, &(w).max_length },                          \
+        { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, &(w).early_stopping, NULL },    \
+        { "temperature", "Generation", "N", "samples, with log p / N", "greedy", NULL, &(w).temperature },                             \
+        { "top-k", "Generation", "N", "samples from the N likeliest tokens (0: all)", "50", NULL, &(w).top_k },                        \
+        { "top-p", "Generation", "N", "samples from the fewest tokens whose probability reaches N", "1", NULL, &(w).top_p },           \
+    {                                                                                                                                  \
+        "seed", "Generation", "N", "another seed, other samples", "1", NULL, &(w).seed                                                 \
+    }
+
+static sora_status set_whole(const char *name, const char *text, int *out, sora_error *error)
+{
+    char *end;
+    if (!text) return SORA_OK;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (*text && !*end && errno == 0 && value >= 0 && value <= 1000000) {
+        *out = (int)value;
+        return SORA_OK;
+    }
+    error->status = SORA_ERROR_ARGUMENT;
+    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\"; expected a whole number from 0", name, text);
+    return SORA_ERROR_ARGUMENT;
+}
+
+static sora_status set_number(const char *name, const char *text, double *out, sora_error *error)
+{
+    char *end;
+    if (!text) return SORA_OK;
+    double value = strtod(text, &end);
+    if (*text && !*end && isfinite(value)) {
+        *out = value;
+        return SORA_OK;
+    }
+    error->status = SORA_ERROR_ARGUMENT;
+    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\" is no number", name, text);
+    return SORA_ERROR_ARGUMENT;
+}
+
+/* What the model's generation_config.json says, and the words given on top. */
+static sora_status read_generation(const generation_words *w, const char *folder, sora_t5_generation *out, sora_error *error)
+{
+    int seed = 1;
+    sora_t5_generation_default(out);
+    sora_status status = sora_t5_generation_read(folder, out, error);
+    if (status == SORA_OK) status = set_whole("beams", w->beams, &out->beams, error);
+    if (status == SORA_OK) status = set_whole("no-repeat-ngram", w->no_repeat, &out->no_repeat_ngram, error);
+    if (status == SORA_OK) status = set_whole("min-length", w->min_length, &out->min_length, error);
+    if (status == SORA_OK) status = set_whole("max-length", w->max_length, &out->max_length, error);
+    if (status == SORA_OK) status = set_whole("top-k", w->top_k, &out->top_k, error);
+    if (status == SORA_OK) status = set_whole("seed", w->seed, &seed, error);
+    if (status == SORA_OK) status = set_number("length-penalty", w->length_penalty, &out->length_penalty, error);
+    if (status == SORA_OK) status = set_number("temperature", w->temperature, &out->temperature, error);
+    if (status == SORA_OK) status = set_number("top-p", w->top_p, &out->top_p, error);
+    if (status != SORA_OK) return status;
+    if (w->early_stopping) out->early_stopping = SORA_STOP_EARLY;
+    if (w->temperature || w->top_k || w->top_p) out->sample = true;
+    if (w->beams && out->beams > 1 && !(w->temperature || w->top_k || w->top_p)) out->sample = false;
+    out->seed = (uint64_t)seed;
+    return sora_t5_generation_check(out, error);
+}
+
+/* ---- summarize -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct texts {
+    char **items;
+    size_t count, room;
+} texts;
+
+static sora_status add_text(texts *list, const char *text, size_t bytes, sora_error *error)
+{
+    if (list->count == list->room) {
+        size_t room = list->room ? 2 * list->room : 16;
+        char **grown = realloc(list->items, room * sizeof *grown);
+        if (!grown) return fail(error, SORA_ERROR_MEMORY, "%s", "no host memory for the texts");
+        list->items = grown;
+        list->room = room;
+    }
+    char *copy = malloc(bytes + 1);
+    if (!copy) return fail(error, SORA_ERROR_MEMORY, "%s", "no host memory for a text");
+    memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    list->items[list->count++] = copy;
+    return SORA_OK;
+}
+
+static void free_texts(texts *list)
+{
+    for (size_t i = 0; i < list->count; i++) free(list->items[i]);
+    free(list->items);
+}
+
+/* One text a file, or a line. */
+static sora_status read_texts(const char *name, bool lines, texts *list, sora_error *error)
+{
+    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+    char *text = NULL;
+    size_t room = 0, number = 0;
+    ssize_t length;
+    sora_status status = SORA_OK;
+    if (!in) {
+        error->status = SORA_ERROR_INPUT;
+        snprintf(error->message, sizeof error->message, "%.500s: cannot open: %s", name, strerror(errno));
+        return SORA_ERROR_INPUT;
+    }
+    while (status == SORA_OK && (length = getdelim(&text, &room, lines ? '\n' : '\0', in)) >= 0) {
+        number++;
+        bool nul = (!lines && length > 0 && text[length - 1] == '\0') || (lines && memchr(text, '\0', (size_t)length));
+        while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r')) length--;
+        if (nul) {
+            error->status = status = SORA_ERROR_INPUT;
+            snprintf(error->message, sizeof error->message, "%.500s: line %zu holds a NUL: it is no text", name, number);
+        } else if (strspn(text, " \t\r\n") < (size_t)length || lines) {
+            status = add_text(list, text, (size_t)length, error);
+        }
+    }
+    free(text);
+    if (in != stdin) fclose(in);
+    return status;
+}
+
+typedef struct summarizer {
+    sora_t5 *t5;
+    sora_tokenizer *tokenizer;
+    const char *prefix;
+    int max_source;
+    bool json, stream;
+    /* streaming: what is printed so far of the text under way */
+    int32_t ids[4096];
+    int count;
+    size_t printed;
+} summarizer;
+
+/* Prints what the tokens so far say and was not printed yet: a piece may change its neighbour's white space, never what is before it. */
+static bool on_token(void *self, int index, int32_t token)
+{
+    summarizer *s = self;
+    char *text;
+    sora_error error;
+    (void)index;
+    if (s->count < (int)COUNT(s->ids)) s->ids[s->count++] = token;
+    if (sora_tokenizer_decode(s->tokenizer, s->ids, (size_t)s->count, &text, &error) != SORA_OK) return true;
+    if (strlen(text) > s->printed) fwrite(text + s->printed, 1, strlen(text) - s->printed, stdout);
+    s->printed = strlen(text) > s->printed ? strlen(text) : s->printed;
+    free(text);
+    fflush(stdout);
+    return !cli_interrupted();
+}
+
+static sora_status print_summary(const summarizer *s, const char *text, const sora_t5_output *output, sora_error *error)
+{
+    char *summary = NULL;
+    sora_status status = sora_tokenizer_decode(s->tokenizer, output->ids, (size_t)output->count, &summary, error);
+    if (status != SORA_OK) return status;
+    if (s->json) {
+        json_t *tokens = json_array(), *line;
+        for (int i = 0; i < output->count; i++) json_array_append_new(tokens, json_integer(output->ids[i]));
+        line = json_pack("{s:s,s:s,s:o}", "text", text, "summary", summary, "tokens", tokens);
+        if (!line || json_dumpf(line, stdout, JSON_COMPACT) != 0) status = fail(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
+        json_decref(line);
+        printf("\n");
+    } else if (s->stream) {
+        printf("\n");
+    } else {
+        printf("%s\n", summary);
+    }
+    fflush(stdout);
+    free(summary);
+    return status;
+}
+
+/* Chunks of several batches, so that results come while others are under way. */
+static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, const sora_t5_generation *options, char *const *items, int count,
+                                   sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int32_t *ids[64] = { NULL };
+    int lengths[64] = { 0 };
+    sora_t5_output out[64] = { 0 };
+    sora_t5_stream stream = { .use = s->stream ? on_token : NULL, .self = s };
+    for (int i = 0; status == SORA_OK && i < count; i++)
+        status = sora_tokenizer_source(s->tokenizer, s->prefix, items[i], strlen(items[i]), s->max_source, &ids[i], &lengths[i], error);
+    s->count = 0;
+    s->printed = 0;
+    if (status == SORA_OK) status = sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, options, &stream, out, error);
+    for (int i = 0; status == SORA_OK && i < count; i++) status = print_summary(s, items[i], &out[i], error);
+    for (int i = 0; i < count; i++) {
+        free(ids[i]);
+        free(out[i].ids);
+    }
+    return status;
+}
+
+static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5_generation *options, int batch, sora_error *error)
+{
+    sora_t5_generator *generator = NULL;
+    int chunk = s->stream ? 1 : batch;
+    sora_t5_generator_options room = { .batch = chunk, .source = s->max_source, .beams = options->beams, .max_length = options->max_length };
+    sora_status status = sora_t5_generator_create(s->t5, &room, &generator, error);
+    if (status == SORA_OK) status = sora_params_upload(sora_t5_params(s->t5), 0, error);
+    for (size_t first = 0; status == SORA_OK && first < list->count && !cli_interrupted(); first += (size_t)chunk) {
+        int count = (int)(list->count - first < (size_t)chunk ? list->count - first : (size_t)chunk);
+        status = summarize_chunk(s, generator, options, list->items + first, count, error);
+    }
+    sora_t5_generator_destroy(&generator);
+    return status == SORA_OK && cli_interrupted() ? fail(error, SORA_ERROR_INTERRUPTED, "%s", "stopped") : status;
+}
+
+int cli_t5_summarize(int argc, char **argv)
+{
+    cli_globals globals = { 0 };
+    const char *model = NULL, *adapter = NULL, *prefix = "summarize: ", *max_source = NULL, *batch = NULL, *words[1];
+    generation_words w = { 0 };
+    bool lines = false, help;
+    const cli_option options[] = {
+        { "model", "Data", "DIR", "folder of a model, or a run (its best checkpoint; RUN:last its last)", NULL, NULL, &model },
+        { "adapter", "Data", "DIR", "run or PEFT folder whose adapters are put on the model", NULL, NULL, &adapter },
+        { "lines", "Data", NULL, "every line is a text of its own", NULL, &lines, NULL },
+        { "prefix", "Data", "TEXT", "put before each text", "summarize: ", NULL, &prefix },
+        { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", "512", NULL, &max_source },
+        { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
+        GENERATION_OPTIONS(w),
+        CLI_GLOBALS(globals),
+    };
+    cli_command command = { .name = "t5 summarize",
+                            .summary = "summaries of texts",
+                            .usage = "t5 summarize --model DIR [--adapter DIR] FILE|-",
+                            .example = "soracl t5 summarize --model t5-small --beams 4 --length-penalty 2 --max-length 200 article.txt",
+                            .options = options,
+                            .option_count = COUNT(options),
+                            .words = words,
+                            .word_room = 1 };
+    sora_error error;
+    sora_context *context = NULL;
+    summarizer s = { .max_source = 512 };
+    texts list = { 0 };
+    int at_once = 8;
+    sora_t5_generation generation;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (!model || command.word_count != 1)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "usage: soracl %s; - reads standard input", command.usage);
+    if (status == SORA_OK) status = set_whole("max-source", max_source, &s.max_source, &error);
+    if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
+    if (status == SORA_OK && (s.max_source < 2 || s.max_source > 4096 || at_once < 1 || at_once > 64))
+        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
+    if (status == SORA_OK) status = read_texts(command.words[0], lines, &list, &error);
+    if (status == SORA_OK && list.count == 0) status = fail(&error, SORA_ERROR_INPUT, "%s: holds no text", command.words[0]);
+    if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
+    if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
+    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), &generation, &error);
+    if (status == SORA_OK) status = sora_tokenizer_create(sora_t5_folder(s.t5), &s.tokenizer, &error);
+    s.prefix = prefix;
+    s.json = globals.json;
+    s.stream = !globals.json && generation.beams == 1 && isatty(1);
+    cli_catch_interrupts();
+    if (status == SORA_OK) status = summarize_all(&s, &list, &generation, at_once, &error);
+    sora_t5_destroy(&s.t5);
+    sora_tokenizer_destroy(&s.tokenizer);
+    free_texts(&list);
+    sora_error close_error;
+    sora_status closed = cli_close_context(&globals, &context, &close_error);
+    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+}
+
+/* ---- eval ------------------------------------------------------------------------------------------------------------------- */
+
+int cli_t5_eval(int argc, char **argv)
+{
+    cli_globals globals = { 0 };
+    const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = "summarize: ", *source = NULL, *target = NULL, *limit = NULL, *batch = NULL,
+               *max_source = NULL, *max_target = NULL;
+    generation_words w = { 0 };
+    bool help, generate = true;
+    const cli_option options[] = {
+        { "model", "Data", "DIR", "folder of a model, or a run (its best checkpoint; RUN:last its last)", NULL, NULL, &model },
+        { "adapter", "Data", "DIR", "run or PEFT folder whose adapters are put on the model", NULL, NULL, &adapter },
+        { "data", "Data", "FILE", "texts and summaries: .csv or .jsonl", NULL, NULL, &data },
+        { "source-column", "Data", "NAME", "column of the text", "as the file's form has it", NULL, &source },
+        { "target-column", "Data", "NAME", "column of the summary", "as the file's form has it", NULL, &target },
+        { "prefix", "Data", "TEXT", "put before each text", "summarize: ", NULL, &prefix },
+        { "max-source", "Data", "N", "tokens of a text, eos counted", "512", NULL, &max_source },
+        { "max-target", "Data", "N", "tokens of a summary, eos counted", "64", NULL, &max_target },
+        { "limit", "Data", "N", "the first N pairs alone (0: all)", "0", NULL, &limit },
+        { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
+        { "generate", "Generation", NULL, "summaries and their ROUGE (--no-generate: the loss alone)", NULL, &generate, NULL },
+        GENERATION_OPTIONS(w),
+        CLI_GLOBALS(globals),
+    };
+    cli_command command = { .name = "t5 eval",
+                            .summary = "measure a T5 on pairs of texts and summaries",
+                            .usage = "t5 eval --model DIR [--adapter DIR] --data FILE",
+                            .example = "soracl t5 eval --model run --data test.csv --beams 4 --json",
+                            .options = options,
+                            .option_count = COUNT(options) };
+    sora_error error;
+    sora_context *context = NULL;
+    sora_t5 *t5 = NULL;
+    sora_text_pairs *pairs = NULL;
+    sora_quality q;
+    sora_t5_generation generation;
+    int pairs_limit = 0, at_once = 8, longest_source = 512, longest_target = 64;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (!model || !data) status = fail(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
+    if (status == SORA_OK) status = set_whole("limit", limit, &pairs_limit, &error);
+    if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
+    if (status == SORA_OK) status = set_whole("max-source", max_source, &longest_source, &error);
+    if (status == SORA_OK) status = set_whole("max-target", max_target, &longest_target, &error);
+    if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 || at_once < 1 || at_once > 1024))
+        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
+    sora_text_options text = { .source_column = source, .target_column = target, .limit = (size_t)pairs_limit };
+    if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
+    if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
+    if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
+    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), &generation, &error);
+    cli_catch_interrupts();
+    cli_follower follower;
+    cli_follower_start(&follower, globals.quiet);
+    sora_watcher watcher = cli_watch(&follower);
+    sora_text_evaluation_options evaluation = { .batch = at_once,
+                                                .prefix = prefix,
+                                                .max_source = longest_source,
+                                                .max_target = longest_target,
+                                                .generate = generate ? SIZE_MAX : 0,
+                                                .generation = &generation,
+                                                .watcher = &watcher };
+    if (status == SORA_OK) status = sora_t5_evaluate(t5, pairs, &evaluation, &q, &error);
+    const sora_text_metrics *m = &q.text;
+    if (status == SORA_OK && globals.json)
+        cli_print_json(cli_quality_json(&q));
+    else if (status == SORA_OK) {
+        printf("%zu pairs, %llu target tokens\n  loss a token   %.4f\n", m->examples, (unsigned long long)m->tokens_target, q.loss);
+        if (m->generated)
+            printf("  ROUGE-1        %.2f\n  ROUGE-2        %.2f\n  ROUGE-L        %.2f\n  ROUGE-Lsum     %.2f\n  tokens a text  %.1f\n  tokens/s       %.0f\n",
+                   100 * m->rouge.rouge1, 100 * m->rouge.rouge2, 100 * m->rouge.rougeL, 100 * m->rouge.rougeLsum, m->generated_tokens,
+                   m->generated_tokens * (double)m->generated / q.seconds);
+    }
+    sora_t5_destroy(&t5);
+    sora_text_close(&pairs);
+    sora_error close_error;
+    sora_status closed = cli_close_context(&globals, &context, &close_error);
+    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+}

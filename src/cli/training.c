@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+
+#include <stdio.h>
+
+/* What train, finetune and pretrain of every task share. */
+
+static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
+{
+    error->status = status;
+    snprintf(error->message, sizeof error->message, format, what);
+    return status;
+}
+
+/* The options of --config FILE, with what was given on the command line on top. */
+static sora_status merge_config(const cli_command *command, const char *config, sora_error *error)
+{
+    size_t count;
+    const sora_option *table = sora_run_option_table(&count);
+    sora_run_options given = *command->run;
+    sora_status status = sora_run_options_read(config, command->run, error);
+    for (size_t i = 0; status == SORA_OK && i < count; i++) {
+        char text[1100];
+        if (!command->run_given[i] || !(table[i].tasks & command->run_task)) continue;
+        sora_run_options_text(&given, &table[i], text, sizeof text);
+        status = sora_run_options_set(command->run, table[i].name, text, error);
+    }
+    return status;
+}
+
+static void print_quality(const sora_quality *q)
+{
+    const sora_mask_metrics *m = &q->mask;
+    const sora_text_metrics *t = &q->text;
+    if (q->task == SORA_TASK_T5) {
+        printf("  loss %.4f a target token (%zu texts)", q->loss, t->examples);
+        if (t->generated)
+            printf("; ROUGE-1 %.2f, -2 %.2f, -L %.2f (%zu texts)", 100 * t->rouge.rouge1, 100 * t->rouge.rouge2, 100 * t->rouge.rougeL,
+                   t->generated);
+        printf("\n");
+        return;
+    }
+    printf("  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", m->iou_per_image, m->iou_pooled,
+           m->dice, m->precision, m->recall, m->images);
+}
+
+static void print_result(const sora_run_options *options, const char *folder, const sora_run_result *r, bool json)
+{
+    if (json) {
+        cli_print_json(json_pack(
+            "{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
+            (json_int_t)r->steps, "seconds_per_step", r->seconds_per_step, "device_bytes_predicted",
+            (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
+            (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
+            (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
+            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality)));
+        return;
+    }
+    char device[16], process[16];
+    cli_bytes(r->device_bytes_peak, device);
+    cli_bytes(r->process_bytes_peak, process);
+    printf("%s\n", folder);
+    print_quality(&r->quality);
+    printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step,
+           (unsigned long long)r->parameters_trainable);
+    if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
+    printf("\n  device memory %s, process %s\n", device, process);
+}
+
+int cli_run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
+                        const char **resume, bool *overwrite)
+{
+    sora_error error;
+    sora_context *context = NULL;
+    sora_run_result result;
+    bool help;
+    cli_follower follower;
+    sora_run_target target = { 0 };
+    sora_status status = cli_parse(command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (*config) status = merge_config(command, *config, &error);
+    target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
+    if (status == SORA_OK && !target.folder)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
+    if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
+    if (status == SORA_OK) {
+        cli_follower_start(&follower, globals->quiet);
+        sora_watcher watcher = cli_watch(&follower);
+        status = command->run_task == SORA_TASK_T5 ? sora_t5_run(context, command->run, &target, &watcher, &result, &error)
+                                                   : sora_unet_run(context, command->run, &target, &watcher, &result, &error);
+        cli_follower_end(&follower);
+    }
+    if (status == SORA_OK) print_result(command->run, target.folder, &result, globals->json);
+    sora_error close_error;
+    sora_status closed = cli_close_context(globals, &context, &close_error);
+    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+}
