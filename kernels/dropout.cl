@@ -1,19 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "range.h"
-#include "dropout.h"
+#include "vector.h"
+#include "philox.h"
 
-/* y (+)= x * keep * factor; y may stand in x's memory. Row r is sample first_sample + r. */
-__kernel void dropout_apply(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n, uint key_low, uint key_high,
-                            uint step, uint stream, uint first_sample, uint threshold, float factor, int accumulate)
+/* Keep or drop, 16 bits a decision: element e of sample s looks at half-word e % 8 of the block (step, stream, s, e / 8) and is dropped
+ * where that is below `threshold` = round(p * 65536). `factor` = 65536 / (65536 - threshold) where kept, 0 where dropped. */
+inline float8 factors_of(uint a, uint b, uint c, uint d, uint threshold, float factor)
 {
-    long row = (long)get_global_id(1);
+    uint8 half_words = ((uint8)(a, a, b, b, c, c, d, d) >> (uint8)(0, 16, 0, 16, 0, 16, 0, 16)) & 0xffffu;
+    return select((float8)(factor), (float8)(0.0f), half_words < (uint8)(threshold));
+}
+
+inline float8 dropped(float8 x, float8 keep)
+{
+    return select(x * keep, (float8)(0.0f), keep == 0.0f);
+}
+
+/* y (+)= x * keep * factor; y may stand in x's memory. Row r is sample first_sample + r. A work-item goes through runs of XV blocks. */
+__kernel void dropout_apply(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n, uint key_low,
+                            uint key_high, uint step, uint stream, uint first_sample, uint threshold, float factor, int accumulate)
+{
+    long row = (long)get_global_id(1), blocks = (n + 7) / 8;
     uint2 key = (uint2)(key_low, key_high);
+    uint places[XV], words[4 * XV];
     x += x_at + row * x_stride;
     y += y_at + row * y_stride;
-    EACH(i, n)
-    {
-        float v = dropout_factor(i, first_sample + (uint)row, key, step, stream, threshold, factor);
-        v = v == 0.0f ? 0.0f : x[i] * v;
-        y[i] = accumulate ? y[i] + v : v;
+    for (long first = (long)get_global_id(0) * XV; first < blocks; first += (long)get_global_size(0) * XV) {
+        for (int l = 0; l < XV; l++) places[l] = (uint)(first + l);
+        philox_lanes(step, stream, first_sample + (uint)row, places, key, words, XV);
+        for (int l = 0; l < XV && first + l < blocks; l++) {
+            float8 keep = factors_of(words[l], words[XV + l], words[2 * XV + l], words[3 * XV + l], threshold, factor);
+            long at = 8 * (first + l);
+            if (at + 8 <= n) {
+                float8 v = dropped(vload8(0, x + at), keep);
+                vstore8(accumulate ? v + vload8(0, y + at) : v, 0, y + at);
+                continue;
+            }
+            float rest[8] = { 0 };
+            for (int e = 0; at + e < n; e++) rest[e] = x[at + e];
+            vstore8(dropped(vload8(0, rest), keep), 0, rest);
+            for (int e = 0; at + e < n; e++) y[at + e] = accumulate ? y[at + e] + rest[e] : rest[e];
+        }
     }
 }

@@ -130,7 +130,7 @@ typedef struct sora_watcher {
 
 typedef struct sora_run_result {
     uint32_t steps;
-    double seconds_per_step; /* median over steps, evaluations left out */
+    double seconds_per_step; /* median over lines of the log of a step's mean, evaluations left out */
     uint64_t device_bytes_predicted, device_bytes_peak, process_bytes_peak;
     uint64_t parameters_trainable, parameters_kept;
     int rank_max, rank_kept; /* sums over modules; −1 where there are no adapters */

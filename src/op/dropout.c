@@ -1,24 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/dropout.h"
 
+#include "op/conv.h"
 #include "op/ops.h"
 #include "op/range.h"
 #include "op/update.h"
+
+#include <stdio.h>
+
+/* Fewer blocks of eight elements are not worth a work-item on a CPU. */
+#define CPU_BLOCKS 1024
 
 sora_status sora_dropout_apply(const sora_op_run *run, float probability, const sora_view *x, const sora_view *y, bool accumulate,
                                sora_error *error)
 {
     sora_dropout_key key = sora_dropout_key_of(run, probability);
-    int64_t n = sora_view_inner(x);
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
+    int64_t n = sora_view_inner(x), blocks = (n + 7) / 8, lanes = sora_conv_lanes(limits);
+    int64_t most = 4 * (int64_t)limits->compute_units / x->shape.dim[0] + 1, items = SORA_MIN(blocks, 1 << 16);
+    char options[24];
+    snprintf(options, sizeof options, "-D XV=%d", (int)lanes);
     sora_launch_desc desc = { .file = "dropout",
                               .kernel = "dropout_apply",
+                              .options = options,
+                              .global = { 1, (size_t)x->shape.dim[0] },
                               .label = run->name,
                               .arguments =
                                   SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_LONG(x->stride), SORA_LONG(y->stride),
                                                  SORA_LONG(n), SORA_UINT(key.low), SORA_UINT(key.high), SORA_UINT(run->step),
                                                  SORA_UINT(run->stream), SORA_UINT(run->first_sample), SORA_UINT(key.threshold),
                                                  SORA_FLOAT(key.factor), SORA_INT(accumulate)) };
-    return sora_launch_range(run->context, desc, n, x->shape.dim[0], error);
+    desc.global[0] = (size_t)(lanes > 1 ? SORA_MAX(1, SORA_MIN(most, blocks / CPU_BLOCKS)) : items);
+    return sora_launch(run->context, &desc, error);
 }
 
 static float probability_of(const void *attributes)

@@ -4,7 +4,7 @@
 
 #include "op/op.h"
 
-/* Arguments of kernels/dropout.h from a run and a probability. A kept share of exactly (65536 − threshold) / 65536 makes the
+/* Arguments of kernels/dropout.cl from a run and a probability. A kept share of exactly (65536 − threshold) / 65536 makes the
  * factor. */
 typedef struct sora_dropout_key {
     uint32_t low, high, threshold;

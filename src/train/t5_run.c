@@ -74,8 +74,8 @@ static sora_status start_model(sora_context *context, const sora_run_options *o,
     bool there, length = strlen(o->from) > 5 && is(o->from + strlen(o->from) - 5, ":last");
     if (!o->from[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--model DIR is needed: config.json, model.safetensors and spiece.model, or a run");
     SORA_TRY(has_weights(o->from, &there, error));
-    if (!there && !length && is(o->objective, "spans")) return new_model(context, o, out, error);
-    SORA_TRY(sora_t5_open(context, o->from, NULL, out, error));
+    bool fresh = !there && !length && is(o->objective, "spans");
+    SORA_TRY(fresh ? new_model(context, o, out, error) : sora_t5_open(context, o->from, NULL, out, error));
     SORA_TRY(sora_t5_merge(*out, error));
     if (o->network_dropout >= 0.0) (*out)->config.dropout = (float)o->network_dropout;
 cleanup:

@@ -50,9 +50,10 @@ typedef struct trainer {
     int xi_count;
     /* since the last line of events.jsonl */
     double line_start, waited;
+    uint32_t line_steps;
     uint64_t items;
     double last_norm;
-    double *step_seconds;
+    double *step_seconds; /* a step's mean between two lines: single steps are enqueued, not timed */
     size_t step_count, step_capacity;
     uint64_t predicted;
 } trainer;
@@ -326,6 +327,8 @@ static bool has_adapters(const trainer *t)
 
 static sora_status write_line(trainer *t, bool *stop, sora_error *error)
 {
+    sora_status status = sora_reserve(&t->step_seconds, &t->step_capacity, t->step_count + 1, sizeof *t->step_seconds, error);
+    if (status != SORA_OK) return status;
     double seconds = now() - t->line_start, loss = t->state.loss_count ? t->state.loss_sum / t->state.loss_count : NAN;
     double epoch = (double)t->state.step / t->epoch_steps, rate = seconds > 0.0 ? (double)t->items / seconds : 0.0;
     double waiting = seconds > 0.0 ? SORA_MIN(1.0, t->waited / seconds) : 0.0;
@@ -342,7 +345,8 @@ static sora_status write_line(trainer *t, bool *stop, sora_error *error)
                                .items_per_second = rate,
                                .seconds_left = rate > 0.0 ? items_left / rate : 0.0,
                                .waiting_share = waiting };
-    sora_status status = sora_events_write(
+    if (t->line_steps > 0) t->step_seconds[t->step_count++] = seconds / t->line_steps;
+    status = sora_events_write(
         t->events,
         json_pack("{s:s,s:I,s:f,s:f,s:f,s:o,s:o,s:f,s:f,s:f}", "event", "step", "step", (json_int_t)t->state.step, "epoch", epoch,
                   "loss", loss, "lr", (double)rates.lr, "gate_lr", has_gates(t) ? json_real((double)rates.gate_lr) : json_null(),
@@ -352,6 +356,7 @@ static sora_status write_line(trainer *t, bool *stop, sora_error *error)
     t->state.loss_sum = 0.0;
     t->state.loss_count = 0;
     t->items = 0;
+    t->line_steps = 0;
     t->waited = 0.0;
     t->line_start = now();
     if (t->watcher && t->watcher->progress && !t->watcher->progress(t->watcher->self, &progress)) *stop = true;
@@ -563,11 +568,8 @@ static sora_status train_loop(trainer *t, sora_error *error)
         return finish(t, error);
     }
     while (t->state.step < t->steps) {
-        double start = now();
         SORA_TRY(step_once(t, error));
-        double seconds = now() - start;
-        SORA_TRY(sora_reserve(&t->step_seconds, &t->step_capacity, t->step_count + 1, sizeof *t->step_seconds, error));
-        t->step_seconds[t->step_count++] = seconds;
+        t->line_steps++;
         SORA_TRY(after_step(t, &stop, error));
         if (stop && !t->state.finished)
             SORA_FAIL(error, SORA_ERROR_INTERRUPTED, "stopped after step %u of %u; --resume %s goes on from there", t->state.step,
