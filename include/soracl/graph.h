@@ -13,7 +13,7 @@ extern "C" {
  * A set of named tensors. Each is trainable or frozen, or state (running statistics: written by forward, never by an
  * optimiser). Structure changes (adding, removing, freezing, adapters coming and going) happen while the set is on the host;
  * sora_params_upload lays it out on the device: trainable parameters contiguous by group with gradients and moments of the
- * same layout, so that an update is one launch a group; sora_params_download brings values and moments back to the host and
+ * same layout (or factored), so that an update's launches do not grow with their number; sora_params_download brings values and moments back to the host and
  * frees the device's copy. Graphs made from the set must be gone before a download. One thread at a time. */
 typedef struct sora_params sora_params;
 typedef struct sora_param sora_param;
@@ -25,6 +25,16 @@ typedef enum sora_param_kind {
     SORA_PARAM_STATE,      /* running statistics */
 } sora_param_kind;
 #define SORA_PARAM_GROUPS 3 /* the trainable kinds */
+
+/* What an optimiser keeps of each trainable parameter, up to two tensors. */
+typedef enum sora_moment_layout {
+    SORA_MOMENTS_NONE = 0,
+    SORA_MOMENTS_ONE, /* moment 1, of the parameter's shape */
+    SORA_MOMENTS_TWO, /* both of the parameter's shape */
+    /* Adafactor's: of [..., p, q] moment 1 is [..., p] and moment 2 is [..., q]; of a vector moment 1 is the vector's. Gates keep
+     * two moments, as their own update may want them. */
+    SORA_MOMENTS_FACTORED,
+} sora_moment_layout;
 
 SORA_API sora_status sora_params_create(sora_context *context, sora_params **out, sora_error *error);
 SORA_API void sora_params_destroy(sora_params **params);
@@ -44,20 +54,31 @@ SORA_API sora_param_kind sora_param_kind_of(const sora_param *param);
 SORA_API bool sora_param_trainable(const sora_param *param);
 SORA_API void sora_param_set_trainable(sora_param *param, bool trainable); /* on the host only */
 
-/* While the set is on the host: value[elements], and the optimiser's moments (NULL before the first; allocated on request). */
+/* Shape of a moment (1 or 2) in that layout; rank 0: there is none. */
+SORA_API sora_shape sora_param_moment_shape(const sora_param *param, sora_moment_layout layout, int which);
+
+/* While the set is on the host: value[elements], and the optimiser's moments, zeroed on their first request; SORA_ERROR_ARGUMENT
+ * where the set's layout has no such moment. */
 SORA_API float *sora_param_host(sora_param *param);
 SORA_API sora_status sora_param_host_moment(sora_param *param, int which /* 1 or 2 */, float **out, sora_error *error);
 
-/* On the host: keeps only the listed indices (rising) of axis 0 or 1 of value and moments, in place. */
+/* On the host: the layout of the set's moments, TWO at first; upload sets it too. Moments go where they mean something else in
+ * the new layout (to or from FACTORED). */
+SORA_API sora_status sora_params_set_moments(sora_params *params, sora_moment_layout layout, sora_error *error);
+
+/* On the host: keeps only the listed indices (rising) of axis 0 or 1 of value and moments, in place. What factored moments say
+ * of the kept elements stays the same. */
 SORA_API void sora_param_select(sora_param *param, int axis, const int *list, int count);
 
-/* Number of moments that training needs (0, 1 or 2); memory is taken for trainable parameters alone. */
-SORA_API sora_status sora_params_upload(sora_params *params, int moments, sora_error *error);
+/* With the moments that training needs (sora_optimizer_moments); memory is taken for trainable parameters alone. */
+SORA_API sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error);
 SORA_API sora_status sora_params_download(sora_params *params, sora_error *error);
 SORA_API bool sora_params_on_device(const sora_params *params);
-SORA_API uint64_t sora_params_device_bytes(const sora_params *params, int moments); /* what upload will take or has taken */
+SORA_API uint64_t sora_params_device_bytes(const sora_params *params,
+                                           sora_moment_layout moments); /* what upload will take or has taken */
 
-/* Copies of value (0), moment 1, moment 2 or gradient (3), wherever the set is. out[elements]. Waits for the device. */
+/* Copies of value (0), moment 1, moment 2 or gradient (3), wherever the set is. out[elements of that part]. Waits for the
+ * device. */
 SORA_API sora_status sora_param_read(const sora_param *param, int what, float *out, sora_error *error);
 SORA_API sora_status sora_param_write(sora_param *param, int what, const float *data, sora_error *error);
 

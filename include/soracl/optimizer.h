@@ -8,11 +8,17 @@
 extern "C" {
 #endif
 
-/* Updates a parameter set on the device: one launch for weights, one for norms and biases, one for gates. Nothing here waits for
+/* Updates a parameter set on the device: one launch for weights, one for norms and biases, one for gates (Adafactor: seven, seven
+ * and one), however many parameters there are. Nothing here waits for
  * the device; once a loss or gradient was not finite no further update happens (sora_optimizer_read says so). */
 typedef struct sora_optimizer sora_optimizer;
 
-typedef enum sora_optimizer_kind { SORA_OPTIMIZER_ADAMW = 0, SORA_OPTIMIZER_SGD } sora_optimizer_kind;
+typedef enum sora_optimizer_kind {
+    SORA_OPTIMIZER_ADAMW = 0,
+    SORA_OPTIMIZER_SGD,
+    SORA_OPTIMIZER_ADAFACTOR, /* arXiv 1804.04235 as T5 is fine-tuned with it: β₂ = 1 − t^−0.8, update's RMS at most 1, no momentum,
+                                 the learning rate as given (1e-3 is usual); p + q numbers for a matrix [p, q] */
+} sora_optimizer_kind;
 
 /* How gates are updated (arXiv 2311.11696, eqs. 5 to 9; docs/sora.md has the three side by side). */
 typedef enum sora_gate_update {
@@ -25,20 +31,21 @@ typedef struct sora_optimizer_options {
     sora_optimizer_kind kind;
     float weight_decay;          /* on weights, not on norms, biases and gates */
     float momentum;              /* sgd; 0 is none */
-    float beta1, beta2, epsilon; /* 0: 0.9, 0.999, 1e-8 */
+    float beta1, beta2, epsilon; /* adamw, gates; 0: 0.9, 0.999, 1e-8 */
     float clip;                  /* largest global norm of the gradient; 0: none */
     sora_gate_update gate;
     float gate_l1; /* official: λ₁ */
 } sora_optimizer_options;
 
 /* Moments that sora_params_upload must take for these options. */
-SORA_API int sora_optimizer_moments(const sora_optimizer_options *options);
+SORA_API sora_moment_layout sora_optimizer_moments(const sora_optimizer_options *options);
 
 /* The set must be on the device and stay there while the optimiser lives. */
 SORA_API sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_options *options, sora_optimizer **out,
                                            sora_error *error);
 SORA_API void sora_optimizer_destroy(sora_optimizer **optimizer);
-SORA_API uint64_t sora_optimizer_device_bytes(const sora_context *context); /* what one takes beside the set's own memory */
+/* What one takes beside the set's own memory. */
+SORA_API uint64_t sora_optimizer_device_bytes(const sora_params *params, const sora_optimizer_options *options);
 
 typedef struct sora_optimizer_rates {
     float lr;

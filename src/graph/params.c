@@ -21,19 +21,22 @@ struct sora_param {
     int pack, place; /* parameters of one pack stand side by side, in order of place; 0: alone */
     float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
     const sora_buffer *buffer;       /* of the value while frozen on the device */
-    uint64_t offset;                 /* in its group, or in `buffer` */
+    uint64_t offsets[SORA_PARTS];    /* in its group's parts; the first one in `buffer` while frozen */
 };
 
 typedef struct param_group {
     sora_buffer parts[SORA_PARTS];
-    int64_t elements;
+    int64_t elements[SORA_PARTS];
 } param_group;
+
+typedef int64_t extents[SORA_PARAM_GROUPS][SORA_PARTS]; /* elements of every part of every group */
 
 struct sora_params {
     sora_context *context;
     sora_param **items;
     size_t count, capacity;
     bool on_device;
+    sora_moment_layout moments;
     param_group groups[SORA_PARAM_GROUPS];
     sora_buffer *frozen; /* frozen parameters and state, in as few buffers as the largest allocation allows */
     size_t frozen_count;
@@ -47,8 +50,10 @@ static int64_t padded(int64_t elements)
 sora_status sora_params_create(sora_context *context, sora_params **out, sora_error *error)
 {
     sora_status status = sora_allocate(1, sizeof **out, "parameter set", out, error);
-    if (status == SORA_OK) (*out)->context = context;
-    return status;
+    if (status != SORA_OK) return status;
+    (*out)->context = context;
+    (*out)->moments = SORA_MOMENTS_TWO;
+    return SORA_OK;
 }
 
 static void free_param(sora_param *param)
@@ -62,7 +67,7 @@ static void free_device(sora_params *params)
 {
     for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
         for (int i = 0; i < SORA_PARTS; i++) sora_buffer_destroy(&params->groups[g].parts[i]);
-        params->groups[g].elements = 0;
+        params->groups[g] = (param_group) { 0 };
     }
     for (size_t i = 0; i < params->frozen_count; i++) sora_buffer_destroy(&params->frozen[i]);
     free(params->frozen);
@@ -178,31 +183,130 @@ float *sora_param_host(sora_param *param)
     return param->host[0];
 }
 
+static bool is_factored(const sora_param *param, sora_moment_layout layout)
+{
+    return layout == SORA_MOMENTS_FACTORED && param->kind != SORA_PARAM_GATE;
+}
+
+sora_shape sora_param_moment_shape(const sora_param *param, sora_moment_layout layout, int which)
+{
+    sora_shape shape = param->shape;
+    int rank = shape.rank, whole = SORA_MIN((int)layout, 2); /* gates have two where others have factors */
+    if (is_factored(param, layout)) whole = rank < 2;
+    if (which != 1 && which != 2) return (sora_shape) { 0 };
+    if (which <= whole) return shape;
+    if (!is_factored(param, layout) || rank < 2) return (sora_shape) { 0 };
+    if (which == 2) shape.dim[rank - 2] = shape.dim[rank - 1];
+    shape.dim[rank - 1] = 0;
+    shape.rank = rank - 1;
+    return shape;
+}
+
+/* Shape of a value, moment or gradient. */
+static sora_shape part_shape(const sora_param *param, sora_moment_layout layout, int part)
+{
+    bool moment = part == SORA_PART_MOMENT1 || part == SORA_PART_MOMENT2;
+    return moment ? sora_param_moment_shape(param, layout, part) : param->shape;
+}
+
+/* 0 where there is no such part. */
+static int64_t part_elements(const sora_param *param, sora_moment_layout layout, int part)
+{
+    sora_shape shape = part_shape(param, layout, part);
+    int64_t elements = shape.rank > 0;
+    for (int i = 0; i < shape.rank; i++) elements *= shape.dim[i];
+    return elements;
+}
+
+/* Bytes of it on the host. */
+static size_t host_bytes(const sora_param *param, int part)
+{
+    return (size_t)part_elements(param, param->params->moments, part) * sizeof(float);
+}
+
 sora_status sora_param_host_moment(sora_param *param, int which, float **out, sora_error *error)
 {
     sora_status status = require_host(param->params, param->name, "read", error);
     *out = NULL;
-    if (status == SORA_OK && which != 1 && which != 2)
+    if (status == SORA_OK && sora_param_moment_shape(param, param->params->moments, which).rank == 0)
         status = sora_fail(error, SORA_ERROR_ARGUMENT, "%s: no moment %d", param->name, which);
     if (status == SORA_OK && !param->host[which])
-        status = sora_allocate((size_t)param->elements, sizeof(float), param->name, &param->host[which], error);
+        status = sora_allocate(host_bytes(param, which), 1, param->name, &param->host[which], error);
     if (status == SORA_OK) *out = param->host[which];
     return status;
 }
 
+static void drop_host(sora_params *params, int first_part)
+{
+    for (size_t i = 0; i < params->count; i++)
+        for (int part = first_part; part < SORA_PART_GRADIENT; part++) {
+            free(params->items[i]->host[part]);
+            params->items[i]->host[part] = NULL;
+        }
+}
+
+/* Whether moments of one layout are still good in the other. */
+static bool carries_over(sora_moment_layout a, sora_moment_layout b)
+{
+    return (a == SORA_MOMENTS_FACTORED) == (b == SORA_MOMENTS_FACTORED);
+}
+
+sora_status sora_params_set_moments(sora_params *params, sora_moment_layout layout, sora_error *error)
+{
+    if (params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "moments: the parameters are on the device");
+    if (!carries_over(params->moments, layout)) drop_host(params, SORA_PART_MOMENT1);
+    params->moments = layout;
+    return SORA_OK;
+}
+
+static void select_part(float *data, const sora_shape *shape, int axis, const int *list, int count)
+{
+    int64_t outer = 1, inner = 1, old = shape->dim[axis];
+    for (int i = 0; i < axis; i++) outer *= shape->dim[i];
+    for (int i = axis + 1; i < shape->rank; i++) inner *= shape->dim[i];
+    for (int64_t o = 0; data && o < outer; o++)
+        for (int i = 0; i < count; i++)
+            memmove(data + (o * count + i) * inner, data + (o * old + list[i]) * inner, (size_t)inner * sizeof *data);
+}
+
+static double mean_of(const float *data, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += (double)data[i];
+    return n ? sum / (double)n : 0.0;
+}
+
+/* Factored moments stand for V = rows · columns / mean(rows). When some rows (or columns) go, the other factor is the mean over
+ * those that stay, so that V of these is what it was. Axis: the last but one or the last of the parameter. */
+static void select_factored(sora_param *param, int axis, const int *list, int count)
+{
+    int rank = param->shape.rank, chosen = axis == rank - 2 ? SORA_PART_MOMENT1 : SORA_PART_MOMENT2;
+    sora_shape shape = sora_param_moment_shape(param, SORA_MOMENTS_FACTORED, chosen);
+    float *kept = param->host[chosen], *other = param->host[SORA_PART_MOMENT1 + SORA_PART_MOMENT2 - chosen];
+    int64_t matrices = 1, old = shape.dim[rank - 2], across = param->shape.dim[axis == rank - 2 ? rank - 1 : rank - 2];
+    if (!kept) return;
+    for (int i = 0; i < rank - 2; i++) matrices *= shape.dim[i];
+    for (int64_t m = 0; m < matrices; m++) {
+        double before = mean_of(kept + m * old, old), sum = 0.0;
+        for (int i = 0; i < count; i++) sum += (double)kept[m * old + list[i]];
+        for (int64_t j = 0; other && count > 0 && before > 0.0 && j < across; j++)
+            other[m * across + j] = (float)((double)other[m * across + j] * (sum / count / before));
+    }
+    select_part(kept, &shape, rank - 2, list, count);
+}
+
 void sora_param_select(sora_param *param, int axis, const int *list, int count)
 {
-    int64_t outer = 1, inner = 1, old = param->shape.dim[axis];
-    for (int i = 0; i < axis; i++) outer *= param->shape.dim[i];
-    for (int i = axis + 1; i < param->shape.rank; i++) inner *= param->shape.dim[i];
-    for (int part = 0; part < SORA_PART_GRADIENT; part++) {
-        float *data = param->host[part];
-        for (int64_t o = 0; data && o < outer; o++)
-            for (int i = 0; i < count; i++)
-                memmove(data + (o * count + i) * inner, data + (o * old + list[i]) * inner, (size_t)inner * sizeof *data);
+    sora_moment_layout layout = param->params->moments;
+    select_part(param->host[0], &param->shape, axis, list, count);
+    bool factored = is_factored(param, layout) && param->shape.rank > 1 && axis >= param->shape.rank - 2;
+    if (factored) select_factored(param, axis, list, count);
+    for (int part = SORA_PART_MOMENT1; !factored && part <= SORA_PART_MOMENT2; part++) {
+        sora_shape shape = sora_param_moment_shape(param, layout, part);
+        if (shape.rank > 0) select_part(param->host[part], &shape, axis, list, count);
     }
     param->shape.dim[axis] = count;
-    param->elements = outer * count * inner;
+    param->elements = part_elements(param, layout, SORA_PART_VALUE);
 }
 
 /* ---- On the device --------------------------------------------------------------------------------------------------------- */
@@ -213,15 +317,23 @@ static bool beside(const sora_param *a, const sora_param *b)
     return a == b || (a->pack != 0 && a->pack == b->pack && a->trainable == b->trainable && a->kind == b->kind);
 }
 
-/* Elements that item i takes with all that stand beside it; 0 where it is not the first of them. */
-static uint64_t room_of(const sora_params *params, size_t i)
+static bool is_first_of_pack(const sora_params *params, size_t i)
 {
-    int64_t elements = 0;
     for (size_t j = 0; params->items[i]->pack && j < i; j++)
-        if (beside(params->items[i], params->items[j])) return 0;
-    for (size_t j = i; j < (params->items[i]->pack ? params->count : i + 1); j++)
-        if (beside(params->items[i], params->items[j])) elements += params->items[j]->elements;
-    return (uint64_t)padded(elements);
+        if (beside(params->items[i], params->items[j])) return false;
+    return true;
+}
+
+/* What a part of item i and of all that stand beside it takes in its group. Values, gradients and whole moments lie alike; factored
+ * ones have no padding. */
+static int64_t room_of(const sora_params *params, size_t i, sora_moment_layout moments, int part)
+{
+    const sora_param *head = params->items[i];
+    bool moment = part == SORA_PART_MOMENT1 || part == SORA_PART_MOMENT2;
+    int64_t elements = 0;
+    for (size_t j = i; j < (head->pack ? params->count : i + 1); j++)
+        if (beside(head, params->items[j])) elements += part_elements(params->items[j], moments, part);
+    return moment && is_factored(head, moments) ? elements : padded(elements);
 }
 
 static sora_param *next_beside(const sora_params *params, const sora_param *head, int after)
@@ -234,13 +346,13 @@ static sora_param *next_beside(const sora_params *params, const sora_param *head
     return next;
 }
 
-static void place(sora_param *head, uint64_t offset, const sora_buffer *buffer)
+static void place(sora_param *head, sora_moment_layout moments, int part, uint64_t offset, const sora_buffer *buffer)
 {
     sora_param *p = head->pack ? next_beside(head->params, head, -1) : head;
     while (p) {
-        p->offset = offset;
+        p->offsets[part] = offset;
         p->buffer = buffer;
-        offset += (uint64_t)p->elements;
+        offset += (uint64_t)part_elements(p, moments, part);
         p = head->pack ? next_beside(head->params, head, p->place) : NULL;
     }
 }
@@ -259,92 +371,88 @@ bool sora_params_joined(sora_param *const *list, int count)
     return count > 0;
 }
 
-/* Gives every parameter its offset; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
-static size_t lay_out(const sora_params *params, bool assign, int64_t groups[SORA_PARAM_GROUPS], uint64_t *sizes)
+/* Gives every parameter its offsets; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
+static size_t lay_out(const sora_params *params, sora_moment_layout moments, bool assign, extents groups, uint64_t *sizes)
 {
     uint64_t limit = params->context ? sora_context_device(params->context)->limits.allocation_bytes / sizeof(float) : UINT64_MAX;
     size_t buffers = 0;
-    memset(groups, 0, SORA_PARAM_GROUPS * sizeof *groups);
+    memset(groups, 0, sizeof(extents));
     for (size_t i = 0; i < params->count; i++) {
         sora_param *p = params->items[i];
-        uint64_t room = room_of(params, i), offset;
-        if (room == 0) continue;
-        if (p->trainable) {
-            offset = (uint64_t)groups[p->kind];
-            groups[p->kind] += (int64_t)room;
-        } else {
-            if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
-            offset = sizes[buffers - 1];
-            sizes[buffers - 1] += room;
+        if (!is_first_of_pack(params, i)) continue;
+        uint64_t room = (uint64_t)room_of(params, i, moments, SORA_PART_VALUE);
+        for (int part = 0; p->trainable && part < SORA_PARTS; part++) {
+            if (assign) place(p, moments, part, (uint64_t)groups[p->kind][part], NULL);
+            groups[p->kind][part] += room_of(params, i, moments, part);
         }
-        if (assign) place(p, offset, p->trainable ? NULL : &params->frozen[buffers - 1]);
+        if (p->trainable) continue;
+        if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
+        if (assign) place(p, moments, SORA_PART_VALUE, sizes[buffers - 1], &params->frozen[buffers - 1]);
+        sizes[buffers - 1] += room;
     }
     return buffers;
 }
 
-uint64_t sora_params_device_bytes(const sora_params *params, int moments)
+uint64_t sora_params_device_bytes(const sora_params *params, sora_moment_layout moments)
 {
-    int64_t groups[SORA_PARAM_GROUPS] = { 0 };
     uint64_t elements = 0;
     for (size_t i = 0; i < params->count; i++) {
         const sora_param *p = params->items[i];
-        if (p->trainable)
-            groups[p->kind] += (int64_t)room_of(params, i);
-        else
-            elements += room_of(params, i);
+        if (!is_first_of_pack(params, i)) continue;
+        for (int part = 0; part < (p->trainable ? SORA_PARTS : 1); part++) elements += (uint64_t)room_of(params, i, moments, part);
     }
-    for (int g = 0; g < SORA_PARAM_GROUPS; g++) elements += (uint64_t)groups[g] * (uint64_t)(2 + moments);
     return elements * sizeof(float);
 }
 
-static sora_status create_group(sora_params *params, int g, int64_t elements, int moments, sora_error *error)
+static sora_status create_group(sora_params *params, int g, const int64_t elements[SORA_PARTS], sora_error *error)
 {
     sora_status status = SORA_OK;
     static const char *const names[] = { "trainable weights", "trainable norms and biases", "gates" };
     param_group *group = &params->groups[g];
-    group->elements = elements;
-    if (elements == 0) return SORA_OK;
     for (int part = 0; part < SORA_PARTS; part++) {
-        if ((part == SORA_PART_MOMENT1 && moments < 1) || (part == SORA_PART_MOMENT2 && moments < 2)) continue;
-        SORA_TRY(sora_buffer_create(params->context, (uint64_t)elements * sizeof(float), names[g], &group->parts[part], error));
-        sora_view all = sora_view_dense(&group->parts[part], 0, SORA_SHAPE(elements));
+        group->elements[part] = elements[part];
+        if (elements[part] == 0) continue;
+        SORA_TRY(
+            sora_buffer_create(params->context, (uint64_t)elements[part] * sizeof(float), names[g], &group->parts[part], error));
+        sora_view all = sora_view_dense(&group->parts[part], 0, SORA_SHAPE(elements[part]));
         SORA_TRY(sora_fill(params->context, &all, 0.0f, error));
     }
 cleanup:
     return status;
 }
 
-sora_status sora_params_upload(sora_params *params, int moments, sora_error *error)
+sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)
 {
     sora_status status = SORA_OK;
-    int64_t groups[SORA_PARAM_GROUPS];
+    extents groups;
     uint64_t *sizes = NULL;
+    sora_moment_layout before = params->moments;
     if (params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the device already");
     SORA_TRY(sora_allocate(params->count, sizeof *sizes, "parameter layout", &sizes, error));
-    size_t buffers = lay_out(params, false, groups, sizes);
+    size_t buffers = lay_out(params, moments, false, groups, sizes);
     SORA_TRY(sora_allocate(buffers, sizeof *params->frozen, "frozen parameters", &params->frozen, error));
     params->frozen_count = buffers;
     for (size_t i = 0; i < buffers; i++)
         SORA_TRY(sora_buffer_create(params->context, sizes[i] * sizeof(float), "frozen parameters", &params->frozen[i], error));
-    for (int g = 0; g < SORA_PARAM_GROUPS; g++) SORA_TRY(create_group(params, g, groups[g], moments, error));
-    lay_out(params, true, groups, sizes);
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) SORA_TRY(create_group(params, g, groups[g], error));
+    lay_out(params, moments, true, groups, sizes);
     params->on_device = true;
+    params->moments = moments;
     for (size_t i = 0; i < params->count; i++) {
         sora_param *p = params->items[i];
-        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
+        for (int part = 0; part < (carries_over(before, moments) ? SORA_PART_GRADIENT : SORA_PART_MOMENT1); part++) {
             sora_view view = sora_param_view(p, (sora_param_part)part);
             if (view.memory && p->host[part]) SORA_TRY(sora_view_write(params->context, &view, p->host[part], error));
         }
     }
     /* Only now that nothing can fail: a failed upload leaves the set as it was. */
-    for (size_t i = 0; i < params->count; i++)
-        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
-            free(params->items[i]->host[part]);
-            params->items[i]->host[part] = NULL;
-        }
+    drop_host(params, SORA_PART_VALUE);
 cleanup:
     free(sizes);
-    if (status != SORA_OK) free_device(params);
+    if (status != SORA_OK) {
+        free_device(params);
+        params->moments = before;
+    }
     return status;
 }
 
@@ -357,17 +465,13 @@ sora_status sora_params_download(sora_params *params, sora_error *error)
         for (int part = 0; part < SORA_PART_GRADIENT; part++) {
             sora_view view = sora_param_view(p, (sora_param_part)part);
             if (!view.memory) continue;
-            SORA_TRY(sora_allocate((size_t)p->elements, sizeof(float), p->name, &p->host[part], error));
+            SORA_TRY(sora_allocate(host_bytes(p, part), 1, p->name, &p->host[part], error));
             SORA_TRY(sora_view_read(params->context, &view, p->host[part], error));
         }
     }
     free_device(params);
 cleanup:
-    for (size_t i = 0; status != SORA_OK && i < params->count; i++)
-        for (int part = 0; part < SORA_PART_GRADIENT; part++) {
-            free(params->items[i]->host[part]);
-            params->items[i]->host[part] = NULL;
-        }
+    if (status != SORA_OK) drop_host(params, SORA_PART_VALUE);
     return status;
 }
 
@@ -383,18 +487,25 @@ sora_view sora_param_view(const sora_param *param, sora_param_part part)
     const sora_buffer *buffer = param->trainable          ? &params->groups[param->kind].parts[part]
                                 : part == SORA_PART_VALUE ? param->buffer
                                                           : NULL;
-    return buffer && buffer->memory ? sora_view_dense(buffer, param->offset, param->shape) : (sora_view) { 0 };
+    sora_shape shape = part_shape(param, params->moments, part);
+    return buffer && buffer->memory && shape.rank ? sora_view_dense(buffer, param->offsets[part], shape) : (sora_view) { 0 };
 }
 
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part)
 {
     const param_group *group = &params->groups[kind];
-    return group->parts[part].memory ? sora_view_dense(&group->parts[part], 0, SORA_SHAPE(group->elements)) : (sora_view) { 0 };
+    return group->parts[part].memory ? sora_view_dense(&group->parts[part], 0, SORA_SHAPE(group->elements[part]))
+                                     : (sora_view) { 0 };
 }
 
 sora_context *sora_params_context(const sora_params *params)
 {
     return params->context;
+}
+
+sora_moment_layout sora_params_moments(const sora_params *params)
+{
+    return params->moments;
 }
 
 static sora_status locate(const sora_param *param, int what, sora_view *view, float **host, sora_error *error)
@@ -416,7 +527,7 @@ sora_status sora_param_read(const sora_param *param, int what, float *out, sora_
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
     if (!host) return sora_view_read(param->params->context, &view, out, error);
-    memcpy(out, host, (size_t)param->elements * sizeof *out);
+    memcpy(out, host, host_bytes(param, what));
     return SORA_OK;
 }
 
@@ -427,7 +538,7 @@ sora_status sora_param_write(sora_param *param, int what, const float *data, sor
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
     if (!host) return sora_view_write(param->params->context, &view, data, error);
-    memcpy(host, data, (size_t)param->elements * sizeof *data);
+    memcpy(host, data, host_bytes(param, what));
     return SORA_OK;
 }
 

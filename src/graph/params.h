@@ -25,5 +25,6 @@ void sora_param_set_pack(sora_param *param, int pack, int place);
 bool sora_params_joined(sora_param *const *list, int count);
 
 sora_context *sora_params_context(const sora_params *params);
+sora_moment_layout sora_params_moments(const sora_params *params);
 
 #endif

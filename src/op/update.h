@@ -4,7 +4,7 @@
 
 #include "cl/launch.h"
 
-/* Updates of flat ranges of parameters: value, gradient and moments are dense, of equal length. No op here reads anything on the
+/* Updates of flat ranges of parameters: value, gradient and moments are dense, of equal length (Adafactor's moments aside). No op here reads anything on the
  * host: the clip factor and the finite flag live in `control` on the device:
  *   control[0]  gradient factor = 1 / micro-batches · min(1, clip / norm)
  *   control[1]  1 while everything was finite; once 0 it stays 0 and no update happens any more
@@ -29,6 +29,39 @@ typedef struct sora_adamw_desc {
 } sora_adamw_desc;
 sora_status sora_adamw(sora_context *context, const sora_update_range *range, const sora_adamw_desc *desc,
                        const sora_view *control, sora_error *error);
+
+/* Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5) as Transformers computes it without first moment, parameter
+ * scale and relative step. A parameter [..., p, q] is so many matrices [p, q], whose second moments are factored into moment1
+ * [..., p] and moment2 [..., q]; a vector has moment1 of its own shape. No launch is for one parameter alone: a table on the device
+ * says where each lies. (op adafactor) */
+typedef struct sora_adafactor_param {
+    uint64_t at, first_at, second_at; /* in the range's value and gradient, moment1, moment2 */
+    sora_shape shape;
+} sora_adafactor_param;
+typedef struct sora_adafactor_sizes {
+    int64_t count, elements;                      /* parameters, their elements */
+    int64_t runs, tiles, columns, partials, means; /* units of the passes, and what they leave for the next */
+} sora_adafactor_sizes;
+typedef struct sora_adafactor_table {
+    sora_buffer memory;
+    sora_adafactor_sizes sizes;
+    sora_view entries, partials, means, squares, scales;
+} sora_adafactor_table;
+void sora_adafactor_count(sora_adafactor_sizes *sizes, const sora_shape *shape); /* with one more parameter; zeroed at first */
+uint64_t sora_adafactor_bytes(const sora_adafactor_sizes *sizes);                /* of the table */
+sora_status sora_adafactor_create(sora_context *context, const sora_adafactor_param *params, size_t count,
+                                  sora_adafactor_table *out, sora_error *error);
+void sora_adafactor_destroy(sora_adafactor_table *table); /* accepts a zeroed one */
+
+typedef struct sora_adafactor_desc {
+    float lr, weight_decay;
+    float decay_rate; /* the new share of a moment is step^-decay_rate */
+    float epsilon;    /* added to squared gradients */
+    float limit;      /* largest root mean square of a parameter's update before the learning rate */
+    uint32_t step;    /* from 1 */
+} sora_adafactor_desc;
+sora_status sora_adafactor(sora_context *context, const sora_update_range *range, const sora_adafactor_table *table,
+                           const sora_adafactor_desc *desc, const sora_view *control, sora_error *error);
 
 /* SGD as PyTorch's: d = grad + decay·w; m = momentum·m + d (first step: m = d); w −= lr·m. moment1 only. (op sgd) */
 typedef struct sora_sgd_desc {

@@ -161,7 +161,12 @@ sora_status sora_checkpoint_find(const char *run, bool last, char **path, sora_e
 /* ---- Moments -----------------------------------------------------------------------------------------------------------------
  */
 
-sora_status sora_moments_save(const sora_params *params, int moments, const char *folder, sora_error *error)
+static bool has_moment(const sora_param *param, sora_moment_layout moments, int which)
+{
+    return sora_param_trainable(param) && sora_param_moment_shape(param, moments, which).rank > 0;
+}
+
+sora_status sora_moments_save(const sora_params *params, sora_moment_layout moments, const char *folder, sora_error *error)
 {
     sora_status status = SORA_OK;
     size_t count = sora_params_count(params), used = 0, room = 2 * count;
@@ -174,9 +179,9 @@ sora_status sora_moments_save(const sora_params *params, int moments, const char
     SORA_TRY(sora_format(&path, error, "%s/optimizer.safetensors", folder));
     for (size_t i = 0; i < count; i++) {
         const sora_param *param = sora_params_at(params, i);
-        sora_shape shape = sora_param_shape(param);
-        uint64_t elements = (uint64_t)sora_shape_elements(&shape);
-        for (int which = 1; which <= moments && sora_param_trainable(param); which++, used++) {
+        for (int which = 1; which <= 2 && has_moment(param, moments, which); which++, used++) {
+            sora_shape shape = sora_param_moment_shape(param, moments, which);
+            uint64_t elements = (uint64_t)sora_shape_elements(&shape);
             SORA_TRY(sora_format(&names[used], error, "%s#%d", sora_param_name(param), which));
             SORA_TRY(sora_allocate(elements, sizeof(float), names[used], &values[used], error));
             SORA_TRY(sora_param_read(param, which, values[used], error));
@@ -199,18 +204,19 @@ cleanup:
     return status;
 }
 
-static sora_status load_moment(sora_param *param, int which, const sora_safetensors *file, const char *path, sora_error *error)
+static sora_status load_moment(sora_param *param, sora_moment_layout moments, int which, const sora_safetensors *file,
+                               const char *path, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *name = NULL;
     float *moment;
-    sora_shape shape = sora_param_shape(param);
+    sora_shape shape = sora_param_moment_shape(param, moments, which);
     SORA_TRY(sora_format(&name, error, "%s#%d", sora_param_name(param), which));
     const sora_file_tensor *tensor = sora_safetensors_find(file, name);
     if (!tensor) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
     bool equal = tensor->rank == shape.rank && tensor->dtype == SORA_FILE_F32;
     for (int i = 0; equal && i < shape.rank; i++) equal = tensor->shape[i] == shape.dim[i];
-    if (!equal) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: tensor %s has another shape than its parameter", path, name);
+    if (!equal) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: tensor %s has another shape than its parameter asks for", path, name);
     SORA_TRY(sora_param_host_moment(param, which, &moment, error));
     memcpy(moment, tensor->data, tensor->elements * sizeof *moment);
 cleanup:
@@ -218,7 +224,7 @@ cleanup:
     return status;
 }
 
-sora_status sora_moments_load(sora_params *params, int moments, const char *folder, sora_error *error)
+sora_status sora_moments_load(sora_params *params, sora_moment_layout moments, const char *folder, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_safetensors *file = NULL;
@@ -226,10 +232,11 @@ sora_status sora_moments_load(sora_params *params, int moments, const char *fold
     size_t expected = 0;
     SORA_TRY(sora_format(&path, error, "%s/optimizer.safetensors", folder));
     SORA_TRY(sora_safetensors_open(path, &file, error));
+    SORA_TRY(sora_params_set_moments(params, moments, error));
     for (size_t i = 0; i < sora_params_count(params); i++) {
         sora_param *param = sora_params_at(params, i);
-        for (int which = 1; which <= moments && sora_param_trainable(param); which++, expected++)
-            SORA_TRY(load_moment(param, which, file, path, error));
+        for (int which = 1; which <= 2 && has_moment(param, moments, which); which++, expected++)
+            SORA_TRY(load_moment(param, moments, which, file, path, error));
     }
     if (sora_safetensors_count(file) != expected)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %zu tensors, expected %zu", path, sora_safetensors_count(file), expected);

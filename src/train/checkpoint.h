@@ -27,8 +27,8 @@ sora_status sora_checkpoint_set_best(const char *run, uint32_t step, sora_error 
 sora_status sora_checkpoint_find(const char *run, bool last, char **path, sora_error *error);
 
 /* Moments of every trainable parameter, as NAME#1 and NAME#2, in optimizer.safetensors of a folder. On the host or the device. */
-sora_status sora_moments_save(const sora_params *params, int moments, const char *folder, sora_error *error);
+sora_status sora_moments_save(const sora_params *params, sora_moment_layout moments, const char *folder, sora_error *error);
 /* On the host. Missing, superfluous or misshapen tensors are refused by name. */
-sora_status sora_moments_load(sora_params *params, int moments, const char *folder, sora_error *error);
+sora_status sora_moments_load(sora_params *params, sora_moment_layout moments, const char *folder, sora_error *error);
 
 #endif

@@ -10,6 +10,11 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* As Transformers has them. */
+#define ADAFACTOR_DECAY_RATE 0.8f
+#define ADAFACTOR_EPSILON 1e-30f
+#define ADAFACTOR_LIMIT 1.0f
+
 struct sora_optimizer {
     sora_params *params;
     sora_context *context;
@@ -18,12 +23,14 @@ struct sora_optimizer {
     int64_t gates;
     sora_buffer memory; /* control, then the norm's workspace */
     sora_view control, workspace;
+    sora_adafactor_table tables[SORA_PARAM_GROUPS];
 };
 
-int sora_optimizer_moments(const sora_optimizer_options *options)
+sora_moment_layout sora_optimizer_moments(const sora_optimizer_options *options)
 {
-    if (options->kind == SORA_OPTIMIZER_ADAMW || options->gate != SORA_GATE_UPDATE_PAPER) return 2;
-    return options->momentum != 0.0f ? 1 : 0;
+    if (options->kind == SORA_OPTIMIZER_ADAFACTOR) return SORA_MOMENTS_FACTORED;
+    if (options->kind == SORA_OPTIMIZER_ADAMW || options->gate != SORA_GATE_UPDATE_PAPER) return SORA_MOMENTS_TWO;
+    return options->momentum != 0.0f ? SORA_MOMENTS_ONE : SORA_MOMENTS_NONE;
 }
 
 static uint64_t elements_needed(const sora_context *context)
@@ -31,9 +38,46 @@ static uint64_t elements_needed(const sora_context *context)
     return SORA_CONTROL_ELEMENTS + sora_gradient_norm_workspace(&sora_context_device(context)->limits);
 }
 
-uint64_t sora_optimizer_device_bytes(const sora_context *context)
+static bool in_group(const sora_param *param, sora_param_kind kind)
 {
-    return elements_needed(context) * sizeof(float);
+    return sora_param_trainable(param) && sora_param_kind_of(param) == kind;
+}
+
+uint64_t sora_optimizer_device_bytes(const sora_params *params, const sora_optimizer_options *options)
+{
+    uint64_t bytes = elements_needed(sora_params_context(params)) * sizeof(float);
+    for (int kind = 0; options->kind == SORA_OPTIMIZER_ADAFACTOR && kind < SORA_PARAM_GATE; kind++) {
+        sora_adafactor_sizes sizes = { 0 };
+        for (size_t i = 0; i < sora_params_count(params); i++) {
+            const sora_param *param = sora_params_at(params, i);
+            sora_shape shape = sora_param_shape(param);
+            if (in_group(param, (sora_param_kind)kind)) sora_adafactor_count(&sizes, &shape);
+        }
+        bytes += sora_adafactor_bytes(&sizes);
+    }
+    return bytes;
+}
+
+/* Adafactor's table of one group. */
+static sora_status create_table(sora_optimizer *optimizer, sora_param_kind kind, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_params *params = optimizer->params;
+    sora_adafactor_param *list = NULL;
+    size_t count = 0;
+    SORA_TRY(sora_allocate(sora_params_count(params), sizeof *list, "optimiser", &list, error));
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        const sora_param *param = sora_params_at(params, i);
+        if (in_group(param, kind))
+            list[count++] = (sora_adafactor_param) { .at = sora_param_view(param, SORA_PART_VALUE).offset,
+                                                     .first_at = sora_param_view(param, SORA_PART_MOMENT1).offset,
+                                                     .second_at = sora_param_view(param, SORA_PART_MOMENT2).offset,
+                                                     .shape = sora_param_shape(param) };
+    }
+    SORA_TRY(sora_adafactor_create(optimizer->context, list, count, &optimizer->tables[kind], error));
+cleanup:
+    free(list);
+    return status;
 }
 
 static sora_status check_options(const sora_optimizer_options *o, sora_error *error)
@@ -78,6 +122,14 @@ sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_opti
         if (sora_param_kind_of(param) == SORA_PARAM_GATE && sora_param_trainable(param))
             optimizer->gates += sora_shape_elements(&shape);
     }
+    if ((o->kind == SORA_OPTIMIZER_ADAFACTOR) != (sora_params_moments(params) == SORA_MOMENTS_FACTORED))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "optimiser: the parameters' moments are %s; Adafactor needs them factored, the others do not",
+                  sora_params_moments(params) == SORA_MOMENTS_FACTORED ? "factored" : "not factored");
+    if (o->kind == SORA_OPTIMIZER_ADAFACTOR) {
+        SORA_TRY(create_table(optimizer, SORA_PARAM_WEIGHT, error));
+        SORA_TRY(create_table(optimizer, SORA_PARAM_PLAIN, error));
+    }
     *out = optimizer;
     optimizer = NULL;
 cleanup:
@@ -88,6 +140,7 @@ cleanup:
 void sora_optimizer_destroy(sora_optimizer **optimizer)
 {
     if (!optimizer || !*optimizer) return;
+    for (int kind = 0; kind < SORA_PARAM_GROUPS; kind++) sora_adafactor_destroy(&(*optimizer)->tables[kind]);
     sora_buffer_destroy(&(*optimizer)->memory);
     free(*optimizer);
     *optimizer = NULL;
@@ -113,6 +166,15 @@ static sora_status update_plain(sora_optimizer *optimizer, sora_param_kind kind,
         return sora_sgd(optimizer->context, &range,
                         &(sora_sgd_desc) { .lr = lr, .momentum = o->momentum, .weight_decay = decay, .step = optimizer->steps },
                         &optimizer->control, error);
+    if (o->kind == SORA_OPTIMIZER_ADAFACTOR)
+        return sora_adafactor(optimizer->context, &range, &optimizer->tables[kind],
+                              &(sora_adafactor_desc) { .lr = lr,
+                                                       .weight_decay = decay,
+                                                       .decay_rate = ADAFACTOR_DECAY_RATE,
+                                                       .epsilon = ADAFACTOR_EPSILON,
+                                                       .limit = ADAFACTOR_LIMIT,
+                                                       .step = optimizer->steps },
+                              &optimizer->control, error);
     return sora_adamw(optimizer->context, &range,
                       &(sora_adamw_desc) { .lr = lr,
                                            .beta1 = o->beta1,

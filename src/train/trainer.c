@@ -170,7 +170,7 @@ static void tell_shrink(const trainer *t)
 static uint64_t needed_bytes(const trainer *t, uint64_t arena)
 {
     return sora_params_device_bytes(t->task->params, sora_optimizer_moments(&t->optimizer_options)) + arena +
-           sora_optimizer_device_bytes(t->context);
+           sora_optimizer_device_bytes(t->task->params, &t->optimizer_options);
 }
 
 static sora_status refuse_memory(trainer *t, uint64_t room, sora_error *error)
@@ -594,8 +594,8 @@ static sora_status go_on(trainer *t, sora_error *error)
     if (count == 0) goto cleanup;
     SORA_TRY(sora_trainer_state_load(&t->state, t->task->layers, folder, error));
     if (t->state.moments != sora_optimizer_moments(&t->optimizer_options))
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: holds %d moments, this run's optimiser has %d", folder, t->state.moments,
-                  sora_optimizer_moments(&t->optimizer_options));
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: holds moments of layout %d, this run's optimiser has %d", folder,
+                  (int)t->state.moments, (int)sora_optimizer_moments(&t->optimizer_options));
     if (!t->state.finished) SORA_TRY(sora_moments_load(t->task->params, t->state.moments, folder, error));
     /* A kill between a checkpoint and its pointer is made good here. */
     if (t->state.has_best && t->state.best_step == t->state.step)
@@ -609,7 +609,9 @@ cleanup:
 
 static sora_optimizer_options optimizer_options(const sora_run_options *o)
 {
-    return (sora_optimizer_options) { .kind = is(o->optimizer, "sgd") ? SORA_OPTIMIZER_SGD : SORA_OPTIMIZER_ADAMW,
+    return (sora_optimizer_options) { .kind = is(o->optimizer, "sgd")         ? SORA_OPTIMIZER_SGD
+                                              : is(o->optimizer, "adafactor") ? SORA_OPTIMIZER_ADAFACTOR
+                                                                              : SORA_OPTIMIZER_ADAMW,
                                       .weight_decay = (float)o->weight_decay,
                                       .momentum = is(o->optimizer, "sgd") ? (float)o->momentum : 0.0f,
                                       .clip = (float)o->clip,

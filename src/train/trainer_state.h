@@ -9,7 +9,7 @@
 typedef struct sora_trainer_state {
     uint32_t step; /* done */
     uint32_t optimizer_steps;
-    int moments;
+    sora_moment_layout moments;
     bool finished;
     sora_plateau plateau;
     bool has_best;
