@@ -68,6 +68,47 @@ static void test_watched_and_stopped(void **state)
           SORA_ERROR_ARGUMENT, "overwrite");
 }
 
+static void expect_equal_files(const char *one, const char *other)
+{
+    sora_error error;
+    unsigned char *a, *b;
+    size_t a_bytes, b_bytes;
+    OK(sora_file_read(at(one), 64u << 20, &a, &a_bytes, &error));
+    OK(sora_file_read(at(other), 64u << 20, &b, &b_bytes, &error));
+    assert_int_equal(a_bytes, b_bytes);
+    assert_memory_equal(a, b, a_bytes);
+    free(a);
+    free(b);
+}
+
+/* Adafactor's moments through checkpoints, with gates that have two of their own and rows that are dropped on the way. */
+static void test_adafactor_goes_on(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options options;
+    sora_run_result whole, rest;
+    watched w = { .stop_at = 4 };
+    sora_watcher watcher = { .progress = on_progress, .self = &w };
+    static const char *const settings[][2] = { { "optimizer", "adafactor" }, { "lr", "0.01" },    { "method", "sora" },
+                                               { "target", ".*conv2" },      { "rank", "6" },     { "gate", "adam" },
+                                               { "gate-lr", "0.05" },        { "lambda", "1" },   { "drop-after", "1" },
+                                               { "save-every", "1" } };
+    options_for("6", &options);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        OK(sora_run_options_set(&options, settings[i][0], settings[i][1], &error));
+    OK(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("adafactor") }, NULL, &whole, &error));
+    assert_true(whole.rank_kept > 0 && whole.rank_kept < whole.rank_max);
+    assert_true(whole.device_bytes_peak > 0 && whole.device_bytes_peak <= whole.device_bytes_predicted);
+    FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("halted") }, &watcher, &rest, &error),
+          SORA_ERROR_INTERRUPTED, "resume");
+    w.stop_at = 0;
+    OK(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("halted"), .resume = true }, &watcher, &rest, &error));
+    assert_int_equal(rest.rank_kept, whole.rank_kept);
+    expect_equal_files("adafactor/checkpoint-6/optimizer.safetensors", "halted/checkpoint-6/optimizer.safetensors");
+    expect_equal_files("adafactor/checkpoint-6/state.json", "halted/checkpoint-6/state.json");
+}
+
 /* Predicted before the first step, with what would fit. */
 static void test_too_little_memory(void **state)
 {
@@ -177,7 +218,8 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_watched_and_stopped), cmocka_unit_test(test_too_little_memory),
+        cmocka_unit_test(test_watched_and_stopped), cmocka_unit_test(test_adafactor_goes_on),
+        cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_unwritable_folder),   cmocka_unit_test(test_options),
         cmocka_unit_test(test_report_of_nothing),
     };
