@@ -13,8 +13,9 @@ extern "C" {
  * A set of named tensors. Each is trainable or frozen, or state (running statistics: written by forward, never by an
  * optimiser). Structure changes (adding, removing, freezing, adapters coming and going) happen while the set is on the host;
  * sora_params_upload lays it out on the device: trainable parameters contiguous by group with gradients and moments of the
- * same layout (or factored), so that an update's launches do not grow with their number; sora_params_download brings values and moments back to the host and
- * frees the device's copy. Graphs made from the set must be gone before a download. One thread at a time. */
+ * same layout (or factored), so that an update's launches do not grow with their number; sora_params_download brings values and
+ * moments back to the host and frees the device's copy. Graphs made from the set must be gone before a download. One thread at a
+ * time. */
 typedef struct sora_params sora_params;
 typedef struct sora_param sora_param;
 

@@ -16,8 +16,8 @@ typedef struct sora_optimizer sora_optimizer;
 typedef enum sora_optimizer_kind {
     SORA_OPTIMIZER_ADAMW = 0,
     SORA_OPTIMIZER_SGD,
-    SORA_OPTIMIZER_ADAFACTOR, /* arXiv 1804.04235 as T5 is fine-tuned with it: β₂ = 1 − t^−0.8, update's RMS at most 1, no momentum,
-                                 the learning rate as given (1e-3 is usual); p + q numbers for a matrix [p, q] */
+    SORA_OPTIMIZER_ADAFACTOR, /* arXiv 1804.04235 as T5 is fine-tuned with it: β₂ = 1 − t^−0.8, update's RMS at most 1, no
+                                 momentum, the learning rate as given (1e-3 is usual); p + q numbers for a matrix [p, q] */
 } sora_optimizer_kind;
 
 /* How gates are updated (arXiv 2311.11696, eqs. 5 to 9; docs/sora.md has the three side by side). */

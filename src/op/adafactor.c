@@ -130,10 +130,10 @@ sora_status sora_adafactor(sora_context *context, const sora_update_range *range
     double rest = pow((double)desc->step, -(double)desc->decay_rate), lr = (double)desc->lr;
     const sora_argument keep = SORA_FLOAT(1.0 - rest), fresh = SORA_FLOAT(rest), epsilon = SORA_FLOAT(desc->epsilon);
     const sora_argument entries = SORA_VIEW(&table->entries), count = SORA_LONG(s->count), go = SORA_VIEW(control);
-    SORA_TRY(launch(context, "adafactor_rows", s->runs, s->elements,
-                    SORA_ARGUMENTS(entries, count, SORA_VIEW(gradient), SORA_VIEW(first), go, keep, fresh, epsilon,
-                                   SORA_LONG(s->runs)),
-                    error));
+    SORA_TRY(launch(
+        context, "adafactor_rows", s->runs, s->elements,
+        SORA_ARGUMENTS(entries, count, SORA_VIEW(gradient), SORA_VIEW(first), go, keep, fresh, epsilon, SORA_LONG(s->runs)),
+        error));
     SORA_TRY(launch(context, "adafactor_tiles", s->tiles, s->elements,
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(gradient), SORA_VIEW(second), SORA_VIEW(&table->partials), go, keep,
                                    fresh, epsilon, SORA_LONG(s->tiles)),
@@ -148,10 +148,9 @@ sora_status sora_adafactor(sora_context *context, const sora_update_range *range
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->squares), go, SORA_LONG(s->runs)),
                     error));
-    SORA_TRY(launch(context, "adafactor_scales", s->count, s->elements,
-                    SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales),
-                                   SORA_FLOAT(desc->limit)),
-                    error));
+    SORA_TRY(launch(
+        context, "adafactor_scales", s->count, s->elements,
+        SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales), SORA_FLOAT(desc->limit)), error));
     SORA_TRY(launch(context, "adafactor_update", s->runs, s->elements,
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(value), SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->scales), go, SORA_FLOAT(lr),

@@ -4,8 +4,8 @@
 
 #include "cl/launch.h"
 
-/* Updates of flat ranges of parameters: value, gradient and moments are dense, of equal length (Adafactor's moments aside). No op here reads anything on the
- * host: the clip factor and the finite flag live in `control` on the device:
+/* Updates of flat ranges of parameters: value, gradient and moments are dense, of equal length (Adafactor's moments are not). No
+ * op here reads anything on the host: the clip factor and the finite flag live in `control` on the device:
  *   control[0]  gradient factor = 1 / micro-batches · min(1, clip / norm)
  *   control[1]  1 while everything was finite; once 0 it stays 0 and no update happens any more
  *   control[2]  norm of the (averaged) gradient of this step */
@@ -32,14 +32,14 @@ sora_status sora_adamw(sora_context *context, const sora_update_range *range, co
 
 /* Adafactor (Shazeer & Stern, arXiv 1804.04235, algorithms 4 and 5) as Transformers computes it without first moment, parameter
  * scale and relative step. A parameter [..., p, q] is so many matrices [p, q], whose second moments are factored into moment1
- * [..., p] and moment2 [..., q]; a vector has moment1 of its own shape. No launch is for one parameter alone: a table on the device
- * says where each lies. (op adafactor) */
+ * [..., p] and moment2 [..., q]; a vector has moment1 of its own shape. No launch is for one parameter alone: a table on the
+ * device says where each lies. (op adafactor) */
 typedef struct sora_adafactor_param {
     uint64_t at, first_at, second_at; /* in the range's value and gradient, moment1, moment2 */
     sora_shape shape;
 } sora_adafactor_param;
 typedef struct sora_adafactor_sizes {
-    int64_t count, elements;                      /* parameters, their elements */
+    int64_t count, elements;                       /* parameters, their elements */
     int64_t runs, tiles, columns, partials, means; /* units of the passes, and what they leave for the next */
 } sora_adafactor_sizes;
 typedef struct sora_adafactor_table {

@@ -59,8 +59,8 @@ sora_status sora_trainer_state_save(const sora_trainer_state *state, const sora_
         state->has_best ? json_pack("{s:I,s:f}", "step", (json_int_t)state->best_step, "score", state->best_score) : json_null();
     json_t *root =
         json_pack("{s:s,s:I,s:I,s:i,s:b,s:{s:f,s:o,s:i},s:o,s:i,s:f,s:I,s:o}", "format", format, "step", (json_int_t)state->step,
-                  "optimizer_steps", (json_int_t)state->optimizer_steps, "moments", (int)state->moments, "finished", state->finished,
-                  "plateau", "factor", state->plateau.factor, "best", finite_or_null(state->plateau.best), "bad",
+                  "optimizer_steps", (json_int_t)state->optimizer_steps, "moments", (int)state->moments, "finished",
+                  state->finished, "plateau", "factor", state->plateau.factor, "best", finite_or_null(state->plateau.best), "bad",
                   state->plateau.bad, "best", best, "bad_evaluations", state->bad_evaluations, "loss_sum", state->loss_sum,
                   "loss_count", (json_int_t)state->loss_count, "zero_updates", history_to_json(state, layers));
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;

@@ -10,7 +10,8 @@
 #include <jansson.h>
 #include <math.h>
 
-/* ---- Parameters whose gradients the test writes ------------------------------------------------------------------------------*/
+/* ---- Parameters whose gradients the test writes
+ * ------------------------------------------------------------------------------*/
 
 typedef struct set {
     sora_params *params;
@@ -164,8 +165,7 @@ static void reference_step(reference *p, int step, double factor, double lr, dou
     for (int64_t m = 0; m < p->matrices; m++) reference_matrix(p, m, factor, 1 - pow(step, -0.8));
     for (int64_t i = 0; i < n; i++) squares += p->u[i] * p->u[i];
     double rms = sqrt(squares / (double)n);
-    for (int64_t i = 0; i < n; i++)
-        p->w[i] -= lr * (p->u[i] / (rms > 1 ? rms : 1) + (p->vector ? 0 : decay) * p->w[i]);
+    for (int64_t i = 0; i < n; i++) p->w[i] -= lr * (p->u[i] / (rms > 1 ? rms : 1) + (p->vector ? 0 : decay) * p->w[i]);
 }
 
 static void expect_near(const char *name, const char *what, const float *got, const double *expected, int64_t n, double absolute,
@@ -193,8 +193,8 @@ static void compare(const sora_param *param, const reference *p)
 
 /* Chunks of 256 rows, blocks of 16 columns and runs of 2048 elements: one, a part of one, several. */
 static const sora_shape many_shapes[] = {
-    { 4, { 5, 3, 3, 3 } },  { 4, { 2, 2, 65, 65 } }, { 4, { 1, 3, 257, 17 } }, { 4, { 2, 1, 300, 3 } }, { 3, { 3, 5, 17 } },
-    { 2, { 600, 33 } },     { 2, { 3, 5000 } },      { 2, { 5000, 3 } },       { 2, { 512, 64 } },
+    { 4, { 5, 3, 3, 3 } }, { 4, { 2, 2, 65, 65 } }, { 4, { 1, 3, 257, 17 } }, { 4, { 2, 1, 300, 3 } }, { 3, { 3, 5, 17 } },
+    { 2, { 600, 33 } },    { 2, { 3, 5000 } },      { 2, { 5000, 3 } },       { 2, { 512, 64 } },
 };
 
 static void add_many(set *s)
@@ -215,13 +215,13 @@ static void add_many(set *s)
     }
     for (size_t i = 0; i < sora_params_count(s->params); i++) {
         sora_param *param = sora_params_at(s->params, i);
-        for (int64_t j = 0; j < elements_of(param); j++) sora_param_host(param)[j] = (float)((j * 29 + (int64_t)i) % 101 - 50) / 50;
+        for (int64_t j = 0; j < elements_of(param); j++)
+            sora_param_host(param)[j] = (float)((j * 29 + (int64_t)i) % 101 - 50) / 50;
     }
 }
 
-static void test_50_steps(void **state)
+static void check_50_steps(void)
 {
-    (void)state;
     sora_error error;
     set s = { 0 };
     const double lr = 0.01, decay = 0.1, clip = 20;
@@ -262,7 +262,28 @@ static void test_50_steps(void **state)
     assert_int_equal(sora_context_memory(context).current, 0);
 }
 
-/* ---- Transformers ------------------------------------------------------------------------------------------------------------*/
+static void test_50_steps(void **state)
+{
+    (void)state;
+    check_50_steps();
+}
+
+/* Work-items as a GPU gets them. */
+static void test_50_steps_as_gpu(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_context *own = context;
+    sora_device_limits limits = sora_context_device(context)->limits;
+    limits.type = SORA_DEVICE_GPU;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &context, &error));
+    check_50_steps();
+    sora_context_destroy(&context);
+    context = own;
+}
+
+/* ---- Transformers
+ * ------------------------------------------------------------------------------------------------------------*/
 
 static void numbers(float *out, int64_t count, int phase, float scale)
 {
@@ -324,7 +345,8 @@ static void test_transformers(void **state)
     json_decref(root);
 }
 
-/* ---- What is kept ------------------------------------------------------------------------------------------------------------*/
+/* ---- What is kept
+ * ------------------------------------------------------------------------------------------------------------*/
 
 /* p + q numbers for a matrix and n for a vector, and all that is taken was predicted. */
 static void test_memory(void **state)
@@ -490,7 +512,8 @@ static void test_selection(void **state)
     sora_params_destroy(&params);
 }
 
-/* ---- A network ---------------------------------------------------------------------------------------------------------------*/
+/* ---- A network
+ * ---------------------------------------------------------------------------------------------------------------*/
 
 enum { SIZE = 64, BATCH = 2 };
 
@@ -529,8 +552,9 @@ static double train_unet(bool adapters)
         OK(sora_params_upload(sora_unet_params(unet), sora_optimizer_moments(&options), &error));
         OK(sora_optimizer_create(sora_unet_params(unet), &options, &optimizer, &error));
         sora_optimizer_set_steps(optimizer, done);
-        OK(sora_unet_build(
-            unet, &(sora_unet_graph_options) { .graph = { .training = true, .batch = BATCH }, .loss = SORA_LOSS_BCE }, &g, &error));
+        OK(sora_unet_build(unet,
+                           &(sora_unet_graph_options) { .graph = { .training = true, .batch = BATCH }, .loss = SORA_LOSS_BCE },
+                           &g, &error));
         OK(sora_graph_write(g.graph, g.image, image, BATCH, &error));
         OK(sora_graph_write(g.graph, g.mask, mask, BATCH, &error));
         for (int step = 0; step < 15; step++, done++) {
@@ -569,9 +593,9 @@ static void test_unet_trains(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_50_steps),  cmocka_unit_test(test_transformers), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_resume),    cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_selection),
-        cmocka_unit_test(test_unet_trains),
+        cmocka_unit_test(test_50_steps),  cmocka_unit_test(test_50_steps_as_gpu), cmocka_unit_test(test_transformers),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_resume),          cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_selection), cmocka_unit_test(test_unet_trains),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }

@@ -90,9 +90,9 @@ static void test_adafactor_goes_on(void **state)
     sora_run_result whole, rest;
     watched w = { .stop_at = 4 };
     sora_watcher watcher = { .progress = on_progress, .self = &w };
-    static const char *const settings[][2] = { { "optimizer", "adafactor" }, { "lr", "0.01" },    { "method", "sora" },
-                                               { "target", ".*conv2" },      { "rank", "6" },     { "gate", "adam" },
-                                               { "gate-lr", "0.05" },        { "lambda", "1" },   { "drop-after", "1" },
+    static const char *const settings[][2] = { { "optimizer", "adafactor" }, { "lr", "0.01" },  { "method", "sora" },
+                                               { "target", ".*conv2" },      { "rank", "6" },   { "gate", "adam" },
+                                               { "gate-lr", "0.05" },        { "lambda", "1" }, { "drop-after", "1" },
                                                { "save-every", "1" } };
     options_for("6", &options);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
@@ -218,9 +218,11 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_watched_and_stopped), cmocka_unit_test(test_adafactor_goes_on),
+        cmocka_unit_test(test_watched_and_stopped),
+        cmocka_unit_test(test_adafactor_goes_on),
         cmocka_unit_test(test_too_little_memory),
-        cmocka_unit_test(test_unwritable_folder),   cmocka_unit_test(test_options),
+        cmocka_unit_test(test_unwritable_folder),
+        cmocka_unit_test(test_options),
         cmocka_unit_test(test_report_of_nothing),
     };
     return cmocka_run_group_tests(tests, setup, close_both);
