@@ -43,7 +43,8 @@ sora_status sora_events_open(const char *path, uint32_t step, sora_events **out,
     events->file = fopen(path, "a+e");
     if (!events->file) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
     rewind(events->file);
-    if (ftruncate(fileno(events->file), valid_length(events->file, step)) != 0 || fseek(events->file, 0, SEEK_END) != 0)
+    /* Before the first checkpoint nothing counts: what a killed start wrote is written again. */
+    if (ftruncate(fileno(events->file), step ? valid_length(events->file, step) : 0) != 0 || fseek(events->file, 0, SEEK_END) != 0)
         SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot cut back to step %u: %s", path, step, strerror(errno));
     *out = events;
     events = NULL;

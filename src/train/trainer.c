@@ -642,9 +642,9 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
         SORA_TRY(sora_allocate((size_t)options->accumulate, sizeof(float), "losses", &t.slots[i].losses, error));
     SORA_TRY(go_on(&t, error));
     SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
-    SORA_TRY(sora_events_open(path, t.state.step, &t.events, error));
     result->finished = !t.state.finished;
     if (!t.state.finished) {
+        SORA_TRY(sora_events_open(path, t.state.step, &t.events, error));
         if (t.state.step == 0) {
             const sora_device *device = sora_context_device(t.context);
             SORA_TRY(sora_events_write(t.events,

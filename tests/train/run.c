@@ -174,6 +174,7 @@ static void test_options(void **state)
     sora_run_options_default(&b, SORA_TASK_UNET);
     for (size_t i = 0; i < count; i++) {
         char text[1100];
+        if (!(table[i].tasks & SORA_TASK_UNET)) continue;
         sora_run_options_text(&a, &table[i], text, sizeof text);
         if (*text) OK(sora_run_options_set(&b, table[i].name, text, &error));
     }
