@@ -30,6 +30,7 @@ typedef struct sora_run_options {
     /* T5 */
     char objective[8];
     char source_column[64], target_column[64], prefix[64];
+    char adapter[1024];
     int max_source, max_target, min_source_characters, min_target_characters;
     double network_dropout, smoothing;
     int eval_examples, eval_generate;
@@ -86,8 +87,8 @@ SORA_API void sora_run_options_default(sora_run_options *options, sora_task_kind
 SORA_API sora_status sora_run_options_set(sora_run_options *options, const char *name, const char *value, sora_error *error);
 /* The value as text that sora_run_options_set reads back exactly. */
 SORA_API void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes);
-SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options,
-                                           sora_error *error); /* a run's config.json */
+/* From a run's config.json, with its task. */
+SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error);
 
 /* ---- Following a run --------------------------------------------------------------------------------------------------------*/
 
@@ -157,6 +158,9 @@ SORA_API sora_status sora_t5_run(sora_context *context, const sora_run_options *
  * run's adapters active. `adapter` (NULL: none): a run or a PEFT folder whose adapters are put on it; the weights must be those that
  * it was trained on. The parameters are on the host. */
 SORA_API sora_status sora_t5_open(sora_context *context, const char *from, const char *adapter, sora_t5 **out, sora_error *error);
+
+/* A run folder of a PEFT folder's adapters on a model, for --adapter and `from`; nothing is trained. An existing folder is refused. */
+SORA_API sora_status sora_t5_import(sora_context *context, const char *model, const char *peft, const char *run, sora_error *error);
 
 typedef struct sora_text_evaluation_options {
     int batch;                       /* 0: 8 */

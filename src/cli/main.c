@@ -29,6 +29,8 @@ static const struct {
     { "t5 vocab", "train a vocabulary of T5's kind on text", cli_t5_vocab },
     { "adapter show", "ranks and gates of a run's adapters", cli_adapter_show },
     { "adapter merge", "fold a run's adapters into plain weights", cli_adapter_merge },
+    { "adapter export", "a run's adapters as a folder that PEFT loads", cli_adapter_export },
+    { "adapter import", "PEFT's LoRA adapters as a run", cli_adapter_import },
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -110,6 +110,7 @@ static const sora_option table[] = {
     WHOLE("eval-generate", eval_generate, "Training", T5, "64", 0, 2000000000, "texts of --dev that it summarises for ROUGE"),
     TEXT("method", method, "Adapter", T5, "sora", "full|lora|sora", "what is trained"),
     WHOLE("rank", rank, "Adapter", T5, "8", 0, 1000000, "largest rank of each adapter"),
+    TEXT("adapter", adapter, "Adapter", T5, "", NULL, "run or PEFT folder whose adapters are the start (--method as theirs)"),
     REAL("adapter-dropout", dropout, "Adapter", T5, "0", 0, 0.99, "on x in the adapters' branch"),
     TEXT("target", target, "Adapter", T5, SORA_TARGET_T5, NULL, "regular expression over the names of layers"),
 };

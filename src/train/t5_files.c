@@ -6,6 +6,8 @@
 #include "graph/params_file.h"
 #include "soracl/peft.h"
 #include "train/checkpoint.h"
+#include "train/events.h"
+#include "train/run_folder.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -161,7 +163,7 @@ cleanup:
     return status;
 }
 
-static sora_status put_adapter(sora_t5 *t5, const char *adapter, sora_error *error)
+sora_status sora_t5_put_adapter(sora_t5 *t5, const char *adapter, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *run = NULL, *checkpoint = NULL;
@@ -208,12 +210,54 @@ sora_status sora_t5_open(sora_context *context, const char *from, const char *ad
     *out = NULL;
     SORA_TRY(find_run(from, &run, &checkpoint, error));
     SORA_TRY(run ? open_run(context, run, checkpoint, &t5, error) : sora_t5_load(context, from, &t5, error));
-    if (adapter) SORA_TRY(put_adapter(t5, adapter, error));
+    if (adapter) SORA_TRY(sora_t5_put_adapter(t5, adapter, error));
     *out = t5;
     t5 = NULL;
 cleanup:
     sora_t5_destroy(&t5);
     free(run);
     free(checkpoint);
+    return status;
+}
+
+/* ---- Adapters from elsewhere ------------------------------------------------------------------------------------------------ */
+
+/* config.json says what the adapters are: ranks and scales are in the adapter's own file. */
+static sora_status write_run(sora_context *context, const sora_t5 *t5, const char *peft, const char *run, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *folder = NULL, *path = NULL;
+    sora_events *events = NULL;
+    sora_run_options options;
+    sora_run_options_default(&options, SORA_TASK_T5);
+    SORA_TRY(sora_run_options_set(&options, "method", "lora", error));
+    SORA_TRY(sora_run_options_set(&options, "model", sora_t5_folder(t5), error));
+    SORA_TRY(sora_run_options_set(&options, "adapter", peft, error));
+    SORA_TRY(sora_run_open_folder(context, &(sora_run_target) { .folder = run }, NULL, &options, error));
+    SORA_TRY(sora_t5_write_base(t5, run, error));
+    SORA_TRY(sora_checkpoint_begin(run, 0, &folder, error));
+    SORA_TRY(sora_t5_save_checkpoint(t5, true, folder, error));
+    SORA_TRY(sora_checkpoint_commit(run, 0, error));
+    SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
+    SORA_TRY(sora_events_open(path, 0, &events, error));
+    SORA_TRY(sora_events_write(events, json_pack("{s:s,s:s}", "event", "import", "from", peft), error));
+    SORA_TRY(sora_run_write_config(context, &options, run, error));
+cleanup:
+    sora_events_close(&events);
+    free(folder);
+    free(path);
+    return status;
+}
+
+sora_status sora_t5_import(sora_context *context, const char *model, const char *peft, const char *run, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_t5 *t5 = NULL;
+    SORA_TRY(sora_t5_open(context, model, NULL, &t5, error));
+    SORA_TRY(sora_t5_merge(t5, error));
+    SORA_TRY(sora_peft_import(sora_t5_layers(t5), peft, error));
+    SORA_TRY(write_run(context, t5, peft, run, error));
+cleanup:
+    sora_t5_destroy(&t5);
     return status;
 }

@@ -92,6 +92,21 @@ static sora_status check_target(const sora_t5 *t5, const sora_run_options *o, so
                          : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
 }
 
+static sora_status adapt(sora_t5 *t5, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)
+{
+    sora_layers *layers = sora_t5_layers(t5);
+    if (!sora_run_has_adapters(o)) return SORA_OK;
+    if (!o->adapter[0]) return sora_run_activate(layers, o, watcher, error);
+    sora_status status = sora_t5_put_adapter(t5, o->adapter, error);
+    for (size_t i = 0; status == SORA_OK && i < layers->count; i++) {
+        const sora_layer *layer = layers->items[i];
+        if (layer->active && (layer->kind == SORA_ADAPTER_SORA) != is(o->method, "sora"))
+            status = sora_fail(error, SORA_ERROR_ARGUMENT, "--adapter %s holds %s adapters; --method is %s", o->adapter,
+                               layer->kind == SORA_ADAPTER_SORA ? "sora" : "lora", o->method);
+    }
+    return status;
+}
+
 /* On a resume the base must be what it was. */
 static sora_status keep_base(const sora_t5 *t5, const char *folder, sora_error *error)
 {
@@ -132,7 +147,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(check_target(t5, &options, error));
     if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
     SORA_TRY(keep_base(t5, target->folder, error));
-    if (sora_run_has_adapters(&options)) SORA_TRY(sora_run_activate(sora_t5_layers(t5), &options, watcher, error));
+    SORA_TRY(adapt(t5, &options, watcher, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_t5_task_create(t5, tokenizer, pairs, eval_pairs, &options, &t5_task, error));
     sora_task task = sora_t5_task_of(t5_task);
