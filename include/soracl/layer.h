@@ -37,7 +37,7 @@ SORA_API sora_status sora_layers_add(sora_layers *layers, const char *name, cons
 SORA_API sora_tensor *sora_layer_forward(sora_graph *graph, sora_layer *layer, sora_tensor *x, bool relu);
 
 /* Linear layers without bias that always take the same input: one product computes them all, and another all their adapters. Told
- * once, before any has an adapter; SORA_ERROR_ARGUMENT for more than four, or other layers. */
+ * once, before any has an adapter; while one weight is frozen all are. SORA_ERROR_ARGUMENT for more than four, or other layers. */
 SORA_API sora_status sora_layers_pack(sora_layer *const *layers, int count, sora_error *error);
 /* Packed layers in a graph: their outputs side by side in the last dimension. `name` is the node's. */
 SORA_API sora_tensor *sora_layers_forward(sora_graph *graph, const char *name, sora_layer *const *layers, int count, sora_tensor *x);

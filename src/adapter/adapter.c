@@ -2,6 +2,7 @@
 #include "adapter/layer.h"
 
 #include "base/random.h"
+#include "graph/params.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,7 +70,7 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
                          "layer %s: alpha %g, scale %g, dropout %g; expected finite values, dropout in [0, 1)", layer->name,
                          (double)alpha, (double)scale, (double)dropout);
     sora_layer_forget(layer);
-    layer->weight_trained = sora_param_trainable(layer->weight);
+    layer->weight_trained = sora_param_asked(layer->weight);
     layer->bias_trained = layer->bias && sora_param_trainable(layer->bias);
     layer->kind = kind;
     layer->rank_max = rank_max;

@@ -126,8 +126,8 @@ sora_tensor *sora_graph_joined(sora_graph *graph, sora_param *const *list, int c
         elements += sora_shape_elements(&part);
     }
     if (!sora_params_joined(list, count) || elements != sora_shape_elements(&shape)) {
-        sora_fail(&error, SORA_ERROR_ARGUMENT, "%s and the %d that share its product: freeze or train them alike",
-                  sora_param_name(list[0]), count - 1);
+        sora_fail(&error, SORA_ERROR_ARGUMENT, "%s and %d more are not the parameters of one product", sora_param_name(list[0]),
+                  count - 1);
         return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
     }
     sora_tensor *tensor = sora_tensor_add(graph, sora_param_name(list[0]), SORA_F32, shape, &error);

@@ -17,7 +17,8 @@ struct sora_param {
     sora_param_kind kind;
     sora_shape shape;
     int64_t elements;
-    bool trainable;
+    bool asked;     /* to be trained; */
+    bool trainable; /* and all of its pack are: one product's weights are trained together or not at all */
     int pack, place; /* parameters of one pack stand side by side, in order of place; 0: alone */
     float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
     const sora_buffer *buffer;       /* of the value while frozen on the device */
@@ -112,7 +113,7 @@ sora_status sora_params_add(sora_params *params, const char *name, sora_param_ki
     param->kind = kind;
     param->shape = shape;
     param->elements = elements;
-    param->trainable = kind != SORA_PARAM_STATE;
+    param->asked = param->trainable = kind != SORA_PARAM_STATE;
     SORA_TRY(sora_duplicate(name, &param->name, error));
     SORA_TRY(sora_allocate((size_t)elements, sizeof(float), name, &param->host[0], error));
     params->items[params->count++] = param;
@@ -173,9 +174,26 @@ bool sora_param_trainable(const sora_param *param)
     return param->trainable;
 }
 
+bool sora_param_asked(const sora_param *param)
+{
+    return param->asked;
+}
+
+/* After a change of one of them. */
+static void settle_pack(sora_params *params, int pack)
+{
+    bool all = true;
+    for (size_t i = 0; i < params->count; i++)
+        if (params->items[i]->pack == pack) all &= params->items[i]->asked;
+    for (size_t i = 0; i < params->count; i++)
+        if (params->items[i]->pack == pack) params->items[i]->trainable = all;
+}
+
 void sora_param_set_trainable(sora_param *param, bool trainable)
 {
-    if (!param->params->on_device && param->kind != SORA_PARAM_STATE) param->trainable = trainable;
+    if (param->params->on_device || param->kind == SORA_PARAM_STATE) return;
+    param->asked = param->trainable = trainable;
+    if (param->pack) settle_pack(param->params, param->pack);
 }
 
 float *sora_param_host(sora_param *param)
@@ -311,10 +329,10 @@ void sora_param_select(sora_param *param, int axis, const int *list, int count)
 
 /* ---- On the device --------------------------------------------------------------------------------------------------------- */
 
-/* Whether both stand in one run of memory: of one pack, and both frozen or both trained alike. */
+/* Whether both stand in one run of memory. */
 static bool beside(const sora_param *a, const sora_param *b)
 {
-    return a == b || (a->pack != 0 && a->pack == b->pack && a->trainable == b->trainable && a->kind == b->kind);
+    return a == b || (a->pack != 0 && a->pack == b->pack);
 }
 
 static bool is_first_of_pack(const sora_params *params, size_t i)
@@ -362,6 +380,7 @@ void sora_param_set_pack(sora_param *param, int pack, int place)
     if (param->params->on_device) return;
     param->pack = pack;
     param->place = place;
+    settle_pack(param->params, pack);
 }
 
 bool sora_params_joined(sora_param *const *list, int count)

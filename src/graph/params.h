@@ -18,10 +18,12 @@ typedef enum sora_param_part {
 sora_view sora_param_view(const sora_param *param, sora_param_part part);
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part);
 
-/* Parameters of one `pack` (not 0), in order of `place` (from 0, each its own) and as long as they are frozen or trained alike, stand in device memory
- * without a gap: one product takes them all. On the host only. */
+/* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one product
+ * takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */
 void sora_param_set_pack(sora_param *param, int pack, int place);
-/* True where `list` stands so; it must hold every such parameter of its pack, in order. */
+/* What sora_param_set_trainable said last, whatever the rest of the pack is. */
+bool sora_param_asked(const sora_param *param);
+/* True where `list` is parameters of one pack, in order; it must hold all of them. */
 bool sora_params_joined(sora_param *const *list, int count);
 
 sora_context *sora_params_context(const sora_params *params);
