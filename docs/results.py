@@ -34,17 +34,30 @@ def mean(runs, *keys):
 
 
 print(f"Device: {data['device']['name']}, {data['device']['platform']} {data['device']['driver']}; soracl {data['version']}.\n")
-print("| row | hand IoU (spread over seeds) | Dice | rank kept | parameters kept | ms per step | device MiB | process MiB |")
-print("|---|---|---|---|---|---|---|---|")
+def spread(runs, key, factor, digits):
+    values = [run["quality"][key] for run in runs]
+    text = f"{statistics.mean(values) * factor:.{digits}f}"
+    return text + (f" ({min(values) * factor:.{digits}f}–{max(values) * factor:.{digits}f})" if len(values) > 1 else "")
+
+
+text = data["task"] == "t5"
+quality = "loss | ROUGE-1 | ROUGE-2 | ROUGE-L (spread over seeds)" if text else "hand IoU (spread over seeds) | Dice"
+print(f"| row | {quality} | rank kept | parameters kept | ms per step | device MiB | process MiB |")
+print("|" + "---|" * (9 if text else 7))
 for label, runs in rows.items():
-    iou = [run["quality"]["iou_per_image"] for run in runs]
-    spread = f" ({min(iou):.3f}–{max(iou):.3f})" if len(iou) > 1 else ""
+    if text:
+        loss = mean(runs, "quality", "loss")
+        figures = (f"{'–' if loss is None else f'{loss:.3f}'} | {mean(runs, 'quality', 'rouge1'):.2f} | {mean(runs, 'quality', 'rouge2'):.2f} | "
+                   f"{spread(runs, 'rougeL', 1, 2)}")
+    else:
+        figures = f"{spread(runs, 'iou_per_image', 1, 3)} | {mean(runs, 'quality', 'dice'):.3f}"
     rank = "–" if runs[0]["rank_max"] is None else f"{mean(runs, 'rank_kept'):.0f} of {runs[0]['rank_max']}"
     step = mean(runs, "seconds_per_step")
-    print(f"| {label} | {statistics.mean(iou):.3f}{spread} | {mean(runs, 'quality', 'dice'):.3f} | {rank} | {mean(runs, 'parameters_kept'):,.0f} | "
+    print(f"| {label} | {figures} | {rank} | {mean(runs, 'parameters_kept'):,.0f} | "
           f"{'–' if not step else f'{1e3 * step:.1f}'} | {mean(runs, 'device_bytes_peak') / 2**20:.1f} | {mean(runs, 'process_bytes_peak') / 2**20:.0f} |")
-print("\nPaired differences of hand IoU over the test images (each image's difference averaged over seeds first), 95 % bootstrap interval:\n")
+unit, factor, what, digits = ("ROUGE-L", 100, "texts", 2) if text else ("hand IoU", 1, "images", 4)
+print(f"\nPaired differences of {unit} over the test {what} (each one's difference averaged over seeds first), 95 % bootstrap interval:\n")
 print("| row | against | difference | interval |")
 print("|---|---|---|---|")
 for pair in data["bootstrap"]:
-    print(f"| {pair['a']} | {pair['b']} | {pair['difference']:+.4f} | {pair['low']:+.4f} to {pair['high']:+.4f} |")
+    print(f"| {pair['a']} | {pair['b']} | {factor * pair['difference']:+.{digits}f} | {factor * pair['low']:+.{digits}f} to {factor * pair['high']:+.{digits}f} |")
