@@ -219,29 +219,39 @@ typedef struct sora_comparison_options {
     bool overwrite;
     const char *methods; /* "full,lora,sora"; the zero-step row is always there */
     const char *targets; /* regular expressions separated by spaces; NULL: the options' target */
-    const char *ranks;   /* one for each target, "40,8"; NULL: the options' rank */
+    const char *ranks;   /* NULL: the options' rank. U-Net: one for each target, "40,8"; T5: rows for each, "8,16" */
     const char *lambdas; /* "0.01,0.1,0.5": a SoRA row each; NULL: the options' lambda */
     const char *seeds;   /* "1,2,3": every row once a seed; NULL: the options' seed */
-    int overlays;        /* images in the report's grid; 0: 6 */
+    int overlays;        /* images or texts that the report shows; 0: 6 */
+    double full_lr;      /* learning rate of full fine-tuning; 0: the options' */
+    const char *test;    /* T5: file that the finished rows are evaluated on; NULL: the options' eval_data */
+    size_t eval_limit;   /* T5: its first so many pairs; 0: all */
 } sora_comparison_options;
 
 /* All 3×3 convolutions of the blocks, and the bottleneck. */
 #define SORA_TARGET_ALL ".*conv[12]|bottleneck"
 
 typedef struct sora_comparison_row {
-    char method[8], target[256], label[96];
+    char method[8], target[256], label[96]; /* method: none, full, lora, sora; T5 also copy */
     uint64_t seed;
     int rank;
     double lambda;
+    bool schedule; /* T5: the row that follows the options' xi_schedule */
     sora_run_result result;
 } sora_comparison_row;
 
 /* Adapts `options->from` to `options->data` with each method from the same weights with the same seed and batches. *rows is
- * the caller's (free()). Rows that a former, interrupted call finished are taken over when neither options nor weights changed.
- */
+ * the caller's (free()). Rows that a former, interrupted call finished are taken over, and those that it began go on; where options or
+ * weights changed since, the row is refused by its folder's name. */
 SORA_API sora_status sora_unet_compare(sora_context *context, const sora_run_options *options,
                                        const sora_comparison_options *comparison, const sora_watcher *watcher,
                                        sora_comparison_row **rows, size_t *count, sora_error *error);
+
+/* The same for T5, with texts and a row that copies each text's first sentence (method "copy": no model, loss NaN). Examples are scored
+ * by ROUGE of what is generated greedily. With an xi_schedule SoRA has a row more, which follows it. */
+SORA_API sora_status sora_t5_compare(sora_context *context, const sora_run_options *options,
+                                     const sora_comparison_options *comparison, const sora_watcher *watcher,
+                                     sora_comparison_row **rows, size_t *count, sora_error *error);
 
 /* report.html from compare.json, the runs' events.jsonl and overlays beside it: one file, no network. */
 SORA_API sora_status sora_report_write(const char *folder, sora_error *error);

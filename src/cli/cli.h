@@ -84,6 +84,7 @@ int cli_adapter_merge(int argc, char **argv);
 int cli_adapter_export(int argc, char **argv);
 int cli_adapter_import(int argc, char **argv);
 int cli_compare_unet(int argc, char **argv);
+int cli_compare_t5(int argc, char **argv);
 int cli_t5_finetune(int argc, char **argv);
 int cli_t5_pretrain(int argc, char **argv);
 int cli_t5_eval(int argc, char **argv);

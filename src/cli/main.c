@@ -20,6 +20,7 @@ static const struct {
     { "unet eval", "measure a U-Net on a data set", cli_unet_eval },
     { "unet predict", "hand masks for images", cli_unet_predict },
     { "compare unet", "no, full, LoRA and SoRA fine-tuning from the same weights, with a report", cli_compare_unet },
+    { "compare t5", "the same for a T5 and its summaries", cli_compare_t5 },
     { "t5 finetune", "adapt a T5 to pairs of texts and summaries: full, lora or sora", cli_t5_finetune },
     { "t5 summarize", "summaries of texts", cli_t5_summarize },
     { "t5 eval", "measure a T5 on pairs of texts and summaries", cli_t5_eval },

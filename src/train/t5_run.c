@@ -17,15 +17,20 @@ static bool is(const char *a, const char *b)
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------------ */
 
+sora_text_options sora_t5_text_options(const sora_run_options *o)
+{
+    return (sora_text_options) { .source_column = o->source_column[0] ? o->source_column : NULL,
+                                 .target_column = o->target_column[0] ? o->target_column : NULL,
+                                 .min_source = (size_t)o->min_source_characters,
+                                 .min_target = (size_t)o->min_target_characters,
+                                 .target_optional = is(o->objective, "spans") };
+}
+
 static sora_status open_texts(const sora_run_options *o, sora_text_pairs **pairs, sora_text_pairs **eval_pairs, sora_error *error)
 {
     sora_status status = SORA_OK;
     bool spans = is(o->objective, "spans");
-    sora_text_options options = { .source_column = o->source_column[0] ? o->source_column : NULL,
-                                  .target_column = o->target_column[0] ? o->target_column : NULL,
-                                  .min_source = (size_t)o->min_source_characters,
-                                  .min_target = (size_t)o->min_target_characters,
-                                  .target_optional = spans };
+    sora_text_options options = sora_t5_text_options(o);
     if (!o->data[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
     SORA_TRY(sora_text_open(o->data, &options, pairs, error));
     if (!o->eval_data[0]) goto cleanup;

@@ -24,4 +24,7 @@ sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, co
 void sora_t5_task_destroy(sora_t5_task **task);
 sora_task sora_t5_task_of(sora_t5_task *task);
 
+/* How a run reads its texts. */
+sora_text_options sora_t5_text_options(const sora_run_options *options);
+
 #endif
