@@ -137,7 +137,8 @@ inline float row_factor(__global const entry *e, __global const float *r, __glob
     return rsqrt(r[row] / *mean);
 }
 
-__kernel void adafactor_squares(TABLE, __global const float *restrict gradient, ulong gradient_at, __global const float *restrict first, ulong first_at,
+/* Sums of a run's updates and values, squared: the values' stand behind the updates'. */
+__kernel void adafactor_squares(TABLE, __global const float *restrict value, ulong value_at, __global const float *restrict gradient, ulong gradient_at, __global const float *restrict first, ulong first_at,
                                 __global const float *restrict second, ulong second_at, __global const float *restrict means, ulong means_at,
                                 __global float *restrict square, ulong square_at, __global const float *restrict control, ulong control_at, long runs)
 {
@@ -148,7 +149,9 @@ __kernel void adafactor_squares(TABLE, __global const float *restrict gradient, 
         __global const entry *e = table + find(&table->run_at, count, run);
         __global const float *r = first + first_at + e->first_at;
         long n = e->columns, begin = (run - e->run_at) * e->run_rows, end = min(begin + e->run_rows, e->matrices * e->rows);
-        float mean = 1.0f, total = 0.0f;
+        float mean = 1.0f, total = 0.0f, values;
+        __global const float *w = value + value_at + e->at;
+        SUM_PART(values, begin * n, end * n, i, square_of(w[i]));
         for (long row = begin; row < end; row++) {
             __global const float *g = gradient + gradient_at + e->at + row * n;
             __global const float *c = second + second_at + e->second_at + row / e->rows * n;
@@ -160,25 +163,30 @@ __kernel void adafactor_squares(TABLE, __global const float *restrict gradient, 
             total += sum;
         }
         square[square_at + run] = total;
+        square[square_at + runs + run] = values;
     }
 }
 
-__kernel void adafactor_scales(TABLE, __global const float *restrict square, ulong square_at, __global float *restrict scale, ulong scale_at, float limit)
+/* Of each parameter the factor of its updates, limited, and, where the rate is relative, the size of its values, at least `least`. */
+__kernel void adafactor_scales(TABLE, __global const float *restrict square, ulong square_at, __global float *restrict scale, ulong scale_at, float limit,
+                               int relative, float least, long runs)
 {
     square += square_at;
     EACH(p, count)
     {
         __global const entry *e = table + p;
-        float sum;
-        SUM_PART(sum, e->run_at, e->run_at + e->runs, i, square[i]);
-        scale[scale_at + p] = 1.0f / fmax(1.0f, sqrt(sum / (float)(e->matrices * e->rows * e->columns)) / limit);
+        float updates, values, n = (float)(e->matrices * e->rows * e->columns);
+        SUM_PART(updates, e->run_at, e->run_at + e->runs, i, square[i]);
+        SUM_PART(values, e->run_at, e->run_at + e->runs, i, square[runs + i]);
+        scale[scale_at + 2 * p] = 1.0f / fmax(1.0f, sqrt(updates / n) / limit);
+        scale[scale_at + 2 * p + 1] = relative ? fmax(least, sqrt(values / n)) : 1.0f;
     }
 }
 
 __kernel void adafactor_update(TABLE, __global float *restrict value, ulong value_at, __global const float *restrict gradient, ulong gradient_at,
                                __global const float *restrict first, ulong first_at, __global const float *restrict second, ulong second_at,
                                __global const float *restrict means, ulong means_at, __global const float *restrict scale, ulong scale_at,
-                               __global const float *restrict control, ulong control_at, float lr, float decay, long runs)
+                               __global const float *restrict control, ulong control_at, float lr, float weight_decay, long runs)
 {
     float factor = control[control_at];
     if (control[control_at + 1] == 0.0f) return;
@@ -188,7 +196,7 @@ __kernel void adafactor_update(TABLE, __global float *restrict value, ulong valu
         __global const entry *e = table + p;
         __global const float *r = first + first_at + e->first_at;
         long n = e->columns, begin = (run - e->run_at) * e->run_rows, end = min(begin + e->run_rows, e->matrices * e->rows);
-        float mean = 1.0f, rate = lr * scale[scale_at + p];
+        float mean = 1.0f, own = lr * scale[scale_at + 2 * p + 1], rate = own * scale[scale_at + 2 * p], decay = 1.0f - own * weight_decay;
         for (long row = begin; row < end; row++) {
             __global float *w = value + value_at + e->at + row * n;
             __global const float *g = gradient + gradient_at + e->at + row * n;

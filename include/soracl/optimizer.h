@@ -29,6 +29,7 @@ typedef enum sora_gate_update {
 
 typedef struct sora_optimizer_options {
     sora_optimizer_kind kind;
+    bool scale_parameter;        /* adafactor: the rate is relative to the size of each parameter (T5's own) */
     float weight_decay;          /* on weights, not on norms, biases and gates */
     float momentum;              /* sgd; 0 is none */
     float beta1, beta2, epsilon; /* adamw, gates; 0: 0.9, 0.999, 1e-8 */

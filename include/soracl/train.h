@@ -38,6 +38,7 @@ typedef struct sora_run_options {
     double dropout;
     int batch, epochs, steps, accumulate, threads;
     char optimizer[16];
+    bool scale_parameter;
     double lr, weight_decay, momentum;
     char schedule[16];
     double warmup;

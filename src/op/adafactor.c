@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* A relative rate takes values for no smaller than this: Transformers' second epsilon. */
+#define LEAST_SIZE 1e-3
+
 /* As in kernels/adafactor.cl, which says what they are. */
 #define BLOCK 16
 #define CHUNK 256
@@ -66,7 +69,7 @@ void sora_adafactor_count(sora_adafactor_sizes *sizes, const sora_shape *shape)
 
 uint64_t sora_adafactor_bytes(const sora_adafactor_sizes *s)
 {
-    uint64_t floats = (uint64_t)(s->partials + s->means + s->runs + s->count);
+    uint64_t floats = (uint64_t)(s->partials + s->means + 2 * s->runs + 2 * s->count);
     return (uint64_t)s->count * sizeof(sora_adafactor_entry) + floats * sizeof(float);
 }
 
@@ -97,8 +100,8 @@ sora_status sora_adafactor_create(sora_context *context, const sora_adafactor_pa
     out->entries = take(out, &at, (int64_t)(count * ENTRY_ELEMENTS));
     out->partials = take(out, &at, out->sizes.partials);
     out->means = take(out, &at, out->sizes.means);
-    out->squares = take(out, &at, out->sizes.runs);
-    out->scales = take(out, &at, out->sizes.count);
+    out->squares = take(out, &at, 2 * out->sizes.runs);
+    out->scales = take(out, &at, 2 * out->sizes.count);
     SORA_TRY(sora_view_write(context, &out->entries, entries, error));
 cleanup:
     free(entries);
@@ -145,16 +148,18 @@ sora_status sora_adafactor(sora_context *context, const sora_update_range *range
     SORA_TRY(launch(context, "adafactor_means", s->means, s->elements,
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(first), SORA_VIEW(&table->means), SORA_LONG(s->means)), error));
     SORA_TRY(launch(context, "adafactor_squares", s->runs, s->elements,
-                    SORA_ARGUMENTS(entries, count, SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
+                    SORA_ARGUMENTS(entries, count, SORA_VIEW(value), SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->squares), go, SORA_LONG(s->runs)),
                     error));
     SORA_TRY(launch(
         context, "adafactor_scales", s->count, s->elements,
-        SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales), SORA_FLOAT(desc->limit)), error));
+        SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales), SORA_FLOAT(desc->limit),
+                       SORA_INT(desc->relative), SORA_FLOAT(LEAST_SIZE), SORA_LONG(s->runs)),
+        error));
     SORA_TRY(launch(context, "adafactor_update", s->runs, s->elements,
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(value), SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->scales), go, SORA_FLOAT(lr),
-                                   SORA_FLOAT(1.0 - lr * (double)desc->weight_decay), SORA_LONG(s->runs)),
+                                   SORA_FLOAT(desc->weight_decay), SORA_LONG(s->runs)),
                     error));
 cleanup:
     return status;

@@ -59,6 +59,7 @@ typedef struct sora_adafactor_desc {
     float epsilon;    /* added to squared gradients */
     float limit;      /* largest root mean square of a parameter's update before the learning rate */
     uint32_t step;    /* from 1 */
+    bool relative; /* lr times the root mean square of the parameter's values, at least 1e-3 (section 8 of the paper) */
 } sora_adafactor_desc;
 sora_status sora_adafactor(sora_context *context, const sora_update_range *range, const sora_adafactor_table *table,
                            const sora_adafactor_desc *desc, const sora_view *control, sora_error *error);

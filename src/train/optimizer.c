@@ -169,6 +169,7 @@ static sora_status update_plain(sora_optimizer *optimizer, sora_param_kind kind,
     if (o->kind == SORA_OPTIMIZER_ADAFACTOR)
         return sora_adafactor(optimizer->context, &range, &optimizer->tables[kind],
                               &(sora_adafactor_desc) { .lr = lr,
+                                                       .relative = o->scale_parameter,
                                                        .weight_decay = decay,
                                                        .decay_rate = ADAFACTOR_DECAY_RATE,
                                                        .epsilon = ADAFACTOR_EPSILON,

@@ -612,6 +612,7 @@ static sora_optimizer_options optimizer_options(const sora_run_options *o)
     return (sora_optimizer_options) { .kind = is(o->optimizer, "sgd")         ? SORA_OPTIMIZER_SGD
                                               : is(o->optimizer, "adafactor") ? SORA_OPTIMIZER_ADAFACTOR
                                                                               : SORA_OPTIMIZER_ADAMW,
+                                      .scale_parameter = o->scale_parameter,
                                       .weight_decay = (float)o->weight_decay,
                                       .momentum = is(o->optimizer, "sgd") ? (float)o->momentum : 0.0f,
                                       .clip = (float)o->clip,
