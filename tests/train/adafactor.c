@@ -319,7 +319,8 @@ static void check_case(const json_t *root, const json_t *one)
     numbers(sora_param_host(param), n, 7, 1);
     float *gradient = room(n);
     float decay = (float)json_number_value(json_object_get(root, "weight_decay"));
-    start(&s, &(sora_optimizer_options) { .kind = SORA_OPTIMIZER_ADAFACTOR, .weight_decay = decay });
+    start(&s, &(sora_optimizer_options) { .kind = SORA_OPTIMIZER_ADAFACTOR, .weight_decay = decay,
+                                         .scale_parameter = json_is_true(json_object_get(one, "relative")) });
     for (int step = 1; step <= (int)json_integer_value(json_object_get(root, "steps")); step++) {
         numbers(gradient, n, step, step == 6 ? 4.0f : 0.25f);
         OK(sora_param_write(param, SORA_PART_GRADIENT, gradient, &error));
@@ -341,7 +342,7 @@ static void test_transformers(void **state)
     size_t i;
     assert_non_null(root);
     json_array_foreach(json_object_get(root, "cases"), i, one) check_case(root, one);
-    assert_int_equal(i, 7);
+    assert_int_equal(i, 14);
     json_decref(root);
 }
 

@@ -24,16 +24,16 @@ def numbers(count, phase):
 
 def main():
     cases = []
-    for shape in SHAPES:
+    for shape, relative in [(shape, relative) for relative in (False, True) for shape in SHAPES]:
         count = torch.Size(shape).numel()
         parameter = torch.nn.Parameter(torch.tensor(numbers(count, 7)).reshape(shape))
-        rule = Adafactor([parameter], lr=LR, weight_decay=DECAY if len(shape) > 1 else 0.0, scale_parameter=False, relative_step=False, warmup_init=False)
+        rule = Adafactor([parameter], lr=LR, weight_decay=DECAY if len(shape) > 1 else 0.0, scale_parameter=relative, relative_step=False, warmup_init=False)
         for step in range(1, STEPS + 1):
             parameter.grad = torch.tensor(numbers(count, step)).reshape(shape) * (4.0 if step == 6 else 0.25)
             rule.step()
         state = rule.state[parameter]
         moments = [state[k].flatten().tolist() for k in ("exp_avg_sq_row", "exp_avg_sq_col", "exp_avg_sq") if k in state]
-        cases.append({"shape": shape, "value": parameter.detach().flatten().tolist(), "moments": moments})
+        cases.append({"shape": shape, "relative": relative, "value": parameter.detach().flatten().tolist(), "moments": moments})
     text = {"torch": torch.__version__, "transformers": transformers.__version__, "steps": STEPS, "lr": LR, "weight_decay": DECAY, "cases": cases}
     pathlib.Path(__file__).with_name("adafactor_reference.json").write_text(json.dumps(text, indent=None, separators=(",", ":")).replace("{\"shape\"", "\n{\"shape\"") + "\n")
 
