@@ -2,9 +2,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "soracl/train.h"
-#include "train/report_chart.h"
+#include "train/report.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,32 +44,27 @@ static const char style[] =
     "circle.c3{fill:#2f9e44}circle.c4{fill:#9c36b5}"
     "circle.c5{fill:#e8890c}circle.c6{fill:#0c8599}circle.c7{fill:#c2255c}i.c0{background:#7c8798}i.c1{background:#d9480f}i.c2{"
     "background:#1971c2}i.c3{background:#2f9e44}"
-    "i.c4{background:#9c36b5}i.c5{background:#e8890c}i.c6{background:#0c8599}i.c7{background:#c2255c}";
+    "i.c4{background:#9c36b5}i.c5{background:#e8890c}i.c6{background:#0c8599}i.c7{background:#c2255c}"
+    "svg.heat{max-width:520px;--heat:#4c8dff}svg.heat text{fill:var(--ink);text-anchor:middle;font-size:16px}svg.heat text.kept{"
+    "font-size:20px;font-weight:600}svg.heat text.long{font-size:15px}svg.heat "
+    "text.side{text-anchor:start;font-size:18px;font-weight:600}svg.heat rect{stroke:var(--line);fill:var(--heat)}"
+    "@media(prefers-color-scheme:dark){svg.heat{--heat:#2563c9}}"
+    ".example{padding:14px;margin:0 0 14px;background:var(--card);border-radius:10px;overflow-wrap:anywhere}.example "
+    "summary{cursor:pointer}.example p{margin:.5em 0;white-space:pre-line}"
+    ".example dl{display:grid;grid-template-columns:minmax(8em,15em) 1fr;gap:.25em 1em;margin:.7em 0 0}.example "
+    "dt{color:var(--soft);font-size:.88rem}.example dd{margin:0}.example dd.reference{font-weight:600}"
+    "@media(max-width:600px){.example dl{grid-template-columns:1fr;gap:0}.example dd{margin:0 0 .5em}}";
 
-/* Rows of one label, over their seeds. */
-typedef struct entry {
-    const char *label, *method, *target;
-    const json_t *first;
-    int seeds;
-    double iou, iou_spread, dice, rank, seconds, device, process, kept;
-    sora_series loss, quality, gates, path; /* of the first seed; path: quality against kept parameters */
-} entry;
+typedef sora_report_entry entry;
+typedef sora_report report;
 
-typedef struct report {
-    const char *folder;
-    json_t *root;
-    entry *entries;
-    size_t count;
-    FILE *out;
-} report;
-
-static double number(const json_t *object, const char *name)
+double sora_report_number(const json_t *object, const char *name)
 {
     const json_t *value = json_object_get(object, name);
-    return json_is_number(value) ? json_number_value(value) : NAN;
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
-static const char *text_of(const json_t *object, const char *name)
+const char *sora_report_text(const json_t *object, const char *name)
 {
     const char *text = json_string_value(json_object_get(object, name));
     return text ? text : "";
@@ -92,15 +86,19 @@ static void add_point(sora_series *s, double x, double y)
     ys[s->count++] = y;
 }
 
-static void read_event(entry *e, const json_t *event)
+static void read_event(const report *r, entry *e, const json_t *event)
 {
-    const char *kind = text_of(event, "event");
-    double step = number(event, "step");
-    if (strcmp(kind, "step") == 0) add_point(&e->loss, step, number(event, "loss"));
+    const char *measure = r->task->columns[0].key;
+    const char *kind = sora_report_text(event, "event");
+    double step = sora_report_number(event, "step");
+    if (strcmp(kind, "step") == 0) add_point(&e->loss, step, sora_report_number(event, "loss"));
     if (strcmp(kind, "evaluation") != 0 && strcmp(kind, "xi") != 0) return;
-    add_point(&e->quality, step, number(event, "iou_per_image"));
-    add_point(&e->gates, step, number(event, "rank_kept"));
-    if (strcmp(kind, "xi") == 0) add_point(&e->path, number(event, "parameters_kept"), number(event, "iou_per_image"));
+    double value = sora_report_number(event, measure);
+    if (sora_report_number(event, "generated") == 0.0) value = (double)NAN; /* a loss alone */
+    add_point(&e->quality, step, value);
+    add_point(&e->eval_loss, step, sora_report_number(event, "loss"));
+    add_point(&e->gates, step, sora_report_number(event, "rank_kept"));
+    if (strcmp(kind, "xi") == 0) add_point(&e->path, sora_report_number(event, "parameters_kept"), value);
 }
 
 /* events.jsonl of a row; one that isn't there leaves its charts out. */
@@ -109,7 +107,7 @@ static sora_status read_events(const report *r, entry *e, sora_error *error)
     char *path = NULL, *line;
     unsigned char *data = NULL;
     size_t bytes;
-    const char *folder = text_of(e->first, "folder");
+    const char *folder = sora_report_text(e->first, "folder");
     if (!*folder || strstr(folder, "..") || folder[0] == '/') return SORA_OK;
     sora_status status = sora_format(&path, error, "%s/%s/events.jsonl", r->folder, folder);
     if (status == SORA_OK && sora_path_exists(path)) status = sora_file_read(path, MAX_FILE, &data, &bytes, error);
@@ -119,7 +117,7 @@ static sora_status read_events(const report *r, entry *e, sora_error *error)
         if (*line && !event)
             status = sora_fail(error, SORA_ERROR_INPUT, "%s: %s", path, problem.text);
         else
-            read_event(e, event);
+            read_event(r, e, event);
         json_decref(event);
     }
     free(path);
@@ -136,10 +134,20 @@ static entry *find_entry(report *r, const char *label)
 
 static void name_series(entry *e, int colour)
 {
-    sora_series *all[] = { &e->loss, &e->quality, &e->gates, &e->path };
+    sora_series *all[] = { &e->loss, &e->quality, &e->eval_loss, &e->gates, &e->path };
     for (size_t i = 0; i < SORA_COUNT(all); i++) {
         snprintf(all[i]->label, sizeof all[i]->label, "%s", e->label);
         all[i]->colour = colour;
+    }
+}
+
+/* Means over the seeds so far; Welford's for the first. */
+static void add_values(const report *r, entry *e, const json_t *quality)
+{
+    for (size_t i = 0; i < r->task->column_count; i++) {
+        double value = sora_report_number(quality, r->task->columns[i].key), delta = value - e->values[i];
+        e->values[i] += delta / e->seeds;
+        if (i == 0) e->spread += delta * (value - e->values[i]);
     }
 }
 
@@ -154,30 +162,26 @@ static sora_status collect(report *r, sora_error *error)
     json_array_foreach(runs, index, row)
     {
         const json_t *quality = json_object_get(row, "quality");
-        entry *e = find_entry(r, text_of(row, "label"));
+        entry *e = find_entry(r, sora_report_text(row, "label"));
         if (!json_is_object(row) || !json_is_object(quality))
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s/compare.json: run %zu is not what it should be", r->folder, index);
         if (!e) {
             e = &r->entries[r->count];
-            *e = (entry) {
-                .label = text_of(row, "label"), .method = text_of(row, "method"), .target = text_of(row, "target"), .first = row
-            };
+            *e = (entry) { .label = sora_report_text(row, "label"),
+                           .method = sora_report_text(row, "method"),
+                           .target = sora_report_text(row, "target"),
+                           .first = row };
             name_series(e, (int)(r->count % COLOURS));
             r->count++;
             SORA_TRY(read_events(r, e, error));
         }
-        double iou = number(quality, "iou_per_image");
         e->seeds++;
-        /* Welford */
-        double delta = iou - e->iou;
-        e->iou += delta / e->seeds;
-        e->iou_spread += delta * (iou - e->iou);
-        e->dice += (number(quality, "dice") - e->dice) / e->seeds;
-        e->rank += (number(row, "rank_kept") - e->rank) / e->seeds;
-        e->kept += (number(row, "parameters_kept") - e->kept) / e->seeds;
-        e->seconds += (number(row, "seconds_per_step") - e->seconds) / e->seeds;
-        e->device = fmax(e->device, number(row, "device_bytes_peak"));
-        e->process = fmax(e->process, number(row, "process_bytes_peak"));
+        add_values(r, e, quality);
+        e->rank += (sora_report_number(row, "rank_kept") - e->rank) / e->seeds;
+        e->kept += (sora_report_number(row, "parameters_kept") - e->kept) / e->seeds;
+        e->seconds += (sora_report_number(row, "seconds_per_step") - e->seconds) / e->seeds;
+        e->device = fmax(e->device, sora_report_number(row, "device_bytes_peak"));
+        e->process = fmax(e->process, sora_report_number(row, "process_bytes_peak"));
     }
 cleanup:
     return status;
@@ -187,16 +191,17 @@ cleanup:
  * ------------------------------------------------------------------------------------------------------------------------------
  */
 
-static double spread(const entry *e)
+static double deviation(const entry *e)
 {
-    return e->seeds > 1 ? sqrt(e->iou_spread / (e->seeds - 1)) : 0.0;
+    return e->seeds > 1 ? sqrt(e->spread / (e->seeds - 1)) : 0.0;
 }
 
-static const entry *best_of(const report *r, const char *method)
+const sora_report_entry *sora_report_best(const sora_report *r, const char *method)
 {
     const entry *best = NULL;
     for (size_t i = 0; i < r->count; i++)
-        if (strcmp(r->entries[i].method, method) == 0 && (!best || r->entries[i].iou > best->iou)) best = &r->entries[i];
+        if (strcmp(r->entries[i].method, method) == 0 && (!best || r->entries[i].values[0] > best->values[0]))
+            best = &r->entries[i];
     return best;
 }
 
@@ -214,80 +219,123 @@ static void write_count(FILE *out, double value)
 
 static void write_lead(const report *r)
 {
-    const entry *none = best_of(r, "none"), *full = best_of(r, "full"), *lora = best_of(r, "lora"), *sora = best_of(r, "sora");
+    const entry *full = sora_report_best(r, "full"), *lora = sora_report_best(r, "lora"), *sora = sora_report_best(r, "sora");
+    int digits = r->task->lead_digits;
     fputs("<p class=\"lead\">", r->out);
-    if (none) fprintf(r->out, "As it was pre-trained the network reaches a hand IoU of %.3f on these images. ", none->iou);
+    r->task->write_start(r);
     if (full) {
-        fprintf(r->out, "Full fine-tuning brings it to %.3f with ", full->iou);
-        write_count(r->out, number(full->first, "parameters_trainable"));
+        fprintf(r->out, "Full fine-tuning brings it to %.*f with ", digits, full->values[0]);
+        write_count(r->out, sora_report_number(full->first, "parameters_trainable"));
         fputs(" trained parameters. ", r->out);
     }
     if (lora) {
         fputs("The best LoRA (", r->out);
         sora_html_escape(r->out, lora->label);
-        fprintf(r->out, ") reaches %.3f with ", lora->iou);
-        write_count(r->out, number(lora->first, "parameters_trainable"));
+        fprintf(r->out, ") reaches %.*f with ", digits, lora->values[0]);
+        write_count(r->out, sora_report_number(lora->first, "parameters_trainable"));
         fputs(". ", r->out);
     }
     if (sora) {
         fputs("The best SoRA (", r->out);
         sora_html_escape(r->out, sora->label);
-        fprintf(r->out, ") reaches %.3f and keeps %.0f of %.0f ranks, ", sora->iou, sora->rank, number(sora->first, "rank_max"));
+        fprintf(r->out, ") reaches %.*f and keeps %.0f of %.0f ranks, ", digits, sora->values[0], sora->rank,
+                sora_report_number(sora->first, "rank_max"));
         write_count(r->out, sora->kept);
         fputs(" parameters.", r->out);
     }
     fputs("</p>\n", r->out);
 }
 
-static void cell(FILE *out, double value, const char *format)
+static void cell(FILE *out, double value, int digits)
+{
+    if (isfinite(value))
+        fprintf(out, "<td>%.*f</td>", digits, value);
+    else
+        fputs("<td>&ndash;</td>", out);
+}
+
+static void count_cell(FILE *out, double value)
 {
     fputs("<td>", out);
-    if (isfinite(value)) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        fprintf(out, format, value);
-#pragma GCC diagnostic pop
-    } else
-        fputs("&ndash;", out);
+    write_count(out, value);
     fputs("</td>", out);
+}
+
+/* LoRA of the same target and rank; NULL: there is none. */
+static const entry *lora_beside(const report *r, const entry *e)
+{
+    for (size_t i = 0; *e->target && i < r->count; i++) {
+        const entry *other = &r->entries[i];
+        if (strcmp(other->method, "lora") == 0 && strcmp(other->target, e->target) == 0 &&
+            sora_report_number(other->first, "rank_max") == sora_report_number(e->first, "rank_max"))
+            return other;
+    }
+    return NULL;
+}
+
+static void write_row(const report *r, const entry *e, double best)
+{
+    const sora_report_column *columns = r->task->columns;
+    fputs("<tr><td>", r->out);
+    sora_html_escape(r->out, e->label);
+    fprintf(r->out, "</td><td%s>%.*f", e->values[0] == best ? " class=\"best\"" : "", columns[0].digits, e->values[0]);
+    if (e->seeds > 1) fprintf(r->out, " &plusmn; %.*f", columns[0].digits, deviation(e));
+    fputs("</td>", r->out);
+    for (size_t i = 1; i < r->task->column_count; i++) cell(r->out, e->values[i], columns[i].digits);
+    if (isfinite(e->rank))
+        fprintf(r->out, "<td>%.4g of %.0f</td>", e->rank, sora_report_number(e->first, "rank_max"));
+    else
+        fputs("<td>&ndash;</td>", r->out);
+    count_cell(r->out, e->kept);
+    const entry *lora = lora_beside(r, e);
+    if (r->task->share && lora) fprintf(r->out, "<td>%.1f %%</td>", 100.0 * e->kept / lora->kept);
+    if (r->task->share && !lora) fputs("<td>&ndash;</td>", r->out);
+    count_cell(r->out, sora_report_number(e->first, "parameters_trainable"));
+    cell(r->out, 1e3 * e->seconds, 1);
+    cell(r->out, e->device > 0.0 ? e->device / 1048576.0 : (double)NAN, 1);
+    cell(r->out, e->process > 0.0 ? e->process / 1048576.0 : (double)NAN, 0);
+    fputs("</tr>\n", r->out);
 }
 
 static void write_table(const report *r)
 {
     double best = 0.0;
-    for (size_t i = 0; i < r->count; i++) best = fmax(best, r->entries[i].iou);
-    fputs("<h2>Results</h2><div class=\"scroll\"><table><tr><th>method<th>hand IoU<th>Dice<th>rank kept<th>parameters "
-          "kept<th>trainable<th>ms per step<th>device MiB<th>process MiB</tr>\n",
-          r->out);
-    for (size_t i = 0; i < r->count; i++) {
-        const entry *e = &r->entries[i];
-        fputs("<tr><td>", r->out);
-        sora_html_escape(r->out, e->label);
-        fprintf(r->out, "</td><td%s>%.4f", e->iou == best ? " class=\"best\"" : "", e->iou);
-        if (e->seeds > 1) fprintf(r->out, " &plusmn; %.4f", spread(e));
-        fputs("</td>", r->out);
-        cell(r->out, e->dice, "%.4f");
-        if (isfinite(e->rank))
-            fprintf(r->out, "<td>%.4g of %.0f</td>", e->rank, number(e->first, "rank_max"));
-        else
-            fputs("<td>&ndash;</td>", r->out);
-        fputs("<td>", r->out);
-        write_count(r->out, e->kept);
-        fputs("</td><td>", r->out);
-        write_count(r->out, number(e->first, "parameters_trainable"));
-        fputs("</td>", r->out);
-        cell(r->out, 1e3 * e->seconds, "%.1f");
-        cell(r->out, e->device / 1048576.0, "%.1f");
-        cell(r->out, e->process / 1048576.0, "%.0f");
-        fputs("</tr>\n", r->out);
-    }
+    for (size_t i = 0; i < r->count; i++) best = fmax(best, r->entries[i].values[0]);
+    fputs("<h2>Results</h2><div class=\"scroll\"><table><tr><th>method", r->out);
+    for (size_t i = 0; i < r->task->column_count; i++) fprintf(r->out, "<th>%s", r->task->columns[i].heading);
+    fprintf(r->out, "<th>rank kept<th>parameters kept%s<th>trainable<th>ms per step<th>device MiB<th>process MiB</tr>\n",
+            r->task->share ? "<th>of LoRA's" : "");
+    for (size_t i = 0; i < r->count; i++) write_row(r, &r->entries[i], best);
     fputs("</table></div>", r->out);
     int seeds = r->entries[r->count - 1].seeds;
-    fprintf(r->out,
-            "<p class=\"soft\">Hand IoU is the mean over the evaluation images that show a hand in truth or prediction, at the "
-            "network's size, at the end of training. "
-            "%s Memory is the largest of a row's runs.</p>\n",
+    fprintf(r->out, "<p class=\"soft\">%s %s Memory is the largest of a row's runs.</p>\n", r->task->table_note,
             seeds > 1 ? "Mean and standard deviation over seeds." : "One seed.");
+}
+
+/* Whether the differences have a mean of the column, too. */
+static bool has_difference(const report *r, size_t column)
+{
+    const json_t *first = json_array_get(json_object_get(r->root, "bootstrap"), 0);
+    return column > 0 && isfinite(sora_report_number(first, r->task->columns[column].key));
+}
+
+static void write_difference(const report *r, const json_t *pair)
+{
+    double low = sora_report_number(pair, "low"), high = sora_report_number(pair, "high");
+    int digits = r->task->columns[0].digits;
+    fputs("<tr><td>", r->out);
+    sora_html_escape(r->out, sora_report_text(pair, "a"));
+    fputs("<small>against ", r->out);
+    sora_html_escape(r->out, sora_report_text(pair, "b"));
+    fprintf(r->out, "</small></td><td%s>%+.*f</td><td>%+.*f to %+.*f</td>",
+            low > 0.0    ? " class=\"best\""
+            : high < 0.0 ? " class=\"worse\""
+                         : "",
+            digits, sora_report_number(pair, "difference"), digits, low, digits, high);
+    for (size_t i = 1; i < r->task->column_count; i++)
+        if (has_difference(r, i))
+            fprintf(r->out, "<td>%+.*f</td>", r->task->columns[i].digits, sora_report_number(pair, r->task->columns[i].key));
+    fprintf(r->out, "<td>%.0f</td></tr>\n", sora_report_number(pair, r->task->examples));
 }
 
 static void write_differences(const report *r)
@@ -295,25 +343,15 @@ static void write_differences(const report *r)
     size_t index;
     json_t *pair, *list = json_object_get(r->root, "bootstrap");
     if (!json_is_array(list) || json_array_size(list) == 0) return;
-    fputs("<h2>Paired differences of hand IoU</h2><div class=\"scroll\"><table><tr><th>row<th>difference<th>95 % "
-          "interval<th>images</tr>\n",
-          r->out);
-    json_array_foreach(list, index, pair)
-    {
-        double low = number(pair, "low"), high = number(pair, "high");
-        fputs("<tr><td>", r->out);
-        sora_html_escape(r->out, text_of(pair, "a"));
-        fputs("<small>against ", r->out);
-        sora_html_escape(r->out, text_of(pair, "b"));
-        fprintf(r->out, "</small></td><td%s>%+.4f</td><td>%+.4f to %+.4f</td><td>%.0f</td></tr>\n",
-                low > 0.0    ? " class=\"best\""
-                : high < 0.0 ? " class=\"worse\""
-                             : "",
-                number(pair, "difference"), low, high, number(pair, "images"));
-    }
-    fputs("</table></div><p class=\"soft\">Bootstrap over the evaluation images, each image's difference averaged over seeds "
-          "first. Coloured: the interval leaves 0 out.</p>\n",
-          r->out);
+    fprintf(r->out,
+            "<h2>Paired differences of %s</h2><div class=\"scroll\"><table><tr><th>row<th>difference<th>95 %% "
+            "interval",
+            r->task->measure);
+    for (size_t i = 1; i < r->task->column_count; i++)
+        if (has_difference(r, i)) fprintf(r->out, "<th>%s", r->task->columns[i].heading);
+    fprintf(r->out, "<th>%s</tr>\n", r->task->examples);
+    json_array_foreach(list, index, pair) write_difference(r, pair);
+    fprintf(r->out, "</table></div><p class=\"soft\">%s</p>\n", r->task->difference_note);
 }
 
 typedef sora_series *(*series_of)(entry *e);
@@ -324,6 +362,10 @@ static sora_series *loss_of(entry *e)
 static sora_series *quality_of(entry *e)
 {
     return &e->quality;
+}
+static sora_series *eval_loss_of(entry *e)
+{
+    return &e->eval_loss;
 }
 static sora_series *gates_of(entry *e)
 {
@@ -358,84 +400,18 @@ static sora_status write_scatter(report *r, sora_error *error)
     for (size_t i = 0; i < r->count; i++) {
         entry *e = &r->entries[i];
         if (e->path.count > 1) list[count++] = e->path;
-        if (strcmp(e->method, "none") == 0 || e->kept < 1.0) continue;
-        list[count] = (sora_series) { .x = &e->kept, .y = &e->iou, .count = 1, .colour = e->loss.colour };
+        if (e->kept < 1.0) continue;
+        list[count] = (sora_series) { .x = &e->kept, .y = &e->values[0], .count = 1, .colour = e->loss.colour };
         snprintf(list[count++].label, sizeof list->label, "%s", e->label);
     }
     sora_chart_write(r->out, &(sora_chart) { .title = "Quality against kept parameters",
                                              .x_label = "parameters kept",
-                                             .y_label = "hand IoU",
+                                             .y_label = r->task->measure,
                                              .series = list,
                                              .count = count,
                                              .points = true,
                                              .log_x = true });
     free(list);
-    return SORA_OK;
-}
-
-static void write_base64(FILE *out, const unsigned char *data, size_t bytes)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < bytes; i += 3) {
-        unsigned value =
-            (unsigned)data[i] << 16 | (i + 1 < bytes ? (unsigned)data[i + 1] << 8 : 0) | (i + 2 < bytes ? data[i + 2] : 0);
-        fputc(digits[value >> 18], out);
-        fputc(digits[value >> 12 & 63], out);
-        fputc(i + 1 < bytes ? digits[value >> 6 & 63] : '=', out);
-        fputc(i + 2 < bytes ? digits[value & 63] : '=', out);
-    }
-}
-
-static sora_status write_picture(const report *r, const char *relative, const char *name, sora_error *error)
-{
-    char *path = NULL;
-    unsigned char *data = NULL;
-    size_t bytes;
-    if (!*relative || strstr(relative, "..") || relative[0] == '/')
-        return sora_fail(error, SORA_ERROR_INPUT, "%s/compare.json: \"%.80s\" is no picture in this folder", r->folder, relative);
-    sora_status status = sora_format(&path, error, "%s/%s", r->folder, relative);
-    if (status == SORA_OK) status = sora_file_read(path, MAX_FILE, &data, &bytes, error);
-    if (status == SORA_OK) {
-        fputs("<img alt=\"", r->out);
-        sora_html_escape(r->out, name);
-        fputs("\" src=\"data:image/png;base64,", r->out);
-        write_base64(r->out, data, bytes);
-        fputs("\">\n", r->out);
-    }
-    free(path);
-    free(data);
-    return status;
-}
-
-static sora_status write_grid(const report *r, sora_error *error)
-{
-    size_t index, k;
-    json_t *row, *prediction, *list = json_object_get(r->root, "overlays"),
-                              *first = json_object_get(json_array_get(list, 0), "predictions");
-    if (!json_is_array(list) || json_array_size(list) == 0) return SORA_OK;
-    size_t columns = 2 + json_array_size(first);
-    fprintf(r->out,
-            "<h2>Pictures</h2><div class=\"scroll pad\"><div class=\"grid-images\" "
-            "style=\"grid-template-columns:repeat(%zu,150px)\"><div>image</div><div>truth</div>",
-            columns);
-    json_array_foreach(first, k, prediction)
-    {
-        fputs("<div>", r->out);
-        sora_html_escape(r->out, text_of(prediction, "label"));
-        fputs("</div>", r->out);
-    }
-    json_array_foreach(list, index, row)
-    {
-        json_t *predictions = json_object_get(row, "predictions");
-        sora_status status = write_picture(r, text_of(row, "image"), text_of(row, "name"), error);
-        if (status == SORA_OK) status = write_picture(r, text_of(row, "truth"), "truth", error);
-        for (k = 0; status == SORA_OK && k + 2 < columns; k++) {
-            prediction = json_array_get(predictions, k);
-            status = write_picture(r, text_of(prediction, "file"), text_of(prediction, "label"), error);
-        }
-        if (status != SORA_OK) return status;
-    }
-    fputs("</div></div>\n", r->out);
     return SORA_OK;
 }
 
@@ -446,14 +422,14 @@ static void write_setting(const report *r)
     fputs("<h2>How it was measured</h2><div class=\"scroll\"><table>", r->out);
     for (size_t i = 0; i < SORA_COUNT(names); i++) {
         fprintf(r->out, "<tr><td>device %s</td><td>", names[i]);
-        sora_html_escape(r->out, text_of(device, names[i]));
+        sora_html_escape(r->out, sora_report_text(device, names[i]));
         fputs("</td></tr>", r->out);
     }
-    static const char *const others[] = { "version", "from", "data", "eval_data" };
+    static const char *const others[] = { "version", "from", "data", "eval_data", "test" };
     for (size_t i = 0; i < SORA_COUNT(others); i++) {
-        if (!*text_of(r->root, others[i])) continue;
+        if (!*sora_report_text(r->root, others[i])) continue;
         fprintf(r->out, "<tr><td>%s</td><td>", others[i]);
-        sora_html_escape(r->out, text_of(r->root, others[i]));
+        sora_html_escape(r->out, sora_report_text(r->root, others[i]));
         fputs("</td></tr>", r->out);
     }
     for (size_t i = 0; i < r->count; i++) {
@@ -467,11 +443,7 @@ static void write_setting(const report *r)
         sora_html_escape(r->out, e->target);
         fputs("</td></tr>", r->out);
     }
-    fputs("</table></div><p class=\"soft\">Every method starts from the same weights and sees the same batches in the same order "
-          "for the same number of steps. Time per step is "
-          "the median, evaluations left out. Device memory is what was allocated on the device, process memory the largest "
-          "resident set while the row ran.</p>\n",
-          r->out);
+    fprintf(r->out, "</table></div><p class=\"soft\">%s</p>\n", r->task->setting_note);
 }
 
 static sora_status write_page(report *r, sora_error *error)
@@ -482,18 +454,19 @@ static sora_status write_page(report *r, sora_error *error)
             "content=\"width=device-width,initial-scale=1\"><title>soracl: comparison"
             "</title><style>%s</style></head><body><main><p class=\"soft\">soracl ",
             style);
-    sora_html_escape(r->out, text_of(r->root, "version"));
+    sora_html_escape(r->out, sora_report_text(r->root, "version"));
     fputs("</p><h1>What does SoRA give over LoRA and over full fine-tuning?</h1>\n", r->out);
     write_lead(r);
     write_table(r);
     fputs("<h2>Learning curves</h2><div class=\"charts\">\n", r->out);
     SORA_TRY(write_curves(r, "Training loss", "loss", loss_of, false, true, error));
-    SORA_TRY(write_curves(r, "Hand IoU on the evaluation set", "hand IoU", quality_of, false, false, error));
+    SORA_TRY(write_curves(r, r->task->quality_title, r->task->measure, quality_of, false, false, error));
+    if (r->task->eval_loss_title) SORA_TRY(write_curves(r, r->task->eval_loss_title, "loss", eval_loss_of, false, false, error));
     SORA_TRY(write_curves(r, "Gates that are not 0", "ranks kept", gates_of, true, true, error));
     SORA_TRY(write_scatter(r, error));
     fputs("</div>\n", r->out);
     write_differences(r);
-    SORA_TRY(write_grid(r, error));
+    SORA_TRY(r->task->write_shown(r, error));
     write_setting(r);
     fputs("</main></body></html>\n", r->out);
 cleanup:
@@ -504,6 +477,16 @@ static void free_series(sora_series *s)
 {
     free(s->x);
     free(s->y);
+}
+
+static sora_status choose_task(report *r, sora_error *error)
+{
+    static const sora_report_task *const tasks[] = { &sora_report_unet, &sora_report_t5 };
+    const char *name = sora_report_text(r->root, "task");
+    for (size_t i = 0; i < SORA_COUNT(tasks) && !r->task; i++)
+        if (strcmp(tasks[i]->name, name) == 0) r->task = tasks[i];
+    if (r->task) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_INPUT, "%s/compare.json: task \"%.40s\"; expected unet or t5", r->folder, name);
 }
 
 sora_status sora_report_write(const char *folder, sora_error *error)
@@ -520,6 +503,7 @@ sora_status sora_report_write(const char *folder, sora_error *error)
     SORA_TRY(sora_file_read(source, MAX_FILE, &text, &bytes, error));
     r.root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &problem);
     if (!r.root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", source, problem.line, problem.text);
+    SORA_TRY(choose_task(&r, error));
     SORA_TRY(collect(&r, error));
     SORA_TRY(sora_file_begin(&writer, path, error));
     r.out = writer.stream;
@@ -530,6 +514,7 @@ cleanup:
     for (size_t i = 0; i < r.count; i++) {
         free_series(&r.entries[i].loss);
         free_series(&r.entries[i].quality);
+        free_series(&r.entries[i].eval_loss);
         free_series(&r.entries[i].gates);
         free_series(&r.entries[i].path);
     }
