@@ -223,10 +223,10 @@ const sora_report_task sora_report_t5 = {
     .difference_note = "Bootstrap over the evaluation texts, each text's difference averaged over seeds first. Coloured: the "
                        "interval leaves 0 out. Beside it: mean differences of ROUGE-1 and ROUGE-2.",
     .setting_note =
-        "Every method starts from the same weights and sees the same batches in the same order for the same number "
-        "of steps; a schedule of thresholds takes more steps, its later ones on top. The first sentence is the text's own, "
-        "without a model. Time per step is the median, evaluations left out. Device memory is what was allocated on the "
-        "device, process memory the largest resident set while the row ran.",
+        "Every method starts from the same weights and sees the same batches in the same order for the same number of steps; "
+        "only "
+        "a row with a schedule of thresholds trains on with each further one. Time per step is the median, evaluations left "
+        "out. Device memory is what was allocated on the device, process memory the largest resident set while the row ran.",
     .write_start = write_start,
     .write_shown = write_shown
 };
