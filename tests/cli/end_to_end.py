@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program as a user has it: every command on small drawn sets, what it prints, writes and refuses. TAP on stdout.
 usage: end_to_end.py PROGRAM PART [PART...]"""
+import csv
 import filecmp
 import json
 import os
@@ -20,7 +21,7 @@ work = pathlib.Path(tempfile.mkdtemp(prefix="soracl-"))
 state = {"number": 0, "failed": 0}
 
 SMALL = ["--size", "64", "--batch", "4", "--log-every", "2", "--eval-every", "7", "--save-every", "3"]
-COMMANDS = ["devices", "data hands", "data headlines", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "adapter show", "adapter merge"]
+COMMANDS = ["devices", "data hands", "data headlines", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "compare t5", "adapter show", "adapter merge"]
 
 
 def check(name, condition, detail=""):
@@ -294,6 +295,96 @@ def part_compare():
     check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
     again = json.loads(run(*words, "--json", "--out", "study").stdout)
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
+
+
+def draw_texts():
+    """Texts with titles that their first sentence holds, and a T5 of two layers with three steps of pre-training behind it."""
+    pick = random.Random(1).choice
+    words = lambda *choices: " ".join(pick(c.split()) for c in choices)
+    for name, count in (("train", 64), ("dev", 12), ("test", 9)):
+        with open(work / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["text", "title"])
+            for i in range(count):
+                title = words("red small <i>old</i>", "house garden table", "of", "the", "baker teacher")
+                rows.writerow([f"The {title} & {name} is number {i}. {'It was built by a friend of the <b>teacher</b>. ' * (6 if i % 2 else 1)}", title])
+    (work / "new").mkdir()
+    made = run("t5", "vocab", "--out", "new/spiece.model", "--size", "60", "train.csv").stdout
+    config = {"model_type": "t5", "vocab_size": int(made.split(": ")[1].split()[0]) + 100, "d_model": 16, "d_kv": 4, "num_heads": 2, "d_ff": 32, "num_layers": 2,
+              "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "dropout_rate": 0.0,
+              "tie_word_embeddings": False, "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    (work / "new/config.json").write_text(json.dumps(config))
+    run("t5", "pretrain", "--model", "new", "--train", "train.csv", "--steps", "3", "--max-source", "64", "--out", "t5", "--quiet")
+
+
+def interrupt_after(row, *words):
+    """Stops a comparison once a row is finished; its messages."""
+    process = subprocess.Popen([program, *words], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until and not (row.exists() and '"row"' in row.read_text()):
+        time.sleep(0.005)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    return process.communicate()[1], process.returncode
+
+
+def part_compare_t5():
+    draw_texts()
+    words = ["compare", "t5", "--model", "t5", "--train", "train.csv", "--dev", "dev.csv", "--rank", "2,4", "--lambda", "0.1,200", "--xi-schedule", "linear:0:0.05:3", "--seeds", "1,2",
+             "--epochs", "1", "--max-source", "48", "--max-target", "12", "--lr", "0.01", "--full-lr", "0.001", "--examples", "2"]
+    report = json.loads(run(*words, "--quiet", "--json", "--out", "study").stdout)
+    rows = report["runs"]
+    check("no fine-tuning, first sentence, and a row for each method, rank, lambda, schedule and seed", len(rows) == 2 + 2 * (1 + 2 + 2 * 3), [r["label"] for r in rows])
+    check("labels", [r["label"] for r in rows[:11]] == ["no fine-tuning", "first sentence", "full", "LoRA r2", "LoRA r4", "SoRA r2 λ 0.1", "SoRA r2 λ 200", "SoRA r2 schedule",
+                                                      "SoRA r4 λ 0.1", "SoRA r4 λ 200", "SoRA r4 schedule"], [r["label"] for r in rows])
+    fields = ["method", "seed", "target", "alpha", "lambda", "xi", "gate", "bn", "rank_max", "rank_kept", "modules", "parameters_trainable", "parameters_kept", "steps",
+              "seconds_per_step", "device_bytes_predicted", "device_bytes_peak", "process_bytes_peak", "quality"]
+    quality = ["task", "examples", "loss", "tokens_target", "rouge1", "rouge2", "rougeL", "rougeLsum", "generated_tokens_mean", "seconds"]
+    check("the agreed fields", report["task"] == "t5" and all(set(fields) <= set(r) and set(quality) <= set(r["quality"]) for r in rows), rows[0])
+    copied = rows[1]
+    check("the first sentence needs no model", copied["method"] == "copy" and copied["parameters_kept"] == 0 and copied["quality"]["loss"] is None and copied["quality"]["rougeL"] > 50, copied)
+    check("null where nothing applies", all((r["rank_max"] is None) == (r["method"] in ("none", "copy", "full")) for r in rows)
+          and all((r["lambda"] is None) == (r["method"] != "sora" or "schedule" in r["label"]) for r in rows))
+    adapted = [r for r in rows if r["modules"] is not None]
+    check("modules by their names in the file", all(len(r["modules"]) == 2 * 7 + 2 * 11 for r in adapted)
+          and {"encoder.block.0.layer.0.SelfAttention.q", "decoder.block.1.layer.1.EncDecAttention.o", "decoder.block.1.layer.2.DenseReluDense.wi_1"} <= {m["name"] for m in adapted[0]["modules"]})
+    check("ranks are sums over modules", all(r["rank_kept"] == sum(m["rank_kept"] for m in r["modules"]) for r in adapted))
+    check("a large lambda keeps nothing", all(r["rank_kept"] == 0 and r["parameters_kept"] == 0 for r in rows if r["lambda"] == 200))
+    rate = lambda name: json.loads((work / "study" / name / "config.json").read_text())["options"]["lr"]
+    check("--full-lr is full fine-tuning's alone", rate("full-s1") == 0.001 and rate("lora-r2-s1") == 0.01)
+    kept = [e["parameters_kept"] for e in map(json.loads, (work / "study/sora-r4-schedule-s1/events.jsonl").read_text().splitlines()) if e["event"] == "xi"]
+    check("the schedule's row has its curve", len(kept) == 3 and kept == sorted(kept, reverse=True) and '"xi":0.05' in (work / "study/sora-r4-schedule-s1/events.jsonl").read_text(), kept)
+    pairs = {(d["a"], d["b"]) for d in report["bootstrap"]}
+    check("differences against none, full, and LoRA of the same rank", ("SoRA r4 schedule", "LoRA r4") in pairs and ("SoRA r4 schedule", "LoRA r2") not in pairs
+          and ("LoRA r2", "full") in pairs and ("first sentence", "no fine-tuning") in pairs and all({"rouge1", "rouge2", "low", "high"} <= set(d) and d["examples"] == 12 for d in report["bootstrap"]), pairs)
+    difference = next(d for d in report["bootstrap"] if d["a"] == "first sentence")
+    check("a difference is one of means", abs(difference["difference"] - copied["quality"]["rougeL"] + rows[0]["quality"]["rougeL"]) < 1e-4, difference)
+    texts = list(csv.DictReader(open(work / "dev.csv", encoding="utf-8", newline="")))
+    check("examples of the first seed", [(e["text"], e["reference"]) for e in report["examples"]] == [(t["text"], t["title"]) for t in texts[:2]]
+          and all([s["label"] for s in e["summaries"]] == [r["label"] for r in rows[:11]] for e in report["examples"])
+          and report["examples"][0]["summaries"][1]["summary"] == texts[0]["text"].split(". ")[0] + ".", report["examples"][0])
+    page = (work / "study/report.html").read_text()
+    check("the report has every module's rank", page.count('<svg class="heat"') == 6 and all(page.count(f"<title>{m['name']}: ") == 6 for m in adapted[0]["modules"]))
+    check("the report is one file without a network, texts are escaped", "http" not in page and "&lt;b&gt;teacher&lt;/b&gt;" in page and "<i>old" not in page and "<b>teacher" not in page
+          and "&amp; dev is number" in page and "<details>" in page, page[page.find("Texts and"):])
+    messages, code = interrupt_after(work / "part/full-s1/result.json", *words, "--out", "part")
+    before = (work / "part/full-s1/result.json").read_bytes() if (work / "part/full-s1/result.json").exists() else b""
+    done = run(*words, "--json", "--out", "part")
+    again = json.loads(done.stdout)
+    check("a finished row is taken over after an interruption", code == 130 and b'"row"' in before and "full, seed 1: taken over" in done.stderr, f"{code}\n{messages}\n{done.stderr}")
+    check("what was interrupted ends as if it hadn't been", [[r["quality"][q] for q in quality[:-1]] for r in again["runs"]] == [[r["quality"][q] for q in quality[:-1]] for r in rows]
+          and again["bootstrap"] == report["bootstrap"])
+    done = run(*words, "--json", "--out", "study", "--test", "test.csv", "--eval-limit", "5")
+    tested = json.loads(done.stdout)
+    check("--test evaluates finished rows on another file", done.stderr.count("taken over") == len(rows) - 2 and tested["test"] == "test.csv" and all(r["quality"]["examples"] == 5 for r in tested["runs"])
+          and [r["parameters_kept"] for r in tested["runs"]] == [r["parameters_kept"] for r in rows], done.stderr)
+    check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
+    refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
+    run("t5", "pretrain", "--model", "new", "--train", "train.csv", "--steps", "4", "--max-source", "64", "--out", "t5", "--overwrite", "--quiet")
+    refused("rows of other weights", 2, "or from other weights", *words, "--out", "study")
+    refused("texts in both files", 3, "train.csv", *words, "--out", "none", "--test", "train.csv")
+    refused("no texts to measure on", 2, "--dev FILE or --test FILE", "compare", "t5", "--model", "t5", "--train", "train.csv", "--out", "none")
+    refused("no number in a list", 2, '--rank: "x"', *words, "--rank", "2,x", "--out", "none")
 
 
 def part_vocab():
