@@ -324,6 +324,17 @@ static bool recall_row(const json_t *root, sora_run_result *result)
     return true;
 }
 
+/* What recall_row reads. */
+static json_t *figures_json(const sora_run_result *r)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:o}", "device_bytes_predicted", (json_int_t)r->device_bytes_predicted,
+                     "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
+                     (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable,
+                     "parameters_kept", (json_int_t)r->parameters_kept, "steps", (json_int_t)r->steps, "seconds_per_step",
+                     r->seconds_per_step, "rank_max", or_null(r->rank_max >= 0, json_integer(r->rank_max)), "rank_kept",
+                     or_null(r->rank_max >= 0, json_integer(r->rank_kept)));
+}
+
 static sora_status write_json(const char *path, const json_t *json, int digits, sora_error *error)
 {
     char *text = json ? json_dumps(json, JSON_INDENT(1) | (size_t)JSON_REAL_PRECISION(digits)) : NULL;
@@ -362,7 +373,7 @@ static sora_status train_row(comparison *c, sora_comparison_row *row, const char
 {
     sora_status status = SORA_OK;
     char *path = NULL, *config = NULL;
-    json_t *options = options_json(c, row), *root = NULL;
+    json_t *options = options_json(c, row), *root = NULL, *figures = NULL;
     SORA_TRY(sora_format(&path, error, "%s/result.json", folder));
     SORA_TRY(sora_format(&config, error, "%s/config.json", folder));
     root = json_load_file(path, 0, NULL);
@@ -379,7 +390,11 @@ static sora_status train_row(comparison *c, sora_comparison_row *row, const char
     sora_run_options o = options_of(c, row);
     sora_run_target target = { .folder = folder, .resume = sora_path_exists(config), .overwrite = false };
     SORA_TRY(c->task->run(c->task->self, &o, &target, &row->result, error));
+    /* Time and memory are measured once: a stop during the evaluation must not lose them. */
+    figures = figures_json(&row->result);
+    SORA_TRY(write_result(c, row, folder, figures, error));
 cleanup:
+    json_decref(figures);
     json_decref(options);
     json_decref(root);
     free(path);

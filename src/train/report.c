@@ -23,7 +23,7 @@ static const char style[] =
     ".scroll{overflow-x:auto;border:1px solid "
     "var(--line);border-radius:10px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}"
     "th,td{padding:.5em .65em;text-align:right;white-space:nowrap;border-bottom:1px solid "
-    "var(--line)}th{font-weight:600;color:var(--soft);background:var(--card)}"
+    "var(--line)}th{font-weight:600;color:var(--soft);background:var(--card);white-space:normal;vertical-align:bottom}"
     "tr:last-child "
     "td{border-bottom:0}td:first-child,th:first-child{text-align:left}td.best{color:var(--best);font-weight:700}td.worse{color:#"
     "d9480f;font-weight:700}td small{color:var(--soft);display:block}"

@@ -94,7 +94,7 @@ static void write_axes(FILE *out, const sora_chart *chart, const range *x, const
 
 static void write_series(FILE *out, const sora_chart *chart, const sora_series *s, const range *x, const range *y)
 {
-    if (!chart->points) {
+    if (!chart->points && s->count > 1) { /* one point makes no line */
         fprintf(out, "<polyline class=\"c%d\" points=\"", s->colour);
         for (size_t i = 0; i < s->count; i++)
             if (isfinite(s->y[i])) fprintf(out, "%.1f,%.1f ", place_x(x, chart->log_x, s->x[i]), place_y(y, s->y[i]));

@@ -209,7 +209,10 @@ static sora_status write_shown(const sora_report *r, sora_error *error)
 
 const sora_report_task sora_report_t5 = {
     .name = "t5",
-    .columns = { { "rougeL", "ROUGE-L", 2 }, { "rouge1", "ROUGE-1", 2 }, { "rouge2", "ROUGE-2", 2 }, { "loss", "loss", 4 } },
+    .columns = { { "rougeL", "ROUGE&#8209;L", 2 },
+                 { "rouge1", "ROUGE&#8209;1", 2 },
+                 { "rouge2", "ROUGE&#8209;2", 2 },
+                 { "loss", "loss", 4 } },
     .column_count = 4,
     .lead_digits = 2,
     .share = true,
