@@ -377,10 +377,11 @@ static sora_status train_row(comparison *c, sora_comparison_row *row, const char
     SORA_TRY(sora_format(&path, error, "%s/result.json", folder));
     SORA_TRY(sora_format(&config, error, "%s/config.json", folder));
     root = json_load_file(path, 0, NULL);
-    if (root && !json_equal(json_object_get(root, "options"), options))
+    bool begun = sora_path_exists(config);
+    if (begun && root && !json_equal(json_object_get(root, "options"), options))
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: was trained with other options or from other weights; choose another --out",
                   folder);
-    if (recall_row(root, &row->result)) {
+    if (begun && recall_row(root, &row->result)) {
         tell(c, "%s, seed %llu: taken over from an earlier call", row->label, (unsigned long long)row->seed);
         goto cleanup;
     }
@@ -388,7 +389,7 @@ static sora_status train_row(comparison *c, sora_comparison_row *row, const char
     SORA_TRY(write_result(c, row, folder, NULL, error));
     /* A row that was stopped on the way goes on; a resumed run takes its options from its own folder. */
     sora_run_options o = options_of(c, row);
-    sora_run_target target = { .folder = folder, .resume = sora_path_exists(config), .overwrite = false };
+    sora_run_target target = { .folder = folder, .resume = begun, .overwrite = false };
     SORA_TRY(c->task->run(c->task->self, &o, &target, &row->result, error));
     /* Time and memory are measured once: a stop during the evaluation must not lose them. */
     figures = figures_json(&row->result);

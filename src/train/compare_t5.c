@@ -34,6 +34,8 @@ static sora_status open_data(void *self, sora_error *error)
     sora_text_pairs *training = NULL;
     if (!c->options->data[0])
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
+    if (reading.target_optional)
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--objective %s: summaries are compared, which needs pairs", c->options->objective);
     if (!*path) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--dev FILE or --test FILE is needed: what the rows are measured on");
     SORA_TRY(sora_text_open(c->options->data, &reading, &training, error));
     reading.limit = c->asked->eval_limit;
