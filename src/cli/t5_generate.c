@@ -173,7 +173,7 @@ static bool on_token(void *self, int index, int32_t token)
     sora_error error;
     (void)index;
     if (s->count < (int)COUNT(s->ids)) s->ids[s->count++] = token;
-    if (sora_tokenizer_decode(s->tokenizer, s->ids, (size_t)s->count, &text, &error) != SORA_OK) return true;
+    if (sora_tokenizer_decode_generated(s->tokenizer, s->ids, (size_t)s->count, &text, &error) != SORA_OK) return true;
     if (strlen(text) > s->printed) fwrite(text + s->printed, 1, strlen(text) - s->printed, stdout);
     s->printed = strlen(text) > s->printed ? strlen(text) : s->printed;
     free(text);
@@ -184,7 +184,7 @@ static bool on_token(void *self, int index, int32_t token)
 static sora_status print_summary(const summarizer *s, const char *text, const sora_t5_output *output, sora_error *error)
 {
     char *summary = NULL;
-    sora_status status = sora_tokenizer_decode(s->tokenizer, output->ids, (size_t)output->count, &summary, error);
+    sora_status status = sora_tokenizer_decode_generated(s->tokenizer, output->ids, (size_t)output->count, &summary, error);
     if (status != SORA_OK) return status;
     if (s->json) {
         json_t *tokens = json_array(), *line;

@@ -224,3 +224,16 @@ cleanup:
     free(pieces);
     return status;
 }
+
+sora_status sora_tokenizer_decode_generated(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, sora_error *error)
+{
+    int32_t *known = NULL;
+    size_t n = 0;
+    *text = NULL;
+    sora_status status = sora_allocate(count, sizeof *known, "ids", &known, error);
+    for (size_t i = 0; status == SORA_OK && i < count; i++)
+        if (ids[i] < sora_tokenizer_size(tokenizer)) known[n++] = ids[i];
+    if (status == SORA_OK) status = sora_tokenizer_decode(tokenizer, known, n, text, error);
+    free(known);
+    return status;
+}

@@ -64,7 +64,7 @@ static sora_status score(const sora_t5_scoring *s, size_t i, const sora_t5_outpu
     sora_status status = SORA_OK;
     char *text = NULL;
     sora_rouge rouge;
-    SORA_TRY(sora_tokenizer_decode(s->tokenizer, output->ids, (size_t)output->count, &text, error));
+    SORA_TRY(sora_tokenizer_decode_generated(s->tokenizer, output->ids, (size_t)output->count, &text, error));
     SORA_TRY(sora_rouge_score(sora_text_at(s->pairs, i).target, text, &rouge, error));
     sum->text.rouge.rouge1 += rouge.rouge1;
     sum->text.rouge.rouge2 += rouge.rouge2;
