@@ -28,12 +28,12 @@ typedef struct generation_words {
     bool early_stopping;
 } generation_words;
 
-#define GENERATION_OPTIONS(w)                                                                                                          \
+#define GENERATION_OPTIONS(w, longest)                                                                                                          \
     { "beams", "Generation", "N", "beams of the search (1: greedy)", "generation_config.json, then 1", NULL, &(w).beams },             \
         { "length-penalty", "Generation", "N", "score = sum of log p / length^N", "1", NULL, &(w).length_penalty },                    \
         { "no-repeat-ngram", "Generation", "N", "no N tokens twice in a row of each other (0: any)", "0", NULL, &(w).no_repeat },      \
         { "min-length", "Generation", "N", "least tokens, start token counted", "0", NULL, &(w).min_length },                          \
-        { "max-length", "Generation", "N", "most tokens, start token counted", "20", NULL, &(w).max_length },                          \
+        { "max-length", "Generation", "N", "most tokens, start token counted", longest, NULL, &(w).max_length },                          \
         { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, &(w).early_stopping, NULL },    \
         { "temperature", "Generation", "N", "samples, with log p / N", "greedy", NULL, &(w).temperature },                             \
         { "top-k", "Generation", "N", "samples from the N likeliest tokens (0: all)", "50", NULL, &(w).top_k },                        \
@@ -71,11 +71,12 @@ static sora_status set_number(const char *name, const char *text, double *out, s
     return SORA_ERROR_ARGUMENT;
 }
 
-/* What the model's generation_config.json says, and the words given on top. */
-static sora_status read_generation(const generation_words *w, const char *folder, sora_t5_generation *out, sora_error *error)
+/* What the model's folder says, and the words given on top; max_length (0: Transformers' 20) where neither does. */
+static sora_status read_generation(const generation_words *w, const char *folder, int max_length, sora_t5_generation *out, sora_error *error)
 {
     int seed = 1;
     sora_t5_generation_default(out);
+    if (max_length > 0) out->max_length = max_length;
     sora_status status = sora_t5_generation_read(folder, out, error);
     if (status == SORA_OK) status = set_whole("beams", w->beams, &out->beams, error);
     if (status == SORA_OK) status = set_whole("no-repeat-ngram", w->no_repeat, &out->no_repeat_ngram, error);
@@ -88,8 +89,12 @@ static sora_status read_generation(const generation_words *w, const char *folder
     if (status == SORA_OK) status = set_number("top-p", w->top_p, &out->top_p, error);
     if (status != SORA_OK) return status;
     if (w->early_stopping) out->early_stopping = SORA_STOP_EARLY;
-    if (w->temperature || w->top_k || w->top_p) out->sample = true;
-    if (w->beams && out->beams > 1 && !(w->temperature || w->top_k || w->top_p)) out->sample = false;
+    /* What was said here turns off what only the folder says. */
+    bool sampling = w->temperature || w->top_k || w->top_p;
+    if (sampling) out->sample = true;
+    if (sampling && !w->beams) out->beams = 1;
+    if (w->beams && out->beams > 1 && !sampling) out->sample = false;
+    if (!w->min_length && out->min_length > out->max_length) out->min_length = out->max_length;
     out->seed = (uint64_t)seed;
     return sora_t5_generation_check(out, error);
 }
@@ -253,7 +258,7 @@ int cli_t5_summarize(int argc, char **argv)
         { "prefix", "Data", "TEXT", "put before each text", "summarize: ", NULL, &prefix },
         { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", "512", NULL, &max_source },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
-        GENERATION_OPTIONS(w),
+        GENERATION_OPTIONS(w, "the model's, then 20"),
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "t5 summarize",
@@ -282,7 +287,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK && list.count == 0) status = fail(&error, SORA_ERROR_INPUT, "%s: holds no text", command.words[0]);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
-    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), &generation, &error);
+    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
     if (status == SORA_OK) status = sora_tokenizer_create(sora_t5_folder(s.t5), &s.tokenizer, &error);
     s.prefix = prefix;
     s.json = globals.json;
@@ -318,7 +323,7 @@ int cli_t5_eval(int argc, char **argv)
         { "limit", "Data", "N", "the first N pairs alone (0: all)", "0", NULL, &limit },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
         { "generate", "Generation", NULL, "summaries and their ROUGE (--no-generate: the loss alone)", NULL, &generate, NULL },
-        GENERATION_OPTIONS(w),
+        GENERATION_OPTIONS(w, "the model's, then --max-target and the start token"),
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "t5 eval",
@@ -347,7 +352,7 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
-    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), &generation, &error);
+    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), longest_target + 1, &generation, &error);
     cli_catch_interrupts();
     cli_follower follower;
     cli_follower_start(&follower, globals.quiet);

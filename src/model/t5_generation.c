@@ -66,36 +66,58 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
     return SORA_OK;
 }
 
-sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error)
+static sora_status read_values(const char *path, const json_t *root, sora_t5_generation *o, sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *path = NULL;
-    unsigned char *text = NULL;
-    size_t bytes;
-    json_error_t where;
-    json_t *root = NULL, *value;
     const char *key;
-    sora_t5_generation read = *options;
-    SORA_TRY(sora_format(&path, error, "%s/generation_config.json", folder));
-    if (!sora_path_exists(path)) goto cleanup;
-    SORA_TRY(sora_file_read(path, 1 << 20, &text, &bytes, error));
-    root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
-    if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, where.line, where.text);
-    json_object_foreach(root, key, value)
+    json_t *value;
+    json_object_foreach((json_t *)root, key, value)
     {
-        if (!json_is_null(value)) SORA_TRY(read_value(path, key, value, &read, error));
+        if (!json_is_null(value)) SORA_TRY(read_value(path, key, value, o, error));
     }
-    status = sora_t5_generation_check(&read, error);
+    status = sora_t5_generation_check(o, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);
         status = SORA_ERROR_INPUT;
         if (error) error->status = status;
-        goto cleanup;
     }
+cleanup:
+    return status;
+}
+
+/* A JSON file of the folder; *root NULL where there is none. */
+static sora_status read_json(const char *folder, const char *name, char **path, json_t **root, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    unsigned char *text = NULL;
+    size_t bytes;
+    json_error_t where;
+    SORA_TRY(sora_format(path, error, "%s/%s", folder, name));
+    if (!sora_path_exists(*path)) goto cleanup;
+    SORA_TRY(sora_file_read(*path, 1 << 20, &text, &bytes, error));
+    *root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
+    if (!*root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", *path, where.line, where.text);
+cleanup:
+    free(text);
+    return status;
+}
+
+sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *paths[2] = { NULL, NULL };
+    json_t *config = NULL, *generation = NULL;
+    sora_t5_generation read = *options;
+    SORA_TRY(read_json(folder, "config.json", &paths[0], &config, error));
+    SORA_TRY(read_json(folder, "generation_config.json", &paths[1], &generation, error));
+    const json_t *task = json_object_get(json_object_get(config, "task_specific_params"), "summarization");
+    if (task) SORA_TRY(read_values(paths[0], task, &read, error));
+    if (generation) SORA_TRY(read_values(paths[1], generation, &read, error));
     *options = read;
 cleanup:
-    json_decref(root);
-    free(text);
-    free(path);
+    json_decref(config);
+    json_decref(generation);
+    free(paths[0]);
+    free(paths[1]);
     return status;
 }

@@ -73,6 +73,19 @@ cleanup:
     return status;
 }
 
+/* A run names the folder that its adapters stand on; weights that another run's adapters were merged into are in no folder. */
+static sora_status check_plain(const sora_t5 *t5, const sora_run_options *o, sora_error *error)
+{
+    const sora_layers *layers = sora_t5_layers(t5);
+    bool active = false;
+    for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
+    if (!active || !sora_run_has_adapters(o)) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT,
+                     "--model %s: has adapters of its own; merge them into a model first (soracl adapter merge), or go on with them (--model of their base "
+                     "and --adapter)",
+                     o->from);
+}
+
 static sora_status start_model(sora_context *context, const sora_run_options *o, sora_t5 **out, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -81,6 +94,7 @@ static sora_status start_model(sora_context *context, const sora_run_options *o,
     SORA_TRY(has_weights(o->from, &there, error));
     bool fresh = !there && !length && is(o->objective, "spans");
     SORA_TRY(fresh ? new_model(context, o, out, error) : sora_t5_open(context, o->from, NULL, out, error));
+    SORA_TRY(check_plain(*out, o, error));
     SORA_TRY(sora_t5_merge(*out, error));
     if (o->network_dropout >= 0.0) (*out)->config.dropout = (float)o->network_dropout;
 cleanup:
@@ -150,9 +164,9 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
     SORA_TRY(check_target(t5, &options, error));
+    SORA_TRY(adapt(t5, &options, watcher, error));
     if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
     SORA_TRY(keep_base(t5, target->folder, error));
-    SORA_TRY(adapt(t5, &options, watcher, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_t5_task_create(t5, tokenizer, pairs, eval_pairs, &options, &t5_task, error));
     sora_task task = sora_t5_task_of(t5_task);

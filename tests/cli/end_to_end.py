@@ -4,45 +4,18 @@ usage: end_to_end.py PROGRAM PART [PART...]"""
 import csv
 import filecmp
 import json
-import os
 import pathlib
 import random
 import shutil
-import signal
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 import zlib
 
-program = os.path.abspath(sys.argv[1])
-work = pathlib.Path(tempfile.mkdtemp(prefix="soracl-"))
-state = {"number": 0, "failed": 0}
+from program import check, kill_and_resume, last_checkpoint, program, refused, run, run_parts, same_tree, stop_by_interrupt, work
 
 SMALL = ["--size", "64", "--batch", "4", "--log-every", "2", "--eval-every", "7", "--save-every", "3"]
 COMMANDS = ["devices", "data hands", "data headlines", "unet train", "unet finetune", "unet eval", "unet predict", "compare unet", "compare t5", "adapter show", "adapter merge"]
-
-
-def check(name, condition, detail=""):
-    state["number"] += 1
-    state["failed"] += not condition
-    print(f"{'ok' if condition else 'not ok'} {state['number']} - {name}")
-    if not condition and detail:
-        print("\n".join("# " + line for line in str(detail).splitlines()[-15:]))
-    sys.stdout.flush()
-
-
-def run(*words, code=0, env=None):
-    done = subprocess.run([program, *map(str, words)], cwd=work, capture_output=True, text=True, env={**os.environ, **(env or {})})
-    if code is not None and done.returncode != code:
-        check(f"soracl {' '.join(map(str, words[:3]))} exits with {code}", False, f"{done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
-
-
-def refused(name, code, message, *words, env=None):
-    done = run(*words, code=None, env=env)
-    check(name, done.returncode == code and message in done.stderr, f"exit {done.returncode}, expected {code} and \"{message}\"\n{done.stderr}")
 
 
 def png(path, width, height, channels=3, depth=8):
@@ -69,16 +42,6 @@ def pretrain():
     draw()
     if not (work / "base").exists():
         run("unet", "train", "--data", "egohands:ego", "--epochs", "2", "--out", "base", "--quiet", *SMALL)
-
-
-def same_tree(a, b, ignore=()):
-    names = sorted(p.relative_to(a) for p in pathlib.Path(a).rglob("*") if p.is_file() and p.name not in ignore)
-    others = sorted(p.relative_to(b) for p in pathlib.Path(b).rglob("*") if p.is_file() and p.name not in ignore)
-    return names == others and all(filecmp.cmp(a / n, b / n, shallow=False) for n in names)
-
-
-def last_checkpoint(folder):
-    return max((work / folder).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
 
 
 # ---- Parts -------------------------------------------------------------------------------------------------------------------------------
@@ -243,34 +206,13 @@ def part_resume():
     run(*start, "--out", "twin", "--quiet")
     seconds = time.time() - begun
     check("two runs of one seed are equal to the bit", all(same_tree(p, work / "twin" / p.name) for p in (work / "whole").glob("checkpoint-*")))
-    rng = random.Random(20)
-    kills = 0
-    command = [program, *start, "--out", "killed", "--quiet"]
-    for attempt in range(20):
-        process = subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=rng.uniform(0.05, 1.0) * seconds * 0.6)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        if (work / "killed/config.json").exists():
-            command = [program, "unet", "finetune", "--resume", "killed", "--quiet"]
-        else:
-            shutil.rmtree(work / "killed", ignore_errors=True)
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
-    check(f"killed {kills} times it still finishes", kills > 0 and done.returncode == 0, done.stderr)
+    command = kill_and_resume(["unet", "finetune"], [*start, "--out", "killed", "--quiet"], seconds)
     check("and is equal to the bit", all(same_tree(p, work / "killed" / p.name) for p in (work / "whole").glob("checkpoint-*")) and
           (work / "whole/best").read_text() == (work / "killed/best").read_text())
     lines = lambda name: [(e["event"], e.get("step"), e.get("loss"), e.get("iou_per_image")) for e in map(json.loads, (work / name / "events.jsonl").read_text().splitlines())]
     check("events read as if it had never stopped", lines("whole") == lines("killed"), (lines("whole")[-3:], lines("killed")[-3:]))
     check("a finished run is left alone", subprocess.run(command, cwd=work, capture_output=True).returncode == 0)
-    process = subprocess.Popen([program, *start, "--epochs", "400", "--out", "stopped"], cwd=work, stderr=subprocess.PIPE, text=True)
-    while not list((work / "stopped").glob("checkpoint-*")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
-    check("Ctrl-C leaves a checkpoint and exits with 130", process.returncode == 130 and "--resume" in message, message)
+    stop_by_interrupt([*start, "--epochs", "400"])
     state_file = last_checkpoint("stopped") / "state.json"
     state_file.write_text(state_file.read_text()[:-30])
     refused("a broken checkpoint", 3, "state.json", "unet", "finetune", "--resume", "stopped")
@@ -413,11 +355,4 @@ def part_vocab():
     check("t5 vocab: errors leave no file", not list(work.glob("bad.model*")))
 
 
-parts = {name[5:]: function for name, function in list(globals().items()) if name.startswith("part_")}
-try:
-    for part in sys.argv[2:]:
-        parts[part]()
-finally:
-    shutil.rmtree(work, ignore_errors=True)
-print(f"1..{state['number']}")
-sys.exit(state["failed"] > 0)
+run_parts(globals())
