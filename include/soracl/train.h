@@ -7,6 +7,7 @@
 #include "soracl/rouge.h"
 #include "soracl/t5.h"
 #include "soracl/text.h"
+#include "soracl/tokenizer.h"
 #include "soracl/unet.h"
 
 #ifdef __cplusplus
@@ -162,6 +163,9 @@ SORA_API sora_status sora_t5_open(sora_context *context, const char *from, const
 
 /* A run folder of a PEFT folder's adapters on a model, for --adapter and `from`; nothing is trained. An existing folder is refused. */
 SORA_API sora_status sora_t5_import(sora_context *context, const char *model, const char *peft, const char *run, sora_error *error);
+
+/* The tokenizer of a folder, for that model: SORA_ERROR_INPUT where it has more ids than the embedding has rows. */
+SORA_API sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_tokenizer **out, sora_error *error);
 
 typedef struct sora_text_evaluation_options {
     int batch;                       /* 0: 8 */

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "soracl/tokenizer.h"
+#include "soracl/vocabulary.h"
 
 #include <errno.h>
 #include <math.h>
@@ -129,6 +130,22 @@ static void free_texts(texts *list)
     free(list->items);
 }
 
+/* Adds what holds more than white space (an empty line is a text, too: its summary stands in the same line). */
+static sora_status take_text(const char *name, size_t line, const char *text, size_t length, texts *list, sora_error *error)
+{
+    sora_error inner;
+    sora_status status = sora_vocabulary_check(text, length, &inner);
+    if (status != SORA_OK) {
+        error->status = status;
+        if (line)
+            snprintf(error->message, sizeof error->message, "%.500s: line %zu: %.400s", name, line, inner.message);
+        else
+            snprintf(error->message, sizeof error->message, "%.500s: %.400s", name, inner.message);
+        return status;
+    }
+    return line || strspn(text, " \t\r\n") < length ? add_text(list, text, length, error) : SORA_OK;
+}
+
 /* One text a file, or a line. */
 static sora_status read_texts(const char *name, bool lines, texts *list, sora_error *error)
 {
@@ -142,17 +159,13 @@ static sora_status read_texts(const char *name, bool lines, texts *list, sora_er
         snprintf(error->message, sizeof error->message, "%.500s: cannot open: %s", name, strerror(errno));
         return SORA_ERROR_INPUT;
     }
+    /* A text has no NUL: up to one is the whole file, or what take_text refuses. */
     while (status == SORA_OK && (length = getdelim(&text, &room, lines ? '\n' : '\0', in)) >= 0) {
         number++;
-        bool nul = (!lines && length > 0 && text[length - 1] == '\0') || (lines && memchr(text, '\0', (size_t)length));
         while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r')) length--;
-        if (nul) {
-            error->status = status = SORA_ERROR_INPUT;
-            snprintf(error->message, sizeof error->message, "%.500s: line %zu holds a NUL: it is no text", name, number);
-        } else if (strspn(text, " \t\r\n") < (size_t)length || lines) {
-            status = add_text(list, text, (size_t)length, error);
-        }
+        status = take_text(name, lines ? number : 0, text, (size_t)length, list, error);
     }
+    if (status == SORA_OK && ferror(in)) status = fail(error, SORA_ERROR_IO, "%s: cannot be read", name);
     free(text);
     if (in != stdin) fclose(in);
     return status;
@@ -288,7 +301,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
-    if (status == SORA_OK) status = sora_tokenizer_create(sora_t5_folder(s.t5), &s.tokenizer, &error);
+    if (status == SORA_OK) status = sora_t5_open_tokenizer(s.t5, sora_t5_folder(s.t5), &s.tokenizer, &error);
     s.prefix = prefix;
     s.json = globals.json;
     s.stream = !globals.json && generation.beams == 1 && isatty(1);

@@ -10,7 +10,9 @@
 
 void sora_t5_generation_default(sora_t5_generation *options)
 {
-    *options = (sora_t5_generation) { .beams = 1, .max_length = 20, .length_penalty = 1.0, .temperature = 1.0, .top_k = 50, .top_p = 1.0 };
+    *options = (sora_t5_generation) {
+        .beams = 1, .max_length = 20, .length_penalty = 1.0, .temperature = 1.0, .top_k = 50, .top_p = 1.0
+    };
 }
 
 sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *error)
@@ -19,15 +21,17 @@ sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *er
         return sora_fail(error, SORA_ERROR_ARGUMENT, "--beams %d: expected 1 to 64, and 1 where tokens are sampled", o->beams);
     if (o->max_length < 2 || o->max_length > 4096 || o->min_length < 0 || o->min_length > o->max_length)
         return sora_fail(error, SORA_ERROR_ARGUMENT,
-                         "--min-length %d, --max-length %d: expected a most of 2 to 4096 (the start token counts) and a least that is not above it",
+                         "--min-length %d, --max-length %d: expected a most of 2 to 4096 (the start token counts) and a least "
+                         "that is not above it",
                          o->min_length, o->max_length);
     if (!isfinite(o->length_penalty) || fabs(o->length_penalty) > 100.0 || o->no_repeat_ngram < 0 || o->no_repeat_ngram > 4096)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "--length-penalty %g, --no-repeat-ngram %d: expected −100 to 100, and 0 to 4096",
-                         o->length_penalty, o->no_repeat_ngram);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "--length-penalty %g, --no-repeat-ngram %d: expected −100 to 100, and 0 to 4096", o->length_penalty,
+                         o->no_repeat_ngram);
     if (!(o->temperature > 0.0) || !isfinite(o->temperature) || o->top_k < 0 || !(o->top_p > 0.0 && o->top_p <= 1.0))
         return sora_fail(error, SORA_ERROR_ARGUMENT,
-                         "--temperature %g, --top-k %d, --top-p %g: expected above 0, 0 or more, and above 0 to 1", o->temperature, o->top_k,
-                         o->top_p);
+                         "--temperature %g, --top-k %d, --top-p %g: expected above 0, 0 or more, and above 0 to 1",
+                         o->temperature, o->top_k, o->top_p);
     return SORA_OK;
 }
 

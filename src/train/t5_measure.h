@@ -29,7 +29,4 @@ typedef struct sora_t5_scoring {
 /* Generates for the first pairs and counts ROUGE against their targets. */
 sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_scoring *scoring, sora_quality *out, sora_error *error);
 
-/* spiece.model of a model's folder, whose ids must lie in its embedding. */
-sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_tokenizer **out, sora_error *error);
-
 #endif
