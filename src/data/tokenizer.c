@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "data/sentencepiece.h"
 
 #include <ctype.h>
@@ -119,6 +120,9 @@ sora_status sora_tokenizer_encode(const sora_tokenizer *tokenizer, const char *t
     *count = 0;
     if (memchr(text, '\0', bytes))
         return sora_fail(error, SORA_ERROR_INPUT, "the text has a NUL at byte %zu", strnlen(text, bytes));
+    size_t valid = sora_utf8_prefix(text, bytes);
+    if (valid < bytes)
+        return sora_fail(error, SORA_ERROR_INPUT, "byte %zu (0x%02x) of the text is no UTF-8", valid, (unsigned char)text[valid]);
     for (size_t at = 0; at < bytes;) {
         size_t length, end = at;
         bool sentinel;

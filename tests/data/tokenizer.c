@@ -107,6 +107,7 @@ static void test_broken(void **state)
     }
     free(bytes);
     FAILS(sora_tokenizer_encode(tokenizer, "a\0b", 3, &ids, &count, &error), SORA_ERROR_INPUT, "NUL at byte 1");
+    FAILS(sora_tokenizer_encode(tokenizer, "gr\xfc\xdf", 4, &ids, &count, &error), SORA_ERROR_INPUT, "byte 2 (0xfc)");
     OK(sora_folder_remove(folder, &error));
 }
 
