@@ -19,7 +19,7 @@ PYTHON
 "$soracl" t5 vocab --size 3996 --out "$work/new/spiece.model" "$work/lines.txt"
 cp "$here/config.json" "$work/new/config.json"
 "$soracl" t5 pretrain --model "$work/new" --train "$work/headlines/train.csv" --dev "$work/headlines/dev.csv" --source-column text --out "$work/run" \
-  --batch 32 --max-source 160 --max-target 64 --dropout 0 --lr 0.001 --schedule cosine --epochs 3 --log-every 50 --eval-examples 512 2> "$work/pretrain.log"
+  --batch 32 --max-source 160 --max-target 64 --dropout 0 --optimizer adafactor --scale-parameter --lr 0.02 --weight-decay 0 --schedule cosine --epochs 3 --log-every 50 --eval-examples 512 2> "$work/pretrain.log"
 "$soracl" adapter merge "$work/run" --dtype fp16 --out "$work/model"
 cp "$work/model/model.safetensors" "$work/model/spiece.model" "$here/"
 cp "$work/pretrain.log" "$here/pretrain.log"
