@@ -4,6 +4,7 @@ usage: end_to_end.py PROGRAM PART [PART...]"""
 import csv
 import filecmp
 import json
+import signal
 import pathlib
 import random
 import shutil
