@@ -3,7 +3,6 @@
 #include "base/file.h"
 #include "data/mask_metrics.h"
 #include "train/comparison.h"
-#include "train/unet_files.h"
 #include "train/unet_measure.h"
 #include "train/unet_task.h"
 

@@ -3,11 +3,11 @@
 
 #include "adapter/layer.h"
 #include "base/file.h"
-#include "graph/params_file.h"
 #include "soracl/peft.h"
 #include "train/checkpoint.h"
 #include "train/events.h"
 #include "train/run_folder.h"
+#include "train/run_weights.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -23,50 +23,6 @@ sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char
     if (status == SORA_OK) status = sora_adapters_save(sora_t5_layers(t5), path, error);
     free(path);
     return status;
-}
-
-static sora_status load_weights(sora_t5 *t5, const char *path, sora_error *error)
-{
-    sora_status status = SORA_OK;
-    sora_safetensors *file = NULL;
-    sora_params *params = sora_t5_params(t5);
-    SORA_TRY(sora_safetensors_open(path, &file, error));
-    for (size_t i = 0; i < sora_params_count(params); i++) SORA_TRY(sora_param_read_file(sora_params_at(params, i), file, path, error));
-cleanup:
-    sora_safetensors_close(&file);
-    return status;
-}
-
-sora_status sora_t5_load_checkpoint(sora_t5 *t5, const char *folder, sora_error *error)
-{
-    sora_status status = SORA_OK;
-    sora_layers *layers = sora_t5_layers(t5);
-    char *adapter = NULL, *weights = NULL;
-    SORA_TRY(sora_format(&adapter, error, "%s/adapter.safetensors", folder));
-    SORA_TRY(sora_format(&weights, error, "%s/model.safetensors", folder));
-    if (!sora_path_exists(adapter)) {
-        status = load_weights(t5, weights, error);
-        goto cleanup;
-    }
-    for (size_t i = 0; i < sora_layers_count(layers); i++) sora_layer_drop_adapter(sora_layers_at(layers, i));
-    SORA_TRY(sora_adapters_load(layers, adapter, error));
-cleanup:
-    free(adapter);
-    free(weights);
-    return status;
-}
-
-sora_status sora_t5_merge(sora_t5 *t5, sora_error *error)
-{
-    sora_layers *layers = sora_t5_layers(t5);
-    for (size_t i = 0; i < sora_layers_count(layers); i++) {
-        sora_layer *layer = sora_layers_at(layers, i);
-        sora_status status = layer->active ? sora_layer_deactivate(layer, NULL, error) : SORA_OK;
-        if (status != SORA_OK) return status;
-        if (layer->merged) sora_layer_forget(layer);
-    }
-    for (size_t i = 0; i < sora_params_count(sora_t5_params(t5)); i++) sora_param_set_trainable(sora_params_at(sora_t5_params(t5), i), true);
-    return SORA_OK;
 }
 
 /* ---- What adapters stand on ------------------------------------------------------------------------------------------------- */
@@ -157,7 +113,7 @@ static sora_status put_run(sora_t5 *t5, const char *run, const char *checkpoint,
     if (!adapters) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run trained the weights themselves; it has no adapter to put on a model", run);
     SORA_TRY(read_base(run, &folder, hash, error));
     SORA_TRY(check_base(t5, run, hash, error));
-    SORA_TRY(sora_t5_load_checkpoint(t5, checkpoint, error));
+    SORA_TRY(sora_run_load_checkpoint(sora_t5_params(t5), sora_t5_layers(t5), checkpoint, "model.safetensors", error));
 cleanup:
     free(folder);
     return status;
@@ -196,7 +152,7 @@ static sora_status open_run(sora_context *context, const char *run, const char *
     SORA_TRY(read_base(run, &folder, hash, error));
     SORA_TRY(sora_t5_load(context, folder, out, error));
     SORA_TRY(check_base(*out, run, hash, error));
-    SORA_TRY(sora_t5_load_checkpoint(*out, checkpoint, error));
+    SORA_TRY(sora_run_load_checkpoint(sora_t5_params(*out), sora_t5_layers(*out), checkpoint, "model.safetensors", error));
 cleanup:
     free(folder);
     return status;
@@ -254,7 +210,7 @@ sora_status sora_t5_import(sora_context *context, const char *model, const char 
     sora_status status = SORA_OK;
     sora_t5 *t5 = NULL;
     SORA_TRY(sora_t5_open(context, model, NULL, &t5, error));
-    SORA_TRY(sora_t5_merge(t5, error));
+    SORA_TRY(sora_run_merge(sora_t5_params(t5), sora_t5_layers(t5), error));
     SORA_TRY(sora_peft_import(sora_t5_layers(t5), peft, error));
     SORA_TRY(write_run(context, t5, peft, run, error));
 cleanup:

@@ -6,16 +6,11 @@
 
 /* A checkpoint's folder: adapter.safetensors, or, where the weights trained, a model's folder as Transformers loads it. On host or device. */
 sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char *folder, sora_error *error);
-/* Into the model that the run began with, on the host. */
-sora_status sora_t5_load_checkpoint(sora_t5 *t5, const char *folder, sora_error *error);
 
 /* What a run with adapters stands on: base.json in its folder says where the weights were and what their hash is. */
 sora_status sora_t5_write_base(const sora_t5 *t5, const char *run, sora_error *error);
 
 /* Adapters of a run or of a PEFT folder on a model whose layers are normal; everything else is frozen. */
 sora_status sora_t5_put_adapter(sora_t5 *t5, const char *adapter, sora_error *error);
-
-/* Merges what is active and forgets it: a plain model whose layers are all normal. */
-sora_status sora_t5_merge(sora_t5 *t5, sora_error *error);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "model/t5.h"
 #include "train/run_folder.h"
+#include "train/run_weights.h"
 #include "train/t5_files.h"
 #include "train/t5_task.h"
 
@@ -95,7 +96,7 @@ static sora_status start_model(sora_context *context, const sora_run_options *o,
     bool fresh = !there && !length && is(o->objective, "spans");
     SORA_TRY(fresh ? new_model(context, o, out, error) : sora_t5_open(context, o->from, NULL, out, error));
     SORA_TRY(check_plain(*out, o, error));
-    SORA_TRY(sora_t5_merge(*out, error));
+    SORA_TRY(sora_run_merge(sora_t5_params(*out), sora_t5_layers(*out), error));
     if (o->network_dropout >= 0.0) (*out)->config.dropout = (float)o->network_dropout;
 cleanup:
     return status;

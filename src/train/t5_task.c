@@ -3,6 +3,7 @@
 
 #include "graph/params.h"
 #include "train/run_folder.h"
+#include "train/run_weights.h"
 #include "train/t5_files.h"
 
 #include <stdlib.h>
@@ -117,7 +118,8 @@ static sora_status save(void *self, const char *folder, sora_error *error)
 
 static sora_status load(void *self, const char *folder, sora_error *error)
 {
-    return sora_t5_load_checkpoint(((sora_t5_task *)self)->t5, folder, error);
+    sora_t5_task *task = self;
+    return sora_run_load_checkpoint(sora_t5_params(task->t5), sora_t5_layers(task->t5), folder, "model.safetensors", error);
 }
 
 static sora_status create_batches(sora_t5_task *task, sora_error *error)

@@ -3,7 +3,7 @@
 #include "train/checkpoint.h"
 #include "train/run_folder.h"
 #include "train/run_options.h"
-#include "train/unet_files.h"
+#include "train/run_weights.h"
 #include "train/unet_task.h"
 
 #include <stdio.h>
@@ -84,7 +84,7 @@ static sora_status start_network(sora_context *context, sora_run_options *option
         SORA_TRY(sora_unet_load(context, base, out, error));
     } else if (options->from[0]) {
         SORA_TRY(sora_unet_open(context, options->from, out, error));
-        SORA_TRY(sora_unet_merge(*out, error));
+        SORA_TRY(sora_run_merge(sora_unet_params(*out), sora_unet_layers(*out), error));
     } else {
         SORA_TRY(new_network(context, options, data, out, error));
     }

@@ -2,7 +2,7 @@
 #include "train/unet_task.h"
 
 #include "graph/params.h"
-#include "train/unet_files.h"
+#include "train/run_weights.h"
 #include "train/unet_measure.h"
 
 #include <stdio.h>
@@ -124,7 +124,7 @@ static sora_status save(void *self, const char *folder, sora_error *error)
 static sora_status load(void *self, const char *folder, sora_error *error)
 {
     sora_unet_task *task = self;
-    return sora_unet_load_checkpoint(task->unet, folder, error);
+    return sora_run_load_checkpoint(sora_unet_params(task->unet), sora_unet_layers(task->unet), folder, "weights.safetensors", error);
 }
 
 sora_status sora_unet_task_create(sora_unet *unet, const sora_dataset *data, const sora_dataset *eval_data,
