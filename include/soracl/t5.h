@@ -9,9 +9,10 @@
 extern "C" {
 #endif
 
-/* T5 (Raffel et al., arXiv 1910.10683): ReLU and a head tied to the embedding, or, as v1.1 and FLAN-T5, gated GELU (arXiv 2002.05202)
- * and a head of its own. Parameters and layers have the names of Hugging Face's files ("encoder.block.0.layer.0.SelfAttention.q"); every
- * q, k, v, o, wi (wi_0, wi_1), wo is a layer that can carry an adapter. One thread at a time. */
+/* T5 (Raffel et al., arXiv 1910.10683): ReLU and a head tied to the embedding, or, as v1.1 and FLAN-T5, gated GELU (arXiv
+ * 2002.05202) and a head of its own. Parameters and layers have the names of Hugging Face's files
+ * ("encoder.block.0.layer.0.SelfAttention.q"); every q, k, v, o, wi (wi_0, wi_1), wo is a layer that can carry an adapter. One
+ * thread at a time. */
 typedef struct sora_t5 sora_t5;
 
 typedef struct sora_t5_config {
@@ -27,16 +28,18 @@ typedef struct sora_t5_config {
     int pad, eos, start;
 } sora_t5_config;
 
-/* New weights by T5's initialisation (N(0, 1) embedding, products by 1/√fan_in without attention's 1/√d) and `seed`. Zero fields that have
- * a usual value (buckets 32, farthest 128, epsilon 1e-6, eos 1) get it. */
-SORA_API sora_status sora_t5_create(sora_context *context, const sora_t5_config *config, uint64_t seed, sora_t5 **out, sora_error *error);
+/* New weights by T5's initialisation (N(0, 1) embedding, products by 1/√fan_in without attention's 1/√d) and `seed`. Zero fields
+ * that have a usual value (buckets 32, farthest 128, epsilon 1e-6, eos 1) get it. */
+SORA_API sora_status sora_t5_create(sora_context *context, const sora_t5_config *config, uint64_t seed, sora_t5 **out,
+                                    sora_error *error);
 
-/* A folder as the hub lays it out: config.json and model.safetensors, or shards with their index; fp32, fp16 or bf16. Missing or misshapen
- * tensors are refused by name with found and expected; embed_tokens and the unused bias of the hub's own files are let pass. */
+/* A folder as the hub lays it out: config.json and model.safetensors, or shards with their index; fp32, fp16 or bf16. Missing or
+ * misshapen tensors are refused by name with found and expected; embed_tokens and the unused bias of the hub's own files are let
+ * pass. */
 SORA_API sora_status sora_t5_load(sora_context *context, const char *folder, sora_t5 **out, sora_error *error);
 
-/* config.json, model.safetensors (SORA_FILE_F32 or SORA_FILE_F16) and, from the folder it was loaded from, tokenizer and generation
- * config: a folder that Transformers loads. Active adapters are refused: merge first. Parameters on the host. */
+/* config.json, model.safetensors (SORA_FILE_F32 or SORA_FILE_F16) and, from the folder it was loaded from, tokenizer and
+ * generation config: a folder that Transformers loads. Active adapters are refused: merge first. Parameters on the host. */
 SORA_API sora_status sora_t5_save(const sora_t5 *t5, const char *folder, sora_file_dtype dtype, sora_error *error);
 
 SORA_API void sora_t5_destroy(sora_t5 **t5);
@@ -54,15 +57,16 @@ typedef struct sora_t5_graph_options {
     bool keep_hidden;   /* the decoder's last states stay readable */
 } sora_t5_graph_options;
 
-/* Encoder, decoder and loss as a planned graph; destroy with sora_graph_destroy(&out->graph). In training the loss has its backward. */
+/* Encoder, decoder and loss as a planned graph; destroy with sora_graph_destroy(&out->graph). In training the loss has its
+ * backward. */
 typedef struct sora_t5_graph {
     sora_graph *graph;
-    sora_tensor *source;       /* input, int [batch, source]; behind a text's length anything that is an id */
-    sora_tensor *lengths;      /* input, int [batch]: tokens of each source, at least 1 */
-    sora_tensor *decoder;      /* input, int [batch, target]: labels shifted right behind the start token */
-    sora_tensor *labels;       /* input, int [batch, target]; −100: does not count */
-    sora_tensor *hidden;       /* output [batch, target, width], behind the last norm; NULL unless kept */
-    sora_tensor *loss;         /* output [1]: mean over the labels that count */
+    sora_tensor *source;  /* input, int [batch, source]; behind a text's length anything that is an id */
+    sora_tensor *lengths; /* input, int [batch]: tokens of each source, at least 1 */
+    sora_tensor *decoder; /* input, int [batch, target]: labels shifted right behind the start token */
+    sora_tensor *labels;  /* input, int [batch, target]; −100: does not count */
+    sora_tensor *hidden;  /* output [batch, target, width], behind the last norm; NULL unless kept */
+    sora_tensor *loss;    /* output [1]: mean over the labels that count */
 } sora_t5_graph;
 
 SORA_API sora_status sora_t5_build(sora_t5 *t5, const sora_t5_graph_options *options, sora_t5_graph *out, sora_error *error);
@@ -71,7 +75,8 @@ SORA_API sora_status sora_t5_build(sora_t5 *t5, const sora_t5_graph_options *opt
 
 typedef enum sora_early_stopping { SORA_STOP_HEURISTIC = 0, SORA_STOP_EARLY, SORA_STOP_NEVER } sora_early_stopping;
 
-/* As Transformers' generate counts: lengths with the start token, the penalty over the generated tokens with eos and without start. */
+/* As Transformers' generate counts: lengths with the start token, the penalty over the generated tokens with eos and without
+ * start. */
 typedef struct sora_t5_generation {
     int beams; /* 1: greedy, or sampling */
     int min_length, max_length;
@@ -87,13 +92,14 @@ typedef struct sora_t5_generation {
 
 /* Greedy, 20 tokens, no penalties: what Transformers does where nothing is said. */
 SORA_API void sora_t5_generation_default(sora_t5_generation *options);
-/* What the model's folder says, over what is there: config.json's task_specific_params for summarization, as T5's first models have them,
- * and over them generation_config.json. A folder with neither changes nothing. */
+/* What the model's folder says, over what is there: config.json's task_specific_params for summarization, as T5's first models
+ * have them, and over them generation_config.json. A folder with neither changes nothing. */
 SORA_API sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error);
 SORA_API sora_status sora_t5_generation_check(const sora_t5_generation *options, sora_error *error);
 
-/* Buffers and graphs to generate for several sources at once: encoder, keys and values of what was generated, of every decoder layer.
- * Creating one plans and takes nothing on the device; before it generates the parameters must be there, and stay while it lives. */
+/* Buffers and graphs to generate for several sources at once: encoder, keys and values of what was generated, of every decoder
+ * layer. Creating one plans and takes nothing on the device; before it generates the parameters must be there, and stay while it
+ * lives. */
 typedef struct sora_t5_generator sora_t5_generator;
 typedef struct sora_t5_generator_options {
     int batch, source; /* most sources at once, most tokens of one */
@@ -113,8 +119,8 @@ typedef struct sora_t5_output {
     double score; /* of the beam; greedy: 0 */
 } sora_t5_output;
 
-/* `use` (may be NULL) is called with each new token of source `index` (greedy and sampling only); false stops everything. Results are in
- * out[count]; ids are the caller's (free()). sources[i][lengths[i]] holds ids below the vocabulary. */
+/* `use` (may be NULL) is called with each new token of source `index` (greedy and sampling only); false stops everything. Results
+ * are in out[count]; ids are the caller's (free()). sources[i][lengths[i]] holds ids below the vocabulary. */
 typedef struct sora_t5_stream {
     bool (*use)(void *self, int index, int32_t token);
     void *self;

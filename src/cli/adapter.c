@@ -22,7 +22,8 @@ static sora_status fail(sora_error *error, sora_status status, const char *forma
     return status;
 }
 
-/* ---- Models of either task --------------------------------------------------------------------------------------------------- */
+/* ---- Models of either task ---------------------------------------------------------------------------------------------------
+ */
 
 typedef struct adapted_model {
     sora_unet *unet;
@@ -49,9 +50,10 @@ static bool has_adapters(const sora_layers *layers)
     return false;
 }
 
-/* A run of either task; with `model`, a T5 with adapters of a run or a PEFT folder on it. A T5 whose weights themselves trained has
- * none: that is refused unless `plain` is fine. */
-static sora_status open_model(sora_context *context, const char *from, const char *model, bool plain, adapted_model *out, sora_error *error)
+/* A run of either task; with `model`, a T5 with adapters of a run or a PEFT folder on it. A T5 whose weights themselves trained
+ * has none: that is refused unless `plain` is fine. */
+static sora_status open_model(sora_context *context, const char *from, const char *model, bool plain, adapted_model *out,
+                              sora_error *error)
 {
     *out = (adapted_model) { 0 };
     sora_status status = model         ? sora_t5_open(context, model, from, &out->t5, error)
@@ -70,7 +72,8 @@ static void close_model(adapted_model *model)
     sora_t5_destroy(&model->t5);
 }
 
-/* ---- show -------------------------------------------------------------------------------------------------------------------- */
+/* ---- show --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void print_histogram(const float *gates, size_t count)
 {
@@ -111,7 +114,8 @@ static int name_width(const sora_layers *layers)
     sora_layer_info info;
     int width = 22;
     for (size_t i = 0; i < sora_layers_count(layers); i++)
-        if (sora_layer_describe(sora_layers_at(layers, i), &info, NULL) == SORA_OK && info.active && (int)strlen(info.name) > width)
+        if (sora_layer_describe(sora_layers_at(layers, i), &info, NULL) == SORA_OK && info.active &&
+            (int)strlen(info.name) > width)
             width = (int)strlen(info.name);
     return width;
 }
@@ -199,7 +203,8 @@ int cli_adapter_show(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- merge ------------------------------------------------------------------------------------------------------------------- */
+/* ---- merge -------------------------------------------------------------------------------------------------------------------
+ */
 
 /* What the merge is tried on: its output for inputs of random numbers, before and after. */
 typedef struct probe {
@@ -224,7 +229,8 @@ static sora_status probe_unet(sora_unet *unet, probe *out, sora_error *error)
     *out = (probe) { malloc(PROBES * pixels * sizeof *out->values), PROBES * pixels };
     sora_status status =
         images && masks && out->values ? SORA_OK : fail(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
-    for (size_t i = 0; status == SORA_OK && i < PROBES * 3 * pixels; i++) images[i] = 4.0f * (float)next_random(&state) / 16777216.0f - 2.0f;
+    for (size_t i = 0; status == SORA_OK && i < PROBES * 3 * pixels; i++)
+        images[i] = 4.0f * (float)next_random(&state) / 16777216.0f - 2.0f;
     if (status == SORA_OK) status = sora_unet_build(unet, &options, &graph, error);
     if (status == SORA_OK) status = sora_params_upload(sora_unet_params(unet), 0, error);
     if (status == SORA_OK) status = sora_graph_write(graph.graph, graph.image, images, PROBES, error);
@@ -246,7 +252,9 @@ static sora_status probe_t5(sora_t5 *t5, probe *out, sora_error *error)
     int32_t ids[PROBES * PROBE_LENGTH], lengths[PROBES];
     uint32_t state = 1;
     sora_t5_graph graph = { 0 };
-    sora_t5_graph_options options = { .graph = { .batch = PROBES }, .source = PROBE_LENGTH, .target = PROBE_LENGTH, .keep_hidden = true };
+    sora_t5_graph_options options = {
+        .graph = { .batch = PROBES }, .source = PROBE_LENGTH, .target = PROBE_LENGTH, .keep_hidden = true
+    };
     size_t count = (size_t)PROBES * PROBE_LENGTH * (size_t)c->width;
     for (int i = 0; i < PROBES * PROBE_LENGTH; i++) ids[i] = (int32_t)(next_random(&state) % (uint32_t)c->vocabulary);
     for (int i = 0; i < PROBES; i++) lengths[i] = PROBE_LENGTH - i;
@@ -318,8 +326,10 @@ int cli_adapter_merge(int argc, char **argv)
     cli_globals globals = { 0 };
     const char *out = NULL, *base = NULL, *dtype = NULL, *words[1];
     const cli_option options[] = {
-        { "out", "Data", "PATH", "U-Net: merged weights (safetensors), for --from; T5: a model's folder, for Transformers too", NULL, NULL, &out },
-        { "model", "Data", "DIR", "T5 that the adapters of a run or PEFT folder are put on first", "as the run says", NULL, &base },
+        { "out", "Data", "PATH", "U-Net: merged weights (safetensors), for --from; T5: a model's folder, for Transformers too",
+          NULL, NULL, &out },
+        { "model", "Data", "DIR", "T5 that the adapters of a run or PEFT folder are put on first", "as the run says", NULL,
+          &base },
         { "dtype", "Data", "NAME", "T5: numbers of the file (fp32|fp16)", "fp32", NULL, &dtype },
         CLI_GLOBALS(globals)
     };
@@ -346,18 +356,21 @@ int cli_adapter_merge(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], base, true, &model, &error);
     if (status == SORA_OK) status = merge(&model, &largest, &merged, &error);
-    if (status == SORA_OK) status = model.t5 ? sora_t5_save(model.t5, out, numbers, &error) : sora_unet_save(model.unet, out, &error);
+    if (status == SORA_OK)
+        status = model.t5 ? sora_t5_save(model.t5, out, numbers, &error) : sora_unet_save(model.unet, out, &error);
     if (status == SORA_OK && globals.json)
         cli_print_json(json_pack("{s:s,s:i,s:f,s:f}", "weights", out, "layers", merged, "largest_change", largest, "allowed",
                                  LARGEST_CHANGE));
     else if (status == SORA_OK)
-        printf("%s: %d layers merged; the largest change of the output is %.2g (allowed %.0e)\n", out, merged, largest, LARGEST_CHANGE);
+        printf("%s: %d layers merged; the largest change of the output is %.2g (allowed %.0e)\n", out, merged, largest,
+               LARGEST_CHANGE);
     close_model(&model);
     sora_context_destroy(&context);
     return cli_fail(status, &error);
 }
 
-/* ---- export, import ---------------------------------------------------------------------------------------------------------- */
+/* ---- export, import ----------------------------------------------------------------------------------------------------------
+ */
 
 int cli_adapter_export(int argc, char **argv)
 {
@@ -366,7 +379,8 @@ int cli_adapter_export(int argc, char **argv)
     bool rank_one = false, help;
     const cli_option options[] = {
         { "out", "Data", "DIR", "PEFT folder: adapter_config.json and adapter_model.safetensors", NULL, NULL, &out },
-        { "rank-one", "Data", NULL, "where every rank is 0, write one module of rank 1 that changes nothing", NULL, &rank_one, NULL },
+        { "rank-one", "Data", NULL, "where every rank is 0, write one module of rank 1 that changes nothing", NULL, &rank_one,
+          NULL },
         CLI_GLOBALS(globals)
     };
     cli_command command = { .name = "adapter export",
@@ -401,7 +415,8 @@ int cli_adapter_import(int argc, char **argv)
     cli_globals globals = { 0 };
     const char *base = NULL, *out = NULL, *words[1];
     const cli_option options[] = { { "model", "Data", "DIR", "T5 that the adapters were made for", NULL, NULL, &base },
-                                   { "out", "Data", "RUN", "folder of a run with them, for --model and --adapter", NULL, NULL, &out },
+                                   { "out", "Data", "RUN", "folder of a run with them, for --model and --adapter", NULL, NULL,
+                                     &out },
                                    CLI_GLOBALS(globals) };
     cli_command command = { .name = "adapter import",
                             .summary = "PEFT's LoRA adapters as a run",
@@ -417,7 +432,8 @@ int cli_adapter_import(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (command.word_count == 0 || !base || !out)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "a PEFT folder, --model and --out are needed; usage: soracl %s", command.usage);
+        status =
+            fail(&error, SORA_ERROR_ARGUMENT, "a PEFT folder, --model and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_import(context, base, words[0], out, &error);
     if (status == SORA_OK && !globals.quiet) printf("%s\n", out);

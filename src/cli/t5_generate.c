@@ -22,25 +22,26 @@ static sora_status fail(sora_error *error, sora_status status, const char *forma
     return status;
 }
 
-/* ---- How to generate -------------------------------------------------------------------------------------------------------- */
+/* ---- How to generate --------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct generation_words {
     const char *beams, *length_penalty, *no_repeat, *min_length, *max_length, *temperature, *top_k, *top_p, *seed;
     bool early_stopping;
 } generation_words;
 
-#define GENERATION_OPTIONS(w, longest)                                                                                                          \
-    { "beams", "Generation", "N", "beams of the search (1: greedy)", "generation_config.json, then 1", NULL, &(w).beams },             \
-        { "length-penalty", "Generation", "N", "score = sum of log p / length^N", "1", NULL, &(w).length_penalty },                    \
-        { "no-repeat-ngram", "Generation", "N", "no N tokens twice in a row of each other (0: any)", "0", NULL, &(w).no_repeat },      \
-        { "min-length", "Generation", "N", "least tokens, start token counted", "0", NULL, &(w).min_length },                          \
-        { "max-length", "Generation", "N", "most tokens, start token counted", longest, NULL, &(w).max_length },                          \
-        { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, &(w).early_stopping, NULL },    \
-        { "temperature", "Generation", "N", "samples, with log p / N", "greedy", NULL, &(w).temperature },                             \
-        { "top-k", "Generation", "N", "samples from the N likeliest tokens (0: all)", "50", NULL, &(w).top_k },                        \
-        { "top-p", "Generation", "N", "samples from the fewest tokens whose probability reaches N", "1", NULL, &(w).top_p },           \
-    {                                                                                                                                  \
-        "seed", "Generation", "N", "another seed, other samples", "1", NULL, &(w).seed                                                 \
+#define GENERATION_OPTIONS(w, longest)                                                                                              \
+    { "beams", "Generation", "N", "beams of the search (1: greedy)", "generation_config.json, then 1", NULL, &(w).beams },          \
+        { "length-penalty", "Generation", "N", "score = sum of log p / length^N", "1", NULL, &(w).length_penalty },                 \
+        { "no-repeat-ngram", "Generation", "N", "no N tokens twice in a row of each other (0: any)", "0", NULL, &(w).no_repeat },   \
+        { "min-length", "Generation", "N", "least tokens, start token counted", "0", NULL, &(w).min_length },                       \
+        { "max-length", "Generation", "N", "most tokens, start token counted", longest, NULL, &(w).max_length },                    \
+        { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, &(w).early_stopping, NULL }, \
+        { "temperature", "Generation", "N", "samples, with log p / N", "greedy", NULL, &(w).temperature },                          \
+        { "top-k", "Generation", "N", "samples from the N likeliest tokens (0: all)", "50", NULL, &(w).top_k },                     \
+        { "top-p", "Generation", "N", "samples from the fewest tokens whose probability reaches N", "1", NULL, &(w).top_p },        \
+    {                                                                                                                               \
+        "seed", "Generation", "N", "another seed, other samples", "1", NULL, &(w).seed                                              \
     }
 
 static sora_status set_whole(const char *name, const char *text, int *out, sora_error *error)
@@ -73,7 +74,8 @@ static sora_status set_number(const char *name, const char *text, double *out, s
 }
 
 /* What the model's folder says, and the words given on top; max_length (0: Transformers' 20) where neither does. */
-static sora_status read_generation(const generation_words *w, const char *folder, int max_length, sora_t5_generation *out, sora_error *error)
+static sora_status read_generation(const generation_words *w, const char *folder, int max_length, sora_t5_generation *out,
+                                   sora_error *error)
 {
     int seed = 1;
     sora_t5_generation_default(out);
@@ -100,7 +102,8 @@ static sora_status read_generation(const generation_words *w, const char *folder
     return sora_t5_generation_check(out, error);
 }
 
-/* ---- summarize -------------------------------------------------------------------------------------------------------------- */
+/* ---- summarize --------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct texts {
     char **items;
@@ -183,7 +186,8 @@ typedef struct summarizer {
     size_t printed;
 } summarizer;
 
-/* Prints what the tokens so far say and was not printed yet: a piece may change its neighbour's white space, never what is before it. */
+/* Prints what the tokens so far say and was not printed yet: a piece may change its neighbour's white space, never what is before
+ * it. */
 static bool on_token(void *self, int index, int32_t token)
 {
     summarizer *s = self;
@@ -208,7 +212,8 @@ static sora_status print_summary(const summarizer *s, const char *text, const so
         json_t *tokens = json_array(), *line;
         for (int i = 0; i < output->count; i++) json_array_append_new(tokens, json_integer(output->ids[i]));
         line = json_pack("{s:s,s:s,s:o}", "text", text, "summary", summary, "tokens", tokens);
-        if (!line || json_dumpf(line, stdout, JSON_COMPACT) != 0) status = fail(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
+        if (!line || json_dumpf(line, stdout, JSON_COMPACT) != 0)
+            status = fail(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
         json_decref(line);
         printf("\n");
     } else if (s->stream) {
@@ -222,8 +227,8 @@ static sora_status print_summary(const summarizer *s, const char *text, const so
 }
 
 /* Chunks of several batches, so that results come while others are under way. */
-static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, const sora_t5_generation *options, char *const *items, int count,
-                                   sora_error *error)
+static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, const sora_t5_generation *options,
+                                   char *const *items, int count, sora_error *error)
 {
     sora_status status = SORA_OK;
     int32_t *ids[64] = { NULL };
@@ -231,10 +236,12 @@ static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, 
     sora_t5_output out[64] = { 0 };
     sora_t5_stream stream = { .use = s->stream ? on_token : NULL, .self = s };
     for (int i = 0; status == SORA_OK && i < count; i++)
-        status = sora_tokenizer_source(s->tokenizer, s->prefix, items[i], strlen(items[i]), s->max_source, &ids[i], &lengths[i], error);
+        status = sora_tokenizer_source(s->tokenizer, s->prefix, items[i], strlen(items[i]), s->max_source, &ids[i], &lengths[i],
+                                       error);
     s->count = 0;
     s->printed = 0;
-    if (status == SORA_OK) status = sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, options, &stream, out, error);
+    if (status == SORA_OK)
+        status = sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, options, &stream, out, error);
     for (int i = 0; status == SORA_OK && i < count; i++) status = print_summary(s, items[i], &out[i], error);
     for (int i = 0; i < count; i++) {
         free(ids[i]);
@@ -243,11 +250,14 @@ static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, 
     return status;
 }
 
-static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5_generation *options, int batch, sora_error *error)
+static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5_generation *options, int batch,
+                                 sora_error *error)
 {
     sora_t5_generator *generator = NULL;
     int chunk = s->stream ? 1 : batch;
-    sora_t5_generator_options room = { .batch = chunk, .source = s->max_source, .beams = options->beams, .max_length = options->max_length };
+    sora_t5_generator_options room = {
+        .batch = chunk, .source = s->max_source, .beams = options->beams, .max_length = options->max_length
+    };
     sora_status status = sora_t5_generator_create(s->t5, &room, &generator, error);
     if (status == SORA_OK) status = sora_params_upload(sora_t5_params(s->t5), 0, error);
     for (size_t first = 0; status == SORA_OK && first < list->count && !cli_interrupted(); first += (size_t)chunk) {
@@ -277,7 +287,8 @@ int cli_t5_summarize(int argc, char **argv)
     cli_command command = { .name = "t5 summarize",
                             .summary = "summaries of texts",
                             .usage = "t5 summarize --model DIR [--adapter DIR] FILE|-",
-                            .example = "soracl t5 summarize --model t5-small --beams 4 --length-penalty 2 --max-length 200 article.txt",
+                            .example =
+                                "soracl t5 summarize --model t5-small --beams 4 --length-penalty 2 --max-length 200 article.txt",
                             .options = options,
                             .option_count = COUNT(options),
                             .words = words,
@@ -315,13 +326,14 @@ int cli_t5_summarize(int argc, char **argv)
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
 }
 
-/* ---- eval ------------------------------------------------------------------------------------------------------------------- */
+/* ---- eval -------------------------------------------------------------------------------------------------------------------
+ */
 
 int cli_t5_eval(int argc, char **argv)
 {
     cli_globals globals = { 0 };
-    const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = "summarize: ", *source = NULL, *target = NULL, *limit = NULL, *batch = NULL,
-               *max_source = NULL, *max_target = NULL;
+    const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = "summarize: ", *source = NULL, *target = NULL,
+               *limit = NULL, *batch = NULL, *max_source = NULL, *max_target = NULL;
     generation_words w = { 0 };
     bool help, generate = true;
     const cli_option options[] = {
@@ -354,12 +366,14 @@ int cli_t5_eval(int argc, char **argv)
     int pairs_limit = 0, at_once = 8, longest_source = 512, longest_target = 64;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (!model || !data) status = fail(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
+    if (!model || !data)
+        status = fail(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = set_whole("limit", limit, &pairs_limit, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK) status = set_whole("max-source", max_source, &longest_source, &error);
     if (status == SORA_OK) status = set_whole("max-target", max_target, &longest_target, &error);
-    if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 || at_once < 1 || at_once > 1024))
+    if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 ||
+                              at_once < 1 || at_once > 1024))
         status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
     sora_text_options text = { .source_column = source, .target_column = target, .limit = (size_t)pairs_limit };
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
@@ -382,11 +396,13 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK && globals.json)
         cli_print_json(cli_quality_json(&q));
     else if (status == SORA_OK) {
-        printf("%zu pairs, %llu target tokens\n  loss a token   %.4f\n", m->examples, (unsigned long long)m->tokens_target, q.loss);
+        printf("%zu pairs, %llu target tokens\n  loss a token   %.4f\n", m->examples, (unsigned long long)m->tokens_target,
+               q.loss);
         if (m->generated)
-            printf("  ROUGE-1        %.2f\n  ROUGE-2        %.2f\n  ROUGE-L        %.2f\n  ROUGE-Lsum     %.2f\n  tokens a text  %.1f\n  tokens/s       %.0f\n",
-                   100 * m->rouge.rouge1, 100 * m->rouge.rouge2, 100 * m->rouge.rougeL, 100 * m->rouge.rougeLsum, m->generated_tokens,
-                   m->generated_tokens * (double)m->generated / q.seconds);
+            printf("  ROUGE-1        %.2f\n  ROUGE-2        %.2f\n  ROUGE-L        %.2f\n  ROUGE-Lsum     %.2f\n  tokens a text  "
+                   "%.1f\n  tokens/s       %.0f\n",
+                   100 * m->rouge.rouge1, 100 * m->rouge.rouge2, 100 * m->rouge.rougeL, 100 * m->rouge.rougeLsum,
+                   m->generated_tokens, m->generated_tokens * (double)m->generated / q.seconds);
     }
     sora_t5_destroy(&t5);
     sora_text_close(&pairs);

@@ -35,13 +35,13 @@ static void print_quality(const sora_quality *q)
     if (q->task == SORA_TASK_T5) {
         printf("  loss %.4f a target token (%zu texts)", q->loss, t->examples);
         if (t->generated)
-            printf("; ROUGE-1 %.2f, -2 %.2f, -L %.2f (%zu texts)", 100 * t->rouge.rouge1, 100 * t->rouge.rouge2, 100 * t->rouge.rougeL,
-                   t->generated);
+            printf("; ROUGE-1 %.2f, -2 %.2f, -L %.2f (%zu texts)", 100 * t->rouge.rouge1, 100 * t->rouge.rouge2,
+                   100 * t->rouge.rougeL, t->generated);
         printf("\n");
         return;
     }
-    printf("  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", m->iou_per_image, m->iou_pooled,
-           m->dice, m->precision, m->recall, m->images);
+    printf("  hand IoU %.4f per image, %.4f pooled; Dice %.4f, precision %.4f, recall %.4f (%zu images)\n", m->iou_per_image,
+           m->iou_pooled, m->dice, m->precision, m->recall, m->images);
 }
 
 static void print_result(const sora_run_options *options, const char *folder, const sora_run_result *r, bool json)
@@ -68,7 +68,7 @@ static void print_result(const sora_run_options *options, const char *folder, co
 }
 
 int cli_run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
-                        const char **resume, bool *overwrite)
+                     const char **resume, bool *overwrite)
 {
     sora_error error;
     sora_context *context = NULL;

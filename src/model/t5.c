@@ -10,9 +10,11 @@
 
 enum { Q, K, V, O };
 
-/* ---- Parameters ------------------------------------------------------------------------------------------------------------- */
+/* ---- Parameters -------------------------------------------------------------------------------------------------------------
+ */
 
-static sora_status add_layer(sora_t5 *t5, const char *module, const char *name, int in, int out, sora_layer **layer, sora_error *error)
+static sora_status add_layer(sora_t5 *t5, const char *module, const char *name, int in, int out, sora_layer **layer,
+                             sora_error *error)
 {
     char full[128];
     snprintf(full, sizeof full, "%s.%s", module, name);
@@ -28,13 +30,15 @@ static sora_status add_norm(sora_t5 *t5, const char *format, int block, int laye
     return status;
 }
 
-static sora_status add_attention(sora_t5 *t5, const char *stack, int block, int layer, bool self, sora_t5_attention *out, sora_error *error)
+static sora_status add_attention(sora_t5 *t5, const char *stack, int block, int layer, bool self, sora_t5_attention *out,
+                                 sora_error *error)
 {
     static const char *const names[] = { "q", "k", "v", "o" };
     sora_status status = SORA_OK;
     int width = t5->config.width, inner = t5->config.heads * t5->config.head_size;
     char norm[64];
-    SORA_TRY(sora_format(&out->name, error, "%s.block.%d.layer.%d.%s", stack, block, layer, self ? "SelfAttention" : "EncDecAttention"));
+    SORA_TRY(sora_format(&out->name, error, "%s.block.%d.layer.%d.%s", stack, block, layer,
+                         self ? "SelfAttention" : "EncDecAttention"));
     for (int i = 0; i < 4; i++)
         SORA_TRY(add_layer(t5, out->name, names[i], i == O ? inner : width, i == O ? width : inner, &out->qkvo[i], error));
     SORA_TRY(self ? sora_layers_pack(out->qkvo, 3, error) : sora_layers_pack(&out->qkvo[K], 2, error));
@@ -44,7 +48,8 @@ cleanup:
     return status;
 }
 
-static sora_status add_feed_forward(sora_t5 *t5, const char *stack, int block, int layer, sora_t5_feed_forward *out, sora_error *error)
+static sora_status add_feed_forward(sora_t5 *t5, const char *stack, int block, int layer, sora_t5_feed_forward *out,
+                                    sora_error *error)
 {
     sora_status status = SORA_OK;
     int width = t5->config.width, inner = t5->config.inner_width;
@@ -75,7 +80,8 @@ static sora_status add_stack(sora_t5 *t5, const char *name, int count, bool deco
         SORA_TRY(add_feed_forward(t5, name, i, decoder ? 2 : 1, &block->feed_forward, error));
     }
     snprintf(text, sizeof text, "%s.block.0.layer.0.SelfAttention.relative_attention_bias.weight", name);
-    SORA_TRY(sora_params_add(t5->params, text, SORA_PARAM_WEIGHT, SORA_SHAPE(t5->config.buckets, t5->config.heads), &out->bias, error));
+    SORA_TRY(sora_params_add(t5->params, text, SORA_PARAM_WEIGHT, SORA_SHAPE(t5->config.buckets, t5->config.heads), &out->bias,
+                             error));
     snprintf(text, sizeof text, "%s.final_layer_norm.weight", name);
     SORA_TRY(add_norm(t5, text, 0, 0, &out->norm, error));
 cleanup:
@@ -129,7 +135,8 @@ void sora_t5_destroy(sora_t5 **t5)
     *t5 = NULL;
 }
 
-/* ---- New weights ------------------------------------------------------------------------------------------------------------ */
+/* ---- New weights ------------------------------------------------------------------------------------------------------------
+ */
 
 static void fill_normal(sora_param *param, uint64_t seed, double deviation)
 {
@@ -170,11 +177,12 @@ sora_status sora_t5_create(sora_context *context, const sora_t5_config *given, u
         const char *name = sora_param_name(param);
         if (sora_param_kind_of(param) == SORA_PARAM_WEIGHT) fill_normal(param, seed, deviation_of(&config, name));
     }
-    snprintf((*out)->base, sizeof (*out)->base, "%016llx", (unsigned long long)seed);
+    snprintf((*out)->base, sizeof(*out)->base, "%016llx", (unsigned long long)seed);
     return SORA_OK;
 }
 
-/* ---- Access ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Access -----------------------------------------------------------------------------------------------------------------
+ */
 
 sora_params *sora_t5_params(const sora_t5 *t5)
 {

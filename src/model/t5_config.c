@@ -28,18 +28,20 @@ sora_status sora_t5_config_check(const sora_t5_config *c, sora_error *error)
                    { "decoder_start_token_id", c->start, 0, c->vocabulary - 1 } };
     for (size_t i = 0; i < SORA_COUNT(ranges); i++)
         if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
-            return sora_fail(error, SORA_ERROR_INPUT, "%s is %d; expected %d to %d", ranges[i].name, ranges[i].value, ranges[i].low,
-                             ranges[i].high);
+            return sora_fail(error, SORA_ERROR_INPUT, "%s is %d; expected %d to %d", ranges[i].name, ranges[i].value,
+                             ranges[i].low, ranges[i].high);
     if (c->buckets % 4 != 0 || c->farthest <= c->buckets / 2)
-        return sora_fail(error, SORA_ERROR_INPUT, "%d relative buckets up to distance %d; expected a multiple of 4, and a distance above half of it",
+        return sora_fail(error, SORA_ERROR_INPUT,
+                         "%d relative buckets up to distance %d; expected a multiple of 4, and a distance above half of it",
                          c->buckets, c->farthest);
     if (!(c->epsilon > 0.0f && c->epsilon < 1.0f) || !(c->dropout >= 0.0f && c->dropout < 1.0f))
-        return sora_fail(error, SORA_ERROR_INPUT, "layer_norm_epsilon %g, dropout_rate %g; expected between 0 and 1", (double)c->epsilon,
-                         (double)c->dropout);
+        return sora_fail(error, SORA_ERROR_INPUT, "layer_norm_epsilon %g, dropout_rate %g; expected between 0 and 1",
+                         (double)c->epsilon, (double)c->dropout);
     return SORA_OK;
 }
 
-/* ---- Reading ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status read_integer(const json_t *root, const char *path, const char *key, bool needed, int *out, sora_error *error)
 {
@@ -92,7 +94,8 @@ static sora_status read_architecture(const json_t *root, const char *path, sora_
 {
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (type && (strcmp(type, "t5") == 0 || strcmp(type, "mt5") == 0)) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: model_type is \"%.40s\"; this program has t5 and mt5", path, type ? type : "missing");
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: model_type is \"%.40s\"; this program has t5 and mt5", path,
+                     type ? type : "missing");
 }
 
 sora_status sora_t5_config_read(const char *folder, sora_t5_config *out, json_t **json, sora_error *error)
@@ -108,8 +111,8 @@ sora_status sora_t5_config_read(const char *folder, sora_t5_config *out, json_t 
     *json = NULL;
     SORA_TRY(sora_format(&path, error, "%s/config.json", folder));
     if (!sora_path_exists(path))
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: there is no such file; a model is a folder with config.json, model.safetensors and spiece.model",
-                  path);
+        SORA_FAIL(error, SORA_ERROR_INPUT,
+                  "%s: there is no such file; a model is a folder with config.json, model.safetensors and spiece.model", path);
     SORA_TRY(sora_file_read(path, 1 << 20, &text, &bytes, error));
     root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
     if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, where.line, where.text);
@@ -153,13 +156,13 @@ cleanup:
 
 json_t *sora_t5_config_json(const sora_t5_config *c)
 {
-    json_t *root = json_pack("{s:[s],s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:b,s:b,s:i,s:i,s:i,s:b}", "architectures",
-                             "T5ForConditionalGeneration", "model_type", "t5", "vocab_size", c->vocabulary, "d_model", c->width, "d_kv",
-                             c->head_size, "num_heads", c->heads, "d_ff", c->inner_width, "num_layers", c->encoder_layers,
-                             "num_decoder_layers", c->decoder_layers, "relative_attention_num_buckets", c->buckets,
-                             "relative_attention_max_distance", c->farthest, "feed_forward_proj", c->gated ? "gated-gelu" : "relu",
-                             "tie_word_embeddings", !c->own_head, "scale_decoder_outputs", c->scale_head, "pad_token_id", c->pad,
-                             "eos_token_id", c->eos, "decoder_start_token_id", c->start, "is_encoder_decoder", 1);
+    json_t *root = json_pack(
+        "{s:[s],s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:b,s:b,s:i,s:i,s:i,s:b}", "architectures",
+        "T5ForConditionalGeneration", "model_type", "t5", "vocab_size", c->vocabulary, "d_model", c->width, "d_kv", c->head_size,
+        "num_heads", c->heads, "d_ff", c->inner_width, "num_layers", c->encoder_layers, "num_decoder_layers", c->decoder_layers,
+        "relative_attention_num_buckets", c->buckets, "relative_attention_max_distance", c->farthest, "feed_forward_proj",
+        c->gated ? "gated-gelu" : "relu", "tie_word_embeddings", !c->own_head, "scale_decoder_outputs", c->scale_head,
+        "pad_token_id", c->pad, "eos_token_id", c->eos, "decoder_start_token_id", c->start, "is_encoder_decoder", 1);
     if (!root) return NULL;
     /* As written in decimal, not as the nearest float shows in binary. */
     json_object_set_new(root, "layer_norm_epsilon", json_real(round((double)c->epsilon * 1e12) / 1e12));

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Reading ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------------------
+ */
 
 /* Tensors of the hub's files that say nothing: other names of the embedding, and a bias that no position uses. */
 static bool is_idle(const char *name)
@@ -86,7 +87,8 @@ cleanup:
     return status;
 }
 
-/* ---- Writing ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status write_config(const sora_t5 *t5, const char *folder, sora_file_dtype dtype, sora_error *error)
 {
@@ -131,16 +133,17 @@ static sora_status refuse_adapters(const sora_t5 *t5, const char *folder, sora_e
         sora_status status = sora_layer_describe(sora_layers_at(t5->layers, i), &info, error);
         if (status != SORA_OK) return status;
         if (info.active)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: layer %s has an active adapter; merge it first or save the adapters", folder,
-                             info.name);
+            return sora_fail(error, SORA_ERROR_ARGUMENT,
+                             "%s: layer %s has an active adapter; merge it first or save the adapters", folder, info.name);
     }
     return SORA_OK;
 }
 
 sora_status sora_t5_save(const sora_t5 *t5, const char *folder, sora_file_dtype dtype, sora_error *error)
 {
-    static const char *const beside[] = { "spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                          "added_tokens.json", "generation_config.json" };
+    static const char *const beside[] = { "spiece.model",          "tokenizer.json",
+                                          "tokenizer_config.json", "special_tokens_map.json",
+                                          "added_tokens.json",     "generation_config.json" };
     static const char *const metadata[][2] = { { "format", "pt" } };
     sora_status status = SORA_OK;
     size_t count = sora_params_count(t5->params);

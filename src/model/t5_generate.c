@@ -26,11 +26,12 @@ struct sora_t5_generator {
     sora_t5 *t5;
     sora_context *context;
     sora_t5_generator_options options;
-    int rows, length;           /* sources · beams; positions: the longest output but its last token, which is never fed */
-    encoder encoders[BUCKETS];  /* the last one takes any source */
+    int rows, length;          /* sources · beams; positions: the longest output but its last token, which is never fed */
+    encoder encoders[BUCKETS]; /* the last one takes any source */
     sora_buffer memory;
     uint64_t elements;
-    /* On the device: tokens int [rows]; which row's memory holds each position, int [rows, length]; the source of each row, int [rows] */
+    /* On the device: tokens int [rows]; which row's memory holds each position, int [rows, length]; the source of each row, int
+     * [rows] */
     sora_view tokens, owner, source_of;
     sora_view line; /* bias of every distance [heads, 2 · length − 1] */
     sora_view x, n, inner, heads, y, logits, workspace;
@@ -39,7 +40,8 @@ struct sora_t5_generator {
     int32_t *host_owner, *host_next;
 };
 
-/* ---- Memory ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Memory -----------------------------------------------------------------------------------------------------------------
+ */
 
 static int bucket_length(const sora_t5_generator *g, int bucket)
 {
@@ -53,8 +55,8 @@ static uint64_t workspace_elements(const sora_t5_generator *g)
     uint64_t most = sora_gemm_workspace(limits, SORA_GEMM_AUTO, g->rows, t5->config.vocabulary, t5->config.width, 0);
     for (int i = 0; i < t5->decoder.count; i++) {
         const sora_t5_block *b = &t5->decoder.blocks[i];
-        sora_layer *const *groups[] = { b->self.qkvo,     &b->self.qkvo[O],      &b->cross.qkvo[Q],
-                                        &b->cross.qkvo[O], b->feed_forward.in,   &b->feed_forward.out };
+        sora_layer *const *groups[] = { b->self.qkvo,      &b->self.qkvo[O],   &b->cross.qkvo[Q],
+                                        &b->cross.qkvo[O], b->feed_forward.in, &b->feed_forward.out };
         const int counts[] = { 3, 1, 1, 1, t5->config.gated ? 2 : 1, 1 };
         for (size_t k = 0; k < SORA_COUNT(groups); k++) {
             uint64_t one = sora_layers_run_workspace(groups[k], counts[k], g->rows);
@@ -123,13 +125,15 @@ cleanup:
     return status;
 }
 
-sora_status sora_t5_generator_create(sora_t5 *t5, const sora_t5_generator_options *options, sora_t5_generator **out, sora_error *error)
+sora_status sora_t5_generator_create(sora_t5 *t5, const sora_t5_generator_options *options, sora_t5_generator **out,
+                                     sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_t5_generator *g = NULL;
     *out = NULL;
     if (options->batch < 1 || options->source < 1 || options->beams < 1 || options->max_length < 2)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "generation: batch %d, %d source tokens, %d beams, length %d; expected at least 1, 1, 1, 2",
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "generation: batch %d, %d source tokens, %d beams, length %d; expected at least 1, 1, 1, 2",
                          options->batch, options->source, options->beams, options->max_length);
     SORA_TRY(sora_allocate(1, sizeof *g, "generator", &g, error));
     g->t5 = t5;
@@ -140,7 +144,8 @@ sora_status sora_t5_generator_create(sora_t5 *t5, const sora_t5_generator_option
     SORA_TRY(sora_allocate((size_t)t5->decoder.count, sizeof *g->cache, "generator", &g->cache, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_owner, "generator", &g->host_owner, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_next, "generator", &g->host_next, error));
-    SORA_TRY(sora_allocate((size_t)g->rows * (size_t)t5->config.vocabulary, sizeof *g->host_logits, "generator", &g->host_logits, error));
+    SORA_TRY(sora_allocate((size_t)g->rows * (size_t)t5->config.vocabulary, sizeof *g->host_logits, "generator", &g->host_logits,
+                           error));
     lay_out(g);
     SORA_TRY(open_encoder(g, BUCKETS - 1, error));
     *out = g;
@@ -173,10 +178,11 @@ void sora_t5_generator_bytes(const sora_t5_generator *g, uint64_t *arena, uint64
     *own = g->elements * sizeof(float);
 }
 
-/* ---- Without a graph: one op on views ---------------------------------------------------------------------------------------- */
+/* ---- Without a graph: one op on views ----------------------------------------------------------------------------------------
+ */
 
-static sora_status apply(sora_t5_generator *g, const sora_op *op, const char *name, const void *attributes, const sora_view *inputs, int count,
-                         const sora_view *output, sora_error *error)
+static sora_status apply(sora_t5_generator *g, const sora_op *op, const char *name, const void *attributes,
+                         const sora_view *inputs, int count, const sora_view *output, sora_error *error)
 {
     const sora_view saved[SORA_OP_MAX_SAVED] = { 0 };
     return op->forward(&(sora_op_run) { .context = g->context,
@@ -199,7 +205,8 @@ static sora_status norm(sora_t5_generator *g, const sora_param *weight, int rows
 {
     sora_view inputs[2] = { g->x, value_of(weight) }, out = g->n;
     inputs[0].shape.dim[0] = out.shape.dim[0] = rows;
-    return apply(g, &sora_op_rms_norm, sora_param_name(weight), &(sora_rms_norm_attributes) { g->t5->config.epsilon }, inputs, 2, &out, error);
+    return apply(g, &sora_op_rms_norm, sora_param_name(weight), &(sora_rms_norm_attributes) { g->t5->config.epsilon }, inputs, 2,
+                 &out, error);
 }
 
 /* A view of `rows` rows of `columns` columns at the front of another. */
@@ -226,8 +233,8 @@ static sora_status self_attention(sora_t5_generator *g, int layer, int at, int r
     const sora_t5_config *c = &g->t5->config;
     const sora_t5_attention *a = &g->t5->decoder.blocks[layer].self;
     int64_t inner = (int64_t)c->heads * c->head_size;
-    sora_view n = front(&g->n, rows, c->width), here = front(&g->cache[layer], rows, 3 * inner), k = g->cache[layer], v = k, line = g->line,
-              heads = front(&g->heads, rows, inner);
+    sora_view n = front(&g->n, rows, c->width), here = front(&g->cache[layer], rows, 3 * inner), k = g->cache[layer], v = k,
+              line = g->line, heads = front(&g->heads, rows, inner);
     here.offset += (uint64_t)(at * 3 * inner);
     here.stride = g->length * 3 * inner;
     k.offset += (uint64_t)inner;
@@ -264,8 +271,8 @@ static sora_status cross_attention(sora_t5_generator *g, const encoder *e, int l
     const sora_t5_config *c = &g->t5->config;
     const sora_t5_attention *a = &g->t5->decoder.blocks[layer].cross;
     int64_t inner = (int64_t)c->heads * c->head_size;
-    sora_view n = front(&g->n, rows, c->width), q = front(&g->inner, rows, inner), k = sora_tensor_view(e->graph, e->kv[layer]), v = k,
-              heads = front(&g->heads, rows, inner);
+    sora_view n = front(&g->n, rows, c->width), q = front(&g->inner, rows, inner), k = sora_tensor_view(e->graph, e->kv[layer]),
+              v = k, heads = front(&g->heads, rows, inner);
     v.offset += (uint64_t)inner;
     SORA_TRY(norm(g, a->norm, rows, error));
     SORA_TRY(sora_layers_run(&a->qkvo[Q], 1, &n, false, &q, &g->workspace, error));
@@ -295,7 +302,8 @@ static sora_status feed_forward(sora_t5_generator *g, int layer, int rows, sora_
     sora_status status = SORA_OK;
     const sora_t5_config *c = &g->t5->config;
     const sora_t5_feed_forward *f = &g->t5->decoder.blocks[layer].feed_forward;
-    sora_view n = front(&g->n, rows, c->width), both = front(&g->inner, rows, c->gated ? 2 * c->inner_width : c->inner_width), gated = both;
+    sora_view n = front(&g->n, rows, c->width), both = front(&g->inner, rows, c->gated ? 2 * c->inner_width : c->inner_width),
+              gated = both;
     SORA_TRY(norm(g, f->norm, rows, error));
     SORA_TRY(sora_layers_run(f->in, c->gated ? 2 : 1, &n, !c->gated, &both, &g->workspace, error));
     if (c->gated) {
@@ -316,7 +324,8 @@ static sora_status step(sora_t5_generator *g, const encoder *e, int at, int rows
     const sora_t5_config *c = &t5->config;
     sora_view ids = g->tokens, x = g->x, logits = front(&g->logits, rows, c->vocabulary);
     ids.shape.dim[0] = x.shape.dim[0] = rows;
-    SORA_TRY(apply(g, &sora_op_embedding, "decoder.embed_tokens", NULL, (sora_view[]) { ids, value_of(t5->shared) }, 2, &x, error));
+    SORA_TRY(
+        apply(g, &sora_op_embedding, "decoder.embed_tokens", NULL, (sora_view[]) { ids, value_of(t5->shared) }, 2, &x, error));
     for (int i = 0; i < t5->decoder.count; i++) {
         SORA_TRY(self_attention(g, i, at, rows, error));
         SORA_TRY(cross_attention(g, e, i, rows, error));
@@ -340,7 +349,8 @@ cleanup:
     return status;
 }
 
-/* ---- Many sources ----------------------------------------------------------------------------------------------------------- */
+/* ---- Many sources -----------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status make_room(sora_t5_generator *g, sora_error *error)
 {
@@ -353,7 +363,8 @@ cleanup:
     return status;
 }
 
-static sora_status encode(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int count, encoder **out, sora_error *error)
+static sora_status encode(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int count, encoder **out,
+                          sora_error *error)
 {
     sora_status status = SORA_OK;
     int longest = 1, bucket = 0;
@@ -416,8 +427,8 @@ cleanup:
     return status;
 }
 
-static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches, int first, int count, int at, const sora_t5_stream *stream,
-                          bool *going, bool *stopped, sora_error *error)
+static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches, int first, int count, int at,
+                          const sora_t5_stream *stream, bool *going, bool *stopped, sora_error *error)
 {
     int beams = g->options.beams, *parents = NULL;
     sora_status status = sora_allocate((size_t)beams, sizeof *parents, "beams", &parents, error);
@@ -428,7 +439,8 @@ static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches,
         size_t row = (size_t)i * (size_t)beams;
         status = sora_t5_search_advance(searches[i], g->host_logits + row * (size_t)g->t5->config.vocabulary, parents, error);
         inherit(g, (int)row, parents, at);
-        if (!done && stream && stream->use && beams == 1 && !stream->use(stream->self, first + i, sora_t5_search_tokens(searches[i])[0]))
+        if (!done && stream && stream->use && beams == 1 &&
+            !stream->use(stream->self, first + i, sora_t5_search_tokens(searches[i])[0]))
             *stopped = true;
         *going |= !sora_t5_search_done(searches[i]);
     }
@@ -440,8 +452,8 @@ static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches,
 }
 
 static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int first, int count,
-                                  const sora_t5_generation *options, const sora_t5_stream *stream, bool *stopped, sora_t5_output *out,
-                                  sora_error *error)
+                                  const sora_t5_generation *options, const sora_t5_stream *stream, bool *stopped,
+                                  sora_t5_output *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_t5_config *c = &g->t5->config;
@@ -472,27 +484,29 @@ cleanup:
 }
 
 sora_status sora_t5_generate(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int count,
-                             const sora_t5_generation *options, const sora_t5_stream *stream, sora_t5_output *out, sora_error *error)
+                             const sora_t5_generation *options, const sora_t5_stream *stream, sora_t5_output *out,
+                             sora_error *error)
 {
     sora_status status = SORA_OK;
     bool stopped = false;
     memset(out, 0, (size_t)count * sizeof *out);
     if (options->beams != g->options.beams || options->max_length > g->options.max_length)
-        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: %d beams of up to %d tokens; this generator has %d and %d", options->beams,
-                  options->max_length, g->options.beams, g->options.max_length);
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: %d beams of up to %d tokens; this generator has %d and %d",
+                  options->beams, options->max_length, g->options.beams, g->options.max_length);
     if (!sora_params_on_device(g->t5->params))
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: the parameters are on the host; upload them first");
     for (int i = 0; i < count; i++) {
         if (lengths[i] < 1 || lengths[i] > g->options.source)
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: source %d has %d tokens; expected 1 to %d", i, lengths[i], g->options.source);
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: source %d has %d tokens; expected 1 to %d", i, lengths[i],
+                      g->options.source);
         for (int t = 0; t < lengths[i]; t++)
             if (sources[i][t] < 0 || sources[i][t] >= g->t5->config.vocabulary)
                 SORA_FAIL(error, SORA_ERROR_ARGUMENT, "generation: source %d has id %d; the model has %d", i, sources[i][t],
                           g->t5->config.vocabulary);
     }
     for (int first = 0; first < count && !stopped; first += g->options.batch)
-        SORA_TRY(generate_batch(g, sources + first, lengths + first, first, SORA_MIN(g->options.batch, count - first), options, stream,
-                                &stopped, out + first, error));
+        SORA_TRY(generate_batch(g, sources + first, lengths + first, first, SORA_MIN(g->options.batch, count - first), options,
+                                stream, &stopped, out + first, error));
 cleanup:
     for (int i = 0; status != SORA_OK && i < count; i++) {
         free(out[i].ids);

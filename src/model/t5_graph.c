@@ -43,8 +43,8 @@ static sora_tensor *finish(const builder *b, const char *module, sora_layer *las
     return sora_add(b->graph, join(module, "residual").text, x, y);
 }
 
-static sora_tensor *self_attention(const builder *b, const sora_t5_attention *a, sora_tensor *x, sora_tensor *line, sora_tensor *lengths,
-                                   bool causal)
+static sora_tensor *self_attention(const builder *b, const sora_t5_attention *a, sora_tensor *x, sora_tensor *line,
+                                   sora_tensor *lengths, bool causal)
 {
     const sora_t5_config *c = &b->t5->config;
     sora_tensor *qkv = sora_layers_forward(b->graph, join(a->name, "qkv").text, a->qkvo, 3, norm(b, a->norm, x));
@@ -58,7 +58,8 @@ static sora_tensor *self_attention(const builder *b, const sora_t5_attention *a,
     return finish(b, a->name, a->qkvo[O], y, x);
 }
 
-static sora_tensor *cross_attention(const builder *b, const sora_t5_attention *a, sora_tensor *x, sora_tensor *memory, sora_tensor *lengths)
+static sora_tensor *cross_attention(const builder *b, const sora_t5_attention *a, sora_tensor *x, sora_tensor *memory,
+                                    sora_tensor *lengths)
 {
     const sora_t5_config *c = &b->t5->config;
     sora_tensor *q = sora_layer_forward(b->graph, a->qkvo[Q], norm(b, a->norm, x), false);
@@ -139,8 +140,8 @@ sora_status sora_t5_build(sora_t5 *t5, const sora_t5_graph_options *options, sor
     built.labels = sora_graph_input(graph, "labels", SORA_I32, SORA_SHAPE(batch, options->target));
     sora_tensor *memory = sora_t5_encode(graph, t5, built.source, built.lengths, b.training);
     sora_tensor *hidden = decode(&b, built.decoder, memory, built.lengths);
-    built.loss = sora_linear_cross_entropy(graph, "loss", hidden, sora_graph_param(graph, t5->head), built.labels, sora_t5_head_scale(t5),
-                                           options->smoothing);
+    built.loss = sora_linear_cross_entropy(graph, "loss", hidden, sora_graph_param(graph, t5->head), built.labels,
+                                           sora_t5_head_scale(t5), options->smoothing);
     sora_graph_output(graph, built.loss);
     if (options->keep_hidden) {
         built.hidden = hidden;

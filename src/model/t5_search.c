@@ -36,7 +36,7 @@ struct sora_t5_search {
     bool *is_finished, *merged_finished;
     int32_t *tokens;
     candidate *candidates; /* [2 · beams] */
-    sorted_token *sorted; /* sampling */
+    sorted_token *sorted;  /* sampling */
     bool done;
 };
 
@@ -115,7 +115,8 @@ const int32_t *sora_t5_search_tokens(const sora_t5_search *search)
     return search->tokens;
 }
 
-/* ---- What may follow -------------------------------------------------------------------------------------------------------- */
+/* ---- What may follow --------------------------------------------------------------------------------------------------------
+ */
 
 /* Tokens that would repeat an n-gram of the sequence, and eos before the least length. */
 static void forbid(const sora_t5_search *s, const int32_t *ids, float *scores)
@@ -135,7 +136,8 @@ static double log_sum(const float *logits, int count)
     return (double)most + log(sum);
 }
 
-/* ---- Greedy and sampling ---------------------------------------------------------------------------------------------------- */
+/* ---- Greedy and sampling ----------------------------------------------------------------------------------------------------
+ */
 
 static int32_t largest(const float *scores, int count)
 {
@@ -158,10 +160,9 @@ static int32_t draw(sora_t5_search *s, const float *scores)
     const sora_t5_generation *o = &s->options;
     int count = 0, kept;
     double sum = 0.0, reached = 0.0, at;
-    sora_random_stream stream = { .seed = o->seed,
-                                  .purpose = SORA_PURPOSE_SAMPLE,
-                                  .step = (uint32_t)s->length,
-                                  .sample = s->desc.sample };
+    sora_random_stream stream = {
+        .seed = o->seed, .purpose = SORA_PURPOSE_SAMPLE, .step = (uint32_t)s->length, .sample = s->desc.sample
+    };
     for (int32_t i = 0; i < s->desc.vocabulary; i++)
         if (isfinite(scores[i])) s->sorted[count++] = (sorted_token) { scores[i] / (float)o->temperature, i };
     if (count == 0) return s->desc.eos;
@@ -189,7 +190,8 @@ static void advance_one(sora_t5_search *s, float *logits)
     s->done = token == s->desc.eos || s->length >= s->room;
 }
 
-/* ---- Beams ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Beams ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void consider(sora_t5_search *s, candidate c, int *count)
 {

@@ -21,7 +21,8 @@ static bool is_packed(const void *attributes)
 static sora_status check_modules(const sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
-    const sora_shape *w = &rule->inputs[WEIGHT], *down = &rule->inputs[DOWN], *up = &rule->inputs[UP], *gate = &rule->inputs[GATE];
+    const sora_shape *w = &rule->inputs[WEIGHT], *down = &rule->inputs[DOWN], *up = &rule->inputs[UP],
+                     *gate = &rule->inputs[GATE];
     int64_t outputs = 0, ranks = 0, factors = 0;
     for (int i = 0; i < SORA_MIN(a->modules, SORA_ADAPTED_MODULES); i++) {
         outputs += a->outputs[i];
@@ -29,7 +30,8 @@ static sora_status check_modules(const sora_op_shape_rule *rule, sora_error *err
         factors += (int64_t)a->outputs[i] * a->ranks[i];
     }
     if (a->modules > SORA_ADAPTED_MODULES || outputs != w->dim[0] || down->rank != 2 || ranks != down->dim[0] ||
-        down->dim[1] != w->dim[1] || up->rank != 1 || factors != up->dim[0] || (gate->rank && (gate->rank != 1 || gate->dim[0] != ranks)))
+        down->dim[1] != w->dim[1] || up->rank != 1 || factors != up->dim[0] ||
+        (gate->rank && (gate->rank != 1 || gate->dim[0] != ranks)))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%d layers of %lld outputs and ranks of %lld don't fit weight and factors",
                          a->modules, (long long)outputs, (long long)ranks);
     return SORA_OK;
@@ -49,8 +51,8 @@ static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *err
     return SORA_OK;
 }
 
-/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: the blocks,
- * dy behind the ReLU, dropped x, dt, gated dt. */
+/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: the
+ * blocks, dy behind the ReLU, dropped x, dt, gated dt. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
@@ -75,7 +77,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-/* The up factor as one matrix [p, r] with `scale` still to come: the parameter, or all layers' as blocks, taken from the workspace. */
+/* The up factor as one matrix [p, r] with `scale` still to come: the parameter, or all layers' as blocks, taken from the
+ * workspace. */
 typedef struct up_matrix {
     sora_view view;
     float scale;

@@ -80,8 +80,8 @@ static sora_status check_shapes(const sora_op_shape_rule *rule, sora_error *erro
     char one[80], other[80];
     int64_t inner = (int64_t)a->heads * a->size, keys = kv->rank ? kv->dim[1] : q->dim[1];
     if (a->heads < 1 || a->size < 1 || a->heads > MOST_HEADS || !(a->dropout >= 0.0f && a->dropout < 1.0f))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "%d heads of %d, dropout %g; expected 1 to %d heads and 0 to below 1", a->heads,
-                         a->size, (double)a->dropout, MOST_HEADS);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%d heads of %d, dropout %g; expected 1 to %d heads and 0 to below 1",
+                         a->heads, a->size, (double)a->dropout, MOST_HEADS);
     bool fits = q->rank == 3 && q->dim[2] == (kv->rank ? inner : 3 * inner);
     if (kv->rank) fits = fits && kv->rank == 3 && kv->dim[0] == q->dim[0] && kv->dim[2] == 2 * inner && !a->causal;
     if (!fits)
@@ -110,8 +110,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     rule->outputs[0] = SORA_SHAPE(n, t, inner);
     if (rule->training) rule->saved[0] = SORA_SHAPE(n, a->heads, t);
     rule->forward_workspace = (uint64_t)(n * inner * padded(l, s));
-    rule->backward_workspace = (uint64_t)(2 * n * inner * padded(l, SORA_MAX(t, s)) + n * a->heads * t +
-                                          n * a->heads * runs_of(l, t) * (t + s - 1));
+    rule->backward_workspace =
+        (uint64_t)(2 * n * inner * padded(l, SORA_MAX(t, s)) + n * a->heads * t + n * a->heads * runs_of(l, t) * (t + s - 1));
     return SORA_OK;
 }
 
@@ -123,8 +123,8 @@ static void program_options(const sora_op_run *run, char out[96])
              lanes == 16 ? 4 : 1);
 }
 
-static sora_status launch(const sora_op_run *run, const char *kernel, int64_t across, int64_t down, const sora_argument *arguments,
-                          sora_error *error)
+static sora_status launch(const sora_op_run *run, const char *kernel, int64_t across, int64_t down,
+                          const sora_argument *arguments, sora_error *error)
 {
     char options[96];
     program_options(run, options);
@@ -214,10 +214,9 @@ static sora_status query_gradient(const sora_op_run *run, const operands *o, con
                                    SORA_LONG(o->k.stride), SORA_INT(a->heads), SORA_INT(o->queries), SORA_INT(o->keys),
                                    SORA_INT(padded(limits, o->keys)), SORA_INT(a->causal), SORA_INT(line->memory != NULL),
                                    SORA_INT(lengths->memory != NULL), SORA_INT(d->q.view.memory != NULL),
-                                   SORA_INT(dline->memory != NULL),
-                                   SORA_INT((blocks + runs - 1) / runs), SORA_UINT(key.low), SORA_UINT(key.high),
-                                   SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
-                                   SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
+                                   SORA_INT(dline->memory != NULL), SORA_INT((blocks + runs - 1) / runs), SORA_UINT(key.low),
+                                   SORA_UINT(key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
+                                   SORA_UINT(run->first_sample), SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
                     error));
     if (dline->memory)
         SORA_TRY(launch(run, "attention_line_total", dline->shape.dim[1], a->heads,

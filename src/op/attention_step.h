@@ -4,8 +4,8 @@
 
 #include "cl/launch.h"
 
-/* Attention of one query a row, for generation: rows [rows, heads · size] against keys and values that were stored before. Key j of row r
- * is that of sample owner[r · owner_row + j · owner_key]; of each sample `lengths` count (absent: all `keys`). */
+/* Attention of one query a row, for generation: rows [rows, heads · size] against keys and values that were stored before. Key j
+ * of row r is that of sample owner[r · owner_row + j · owner_key]; of each sample `lengths` count (absent: all `keys`). */
 typedef struct sora_attention_step_desc {
     int rows, heads, size, keys;
     sora_view q;    /* stride: between rows */

@@ -47,10 +47,9 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                              .options = options_of(run),
                                              .global = { (size_t)((width + columns - 1) / columns) },
                                              .label = run->name,
-                                             .arguments = SORA_ARGUMENTS(
-                                                 SORA_VIEW(ids), SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(gradient),
-                                                 SORA_INT(gradient->shape.dim[0]), SORA_LONG(width),
-                                                 SORA_INT(sora_view_elements(ids))) },
+                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(ids), SORA_VIEW(&run->output_gradients[0]),
+                                                                         SORA_VIEW(gradient), SORA_INT(gradient->shape.dim[0]),
+                                                                         SORA_LONG(width), SORA_INT(sora_view_elements(ids))) },
                        error);
 }
 

@@ -109,8 +109,9 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         sora_launch_desc desc = { .file = "linear",
                                   .kernel = "linear_bias",
                                   .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&dy), SORA_VIEW(&gradients[BIAS]), SORA_LONG(sora_linear_leading(&dy, p)),
-                                                              SORA_INT(m), SORA_LONG(p)) };
+                                  .arguments =
+                                      SORA_ARGUMENTS(SORA_VIEW(&dy), SORA_VIEW(&gradients[BIAS]),
+                                                     SORA_LONG(sora_linear_leading(&dy, p)), SORA_INT(m), SORA_LONG(p)) };
         SORA_TRY(sora_launch_range(run->context, desc, p, 1, error));
     }
     if (gradients[X].memory)

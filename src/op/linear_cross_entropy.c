@@ -41,13 +41,15 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
         rule->saved[1] = SORA_SHAPE(1);
     }
     uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, SORA_GEMM_AUTO, m, n, d, 0);
-    uint64_t input = sora_gemm_workspace(l, SORA_GEMM_AUTO, m, d, n, 0), weight = sora_gemm_workspace(l, SORA_GEMM_AUTO, n, d, m, 0);
+    uint64_t input = sora_gemm_workspace(l, SORA_GEMM_AUTO, m, d, n, 0),
+             weight = sora_gemm_workspace(l, SORA_GEMM_AUTO, n, d, m, 0);
     rule->forward_workspace = logits + 4 * (uint64_t)m + product;
     rule->backward_workspace = logits + SORA_MAX(product, SORA_MAX(input, weight));
     return SORA_OK;
 }
 
-static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments, sora_error *error)
+static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments,
+                          sora_error *error)
 {
     char options[24];
     snprintf(options, sizeof options, "-D XV=%d", sora_conv_lanes(&sora_context_device(run->context)->limits));
@@ -101,9 +103,9 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     for (int64_t first = 0; first < classes; first += n) {
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
-        SORA_TRY(launch(run, "cross_entropy_chunk", m,
-                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_INT(first), SORA_INT(columns)),
-                        error));
+        SORA_TRY(launch(
+            run, "cross_entropy_chunk", m,
+            SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_INT(first), SORA_INT(columns)), error));
     }
     SORA_TRY(launch(run, "cross_entropy_loss", 1,
                     SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]), SORA_VIEW(&run->saved[0]),
@@ -126,9 +128,9 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
         SORA_TRY(launch(run, "cross_entropy_gradient", m,
-                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->saved[1]),
-                                       SORA_VIEW(&run->output_gradients[0]), SORA_INT(first), SORA_INT(columns),
-                                       SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
+                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[0]),
+                                       SORA_VIEW(&run->saved[1]), SORA_VIEW(&run->output_gradients[0]), SORA_INT(first),
+                                       SORA_INT(columns), SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
                         error));
         if (gradients[X].memory)
             SORA_TRY(sora_gemm(run->context,

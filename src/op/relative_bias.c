@@ -9,7 +9,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     char text[80];
     int least = a->bidirectional ? 4 : 2;
     if (table->rank != 2 || table->dim[0] < least || table->dim[0] % least != 0 || a->farthest <= table->dim[0] / least)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "table %s, farthest distance %d; expected [buckets, heads], buckets a multiple of %d",
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "table %s, farthest distance %d; expected [buckets, heads], buckets a multiple of %d",
                          sora_shape_text(table, text), a->farthest, least);
     if (a->queries < 1 || a->keys < 1)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%d queries and %d keys; expected at least 1", a->queries, a->keys);
@@ -28,10 +29,10 @@ static sora_status launch(const sora_op_run *run, const char *kernel, const sora
                                              .kernel = kernel,
                                              .global = { (size_t)across, (size_t)table->dim[1] },
                                              .label = run->name,
-                                             .arguments = SORA_ARGUMENTS(
-                                                 SORA_VIEW(from), SORA_VIEW(to), SORA_INT(table->dim[1]), SORA_INT(a->queries),
-                                                 SORA_INT(a->queries + a->keys - 1), SORA_INT(table->dim[0]), SORA_INT(a->farthest),
-                                                 SORA_INT(a->bidirectional)) },
+                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(from), SORA_VIEW(to), SORA_INT(table->dim[1]),
+                                                                         SORA_INT(a->queries), SORA_INT(a->queries + a->keys - 1),
+                                                                         SORA_INT(table->dim[0]), SORA_INT(a->farthest),
+                                                                         SORA_INT(a->bidirectional)) },
                        error);
 }
 

@@ -41,8 +41,9 @@ sora_status sora_run_write_config(sora_context *context, const sora_run_options 
     SORA_TRY(sora_format(&path, error, "%s/config.json", folder));
     if (sora_path_exists(path)) goto cleanup;
     root = json_pack("{s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s},s:o}", "program", "soracl", "version", SORA_VERSION, "task",
-                             options->task == SORA_TASK_T5 ? "t5" : "unet", "device", "name", device->name, "platform", device->platform, "driver", device->driver,
-                             "type", sora_device_type_name(device->limits.type), "options", sora_run_options_to_json(options));
+                     options->task == SORA_TASK_T5 ? "t5" : "unet", "device", "name", device->name, "platform", device->platform,
+                     "driver", device->driver, "type", sora_device_type_name(device->limits.type), "options",
+                     sora_run_options_to_json(options));
     text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (!text) SORA_FAIL(error, SORA_ERROR_MEMORY, "%s: no host memory for config.json", folder);
     SORA_TRY(sora_file_write(path, text, strlen(text), error));
@@ -81,7 +82,7 @@ static bool inside(const char *path, const char *folder)
 }
 
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
-                               sora_run_options *options, sora_error *error)
+                                 sora_run_options *options, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *config = NULL;
@@ -92,8 +93,8 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
         sora_task_kind task = options->task;
         SORA_TRY(sora_run_options_read(config, options, error));
         if (options->task != task)
-            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: is a run of another task; this command goes on with runs of %s", target->folder,
-                      task == SORA_TASK_T5 ? "T5" : "U-Net");
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: is a run of another task; this command goes on with runs of %s",
+                      target->folder, task == SORA_TASK_T5 ? "T5" : "U-Net");
         compare_config(context, config, watcher);
     } else {
         if (exists && !target->overwrite)

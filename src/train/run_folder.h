@@ -16,6 +16,7 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
 sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error);
 
 /* Adapters of the asked kind on the layers of the asked name; everything else is frozen. */
-sora_status sora_run_activate(sora_layers *layers, const sora_run_options *options, const sora_watcher *watcher, sora_error *error);
+sora_status sora_run_activate(sora_layers *layers, const sora_run_options *options, const sora_watcher *watcher,
+                              sora_error *error);
 
 #endif

@@ -22,7 +22,8 @@ cleanup:
     return status;
 }
 
-sora_status sora_run_load_checkpoint(sora_params *params, sora_layers *layers, const char *folder, const char *weights, sora_error *error)
+sora_status sora_run_load_checkpoint(sora_params *params, sora_layers *layers, const char *folder, const char *weights,
+                                     sora_error *error)
 {
     sora_status status = SORA_OK;
     char *adapter = NULL, *path = NULL;

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many batches are shuffled together and then put in order of length: their texts are of like length, and the order is still random
- * enough (Transformers' group_by_length has 50, too). */
+/* So many batches are shuffled together and then put in order of length: their texts are of like length, and the order is still
+ * random enough (Transformers' group_by_length has 50, too). */
 #define WINDOW 50
 
 struct sora_t5_batches {
@@ -26,8 +26,8 @@ struct sora_t5_batches {
     int *source_lengths, *target_lengths;
 };
 
-sora_status sora_t5_batches_create(const sora_text_pairs *pairs, const sora_tokenizer *tokenizer, const sora_t5_batches_options *options,
-                                   sora_t5_batches **out, sora_error *error)
+sora_status sora_t5_batches_create(const sora_text_pairs *pairs, const sora_tokenizer *tokenizer,
+                                   const sora_t5_batches_options *options, sora_t5_batches **out, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_t5_batches *b = NULL;
@@ -92,8 +92,8 @@ void sora_t5_batches_longest(const sora_t5_batches *b, int *source, int *target)
         most_source = SORA_MAX(most_source, pair.source_bytes);
         most_target = SORA_MAX(most_target, pair.target_bytes);
     }
-    /* A byte is at most one token, and normalisation can make three characters of one (ellipses, ligatures): rarely, so it is capped,
-     * not trusted. */
+    /* A byte is at most one token, and normalisation can make three characters of one (ellipses, ligatures): rarely, so it is
+     * capped, not trusted. */
     size_t room = strlen(b->prefix) + 8;
     *source = (int)SORA_MIN((size_t)b->options.max_source, 3 * (most_source + room));
     *target = b->options.spans ? b->options.max_target : (int)SORA_MIN((size_t)b->options.max_target, 3 * (most_target + 8));
@@ -104,7 +104,8 @@ void sora_t5_batches_seek(sora_t5_batches *batches, uint64_t batch)
     batches->next = batch;
 }
 
-/* ---- Order ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Order ------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct keyed {
     size_t bytes;
@@ -123,7 +124,8 @@ static sora_status sort_window(sora_t5_batches *b, size_t first, size_t count, s
     keyed *keys = NULL;
     sora_status status = sora_allocate(count, sizeof *keys, "order of texts", &keys, error);
     if (status != SORA_OK) return status;
-    for (size_t i = 0; i < count; i++) keys[i] = (keyed) { sora_text_at(b->pairs, b->order[first + i]).source_bytes, b->order[first + i] };
+    for (size_t i = 0; i < count; i++)
+        keys[i] = (keyed) { sora_text_at(b->pairs, b->order[first + i]).source_bytes, b->order[first + i] };
     qsort(keys, count, sizeof *keys, longer_first);
     for (size_t i = 0; i < count; i++) b->order[first + i] = keys[i].index;
     free(keys);
@@ -144,7 +146,8 @@ static sora_status make_order(sora_t5_batches *b, uint64_t epoch, sora_error *er
     } else {
         size_t window = WINDOW * (size_t)b->options.batch;
         sora_random_permutation(&stream, b->order, (uint32_t)b->count);
-        for (size_t first = 0; first < b->count; first += window) SORA_TRY(sort_window(b, first, SORA_MIN(window, b->count - first), error));
+        for (size_t first = 0; first < b->count; first += window)
+            SORA_TRY(sort_window(b, first, SORA_MIN(window, b->count - first), error));
         sora_random_permutation(&stream, b->batch_order, (uint32_t)whole);
     }
     b->ordered_epoch = epoch;
@@ -152,10 +155,12 @@ cleanup:
     return status;
 }
 
-/* ---- Batches ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Batches ----------------------------------------------------------------------------------------------------------------
+ */
 
 /* A text that can't be corrupted becomes nothing but ends. */
-static sora_status corrupt(sora_t5_batches *b, uint64_t epoch, uint32_t sample, const int32_t *ids, int count, int i, sora_error *error)
+static sora_status corrupt(sora_t5_batches *b, uint64_t epoch, uint32_t sample, const int32_t *ids, int count, int i,
+                           sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_t5_batches_options *o = &b->options;
@@ -190,8 +195,10 @@ static sora_status make_example(sora_t5_batches *b, uint64_t epoch, uint32_t sam
         SORA_TRY(sora_tokenizer_source(b->tokenizer, "", pair.source, pair.source_bytes, 4 * o->max_source, &ids, &count, error));
         SORA_TRY(corrupt(b, epoch, sample, ids, count - 1, i, error));
     } else {
-        SORA_TRY(sora_tokenizer_source(b->tokenizer, b->prefix, pair.source, pair.source_bytes, o->max_source, &b->sources[i], &b->source_lengths[i], error));
-        SORA_TRY(sora_tokenizer_source(b->tokenizer, "", pair.target, pair.target_bytes, o->max_target, &b->targets[i], &b->target_lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(b->tokenizer, b->prefix, pair.source, pair.source_bytes, o->max_source, &b->sources[i],
+                                       &b->source_lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(b->tokenizer, "", pair.target, pair.target_bytes, o->max_target, &b->targets[i],
+                                       &b->target_lengths[i], error));
     }
 cleanup:
     free(ids);

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Pairs of texts as batches of ids of like length. Texts are made ids when their batch comes; which come together and in which order
- * depends on (seed, epoch) and the texts alone. One thread at a time. */
+/* Pairs of texts as batches of ids of like length. Texts are made ids when their batch comes; which come together and in which
+ * order depends on (seed, epoch) and the texts alone. One thread at a time. */
 typedef struct sora_t5_batches sora_t5_batches;
 
 typedef struct sora_t5_batches_options {
@@ -32,8 +32,8 @@ typedef struct sora_t5_batch {
 } sora_t5_batch;
 
 /* Pairs and tokenizer stay the caller's and live longer. */
-sora_status sora_t5_batches_create(const sora_text_pairs *pairs, const sora_tokenizer *tokenizer, const sora_t5_batches_options *options,
-                                   sora_t5_batches **out, sora_error *error);
+sora_status sora_t5_batches_create(const sora_text_pairs *pairs, const sora_tokenizer *tokenizer,
+                                   const sora_t5_batches_options *options, sora_t5_batches **out, sora_error *error);
 void sora_t5_batches_destroy(sora_t5_batches **batches);
 uint64_t sora_t5_batches_per_epoch(const sora_t5_batches *batches);
 /* Upper bounds of the lengths that can come, from the texts' bytes. */

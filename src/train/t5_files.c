@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Checkpoints ------------------------------------------------------------------------------------------------------------ */
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------------------
+ */
 
 sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char *folder, sora_error *error)
 {
@@ -25,7 +26,8 @@ sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char
     return status;
 }
 
-/* ---- What adapters stand on ------------------------------------------------------------------------------------------------- */
+/* ---- What adapters stand on -------------------------------------------------------------------------------------------------
+ */
 
 sora_status sora_t5_write_base(const sora_t5 *t5, const char *run, sora_error *error)
 {
@@ -53,10 +55,11 @@ static sora_status read_base(const char *run, char **folder, char hash[17], sora
     *folder = NULL;
     SORA_TRY(sora_format(&path, error, "%s/base.json", run));
     root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    const char *place = json_string_value(json_object_get(root, "folder")), *sum = json_string_value(json_object_get(root, "hash"));
+    const char *place = json_string_value(json_object_get(root, "folder")),
+               *sum = json_string_value(json_object_get(root, "hash"));
     if (!place || !sum || strlen(sum) != 16)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: does not say folder and hash of the model that the run's adapters stand on%s%s", path,
-                  root ? "" : ": ", root ? "" : where.text);
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: does not say folder and hash of the model that the run's adapters stand on%s%s",
+                  path, root ? "" : ": ", root ? "" : where.text);
     memcpy(hash, sum, 17);
     SORA_TRY(sora_duplicate(place, folder, error));
 cleanup:
@@ -68,11 +71,12 @@ cleanup:
 static sora_status check_base(const sora_t5 *t5, const char *run, const char *hash, sora_error *error)
 {
     if (strcmp(hash, sora_t5_base(t5)) == 0) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: its adapters stand on weights with hash %s; %s has %s: it is another model", run, hash,
-                     sora_t5_folder(t5), sora_t5_base(t5));
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: its adapters stand on weights with hash %s; %s has %s: it is another model",
+                     run, hash, sora_t5_folder(t5), sora_t5_base(t5));
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Opening ----------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status has_file(const char *folder, const char *name, bool *there, sora_error *error)
 {
@@ -110,7 +114,9 @@ static sora_status put_run(sora_t5 *t5, const char *run, const char *checkpoint,
     char *folder = NULL, hash[17];
     bool adapters;
     SORA_TRY(has_file(checkpoint, "adapter.safetensors", &adapters, error));
-    if (!adapters) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run trained the weights themselves; it has no adapter to put on a model", run);
+    if (!adapters)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run trained the weights themselves; it has no adapter to put on a model",
+                  run);
     SORA_TRY(read_base(run, &folder, hash, error));
     SORA_TRY(check_base(t5, run, hash, error));
     SORA_TRY(sora_run_load_checkpoint(sora_t5_params(t5), sora_t5_layers(t5), checkpoint, "model.safetensors", error));
@@ -176,7 +182,8 @@ cleanup:
     return status;
 }
 
-/* ---- Adapters from elsewhere ------------------------------------------------------------------------------------------------ */
+/* ---- Adapters from elsewhere ------------------------------------------------------------------------------------------------
+ */
 
 /* config.json says what the adapters are: ranks and scales are in the adapter's own file. */
 static sora_status write_run(sora_context *context, const sora_t5 *t5, const char *peft, const char *run, sora_error *error)

@@ -4,7 +4,8 @@
 
 #include "soracl/train.h"
 
-/* A checkpoint's folder: adapter.safetensors, or, where the weights trained, a model's folder as Transformers loads it. On host or device. */
+/* A checkpoint's folder: adapter.safetensors, or, where the weights trained, a model's folder as Transformers loads it. On host
+ * or device. */
 sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char *folder, sora_error *error);
 
 /* What a run with adapters stands on: base.json in its folder says where the weights were and what their hash is. */

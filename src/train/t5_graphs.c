@@ -72,7 +72,8 @@ void sora_t5_staging_free(sora_t5_staging *staging)
 }
 
 /* Padding is pad for sources and decoder, and ignored for labels; the decoder's input is the labels behind the start token. */
-static void pad(const sora_t5_graphs *g, const sora_t5_batch *batch, int source, int target, sora_t5_staging *out, uint64_t *tokens)
+static void pad(const sora_t5_graphs *g, const sora_t5_batch *batch, int source, int target, sora_t5_staging *out,
+                uint64_t *tokens)
 {
     const sora_t5_config *c = sora_t5_describe(g->t5);
     for (int i = 0; i < batch->count; i++) {
@@ -88,8 +89,8 @@ static void pad(const sora_t5_graphs *g, const sora_t5_batch *batch, int source,
     }
 }
 
-sora_status sora_t5_graphs_run(sora_t5_graphs *g, const sora_t5_batch *batch, sora_t5_staging *staging, uint32_t step, uint32_t first_sample,
-                               sora_t5_graph **out, uint64_t *tokens, sora_error *error)
+sora_status sora_t5_graphs_run(sora_t5_graphs *g, const sora_t5_batch *batch, sora_t5_staging *staging, uint32_t step,
+                               uint32_t first_sample, sora_t5_graph **out, uint64_t *tokens, sora_error *error)
 {
     sora_status status = SORA_OK;
     int s = bucket_of(batch->source_longest, g->source, SORA_T5_SOURCE_BUCKETS),
@@ -97,7 +98,8 @@ sora_status sora_t5_graphs_run(sora_t5_graphs *g, const sora_t5_batch *batch, so
     SORA_TRY(open_one(g, s, t, error));
     sora_t5_graph *graph = *out = &g->items[s][t];
     if (tokens) *tokens = 0;
-    pad(g, batch, bucket_length(g->source, s, SORA_T5_SOURCE_BUCKETS), bucket_length(g->target, t, SORA_T5_TARGET_BUCKETS), staging, tokens);
+    pad(g, batch, bucket_length(g->source, s, SORA_T5_SOURCE_BUCKETS), bucket_length(g->target, t, SORA_T5_TARGET_BUCKETS),
+        staging, tokens);
     SORA_TRY(sora_graph_write(graph->graph, graph->source, staging->source, batch->count, error));
     SORA_TRY(sora_graph_write(graph->graph, graph->lengths, staging->lengths, batch->count, error));
     SORA_TRY(sora_graph_write(graph->graph, graph->decoder, staging->decoder, batch->count, error));

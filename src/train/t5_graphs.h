@@ -9,8 +9,8 @@
 #define SORA_T5_SOURCE_BUCKETS 8
 #define SORA_T5_TARGET_BUCKETS 4
 
-/* The model as graphs for sequences of several lengths. All stand in the memory of the longest, which is planned first; the others are
- * planned when a batch first needs them. */
+/* The model as graphs for sequences of several lengths. All stand in the memory of the longest, which is planned first; the
+ * others are planned when a batch first needs them. */
 typedef struct sora_t5_graphs {
     sora_t5 *t5;
     sora_graph_options options; /* of the longest; the others share its memory */

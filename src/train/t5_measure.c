@@ -14,10 +14,10 @@ static double now(void)
 json_t *sora_text_quality_to_json(const sora_quality *q)
 {
     const sora_text_metrics *m = &q->text;
-    return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)m->examples, "loss", q->loss,
-                     "tokens_target", (json_int_t)m->tokens_target, "generated", (json_int_t)m->generated, "rouge1", 100 * m->rouge.rouge1,
-                     "rouge2", 100 * m->rouge.rouge2, "rougeL", 100 * m->rouge.rougeL, "rougeLsum", 100 * m->rouge.rougeLsum,
-                     "generated_tokens_mean", m->generated_tokens, "seconds", q->seconds);
+    return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)m->examples, "loss",
+                     q->loss, "tokens_target", (json_int_t)m->tokens_target, "generated", (json_int_t)m->generated, "rouge1",
+                     100 * m->rouge.rouge1, "rouge2", 100 * m->rouge.rouge2, "rougeL", 100 * m->rouge.rougeL, "rougeLsum",
+                     100 * m->rouge.rougeLsum, "generated_tokens_mean", m->generated_tokens, "seconds", q->seconds);
 }
 
 sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_tokenizer **out, sora_error *error)
@@ -27,8 +27,9 @@ sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_t
     int ids = sora_tokenizer_size(*out), rows = sora_t5_describe(t5)->vocabulary;
     if (ids <= rows) return SORA_OK;
     sora_tokenizer_destroy(out);
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: spiece.model has %d ids with its sentinels, the embedding %d rows: it is another model's",
-                     folder, ids, rows);
+    return sora_fail(error, SORA_ERROR_INPUT,
+                     "%s: spiece.model has %d ids with its sentinels, the embedding %d rows: it is another model's", folder, ids,
+                     rows);
 }
 
 sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging, sora_quality *out,
@@ -57,7 +58,8 @@ cleanup:
     return status;
 }
 
-/* ---- ROUGE ------------------------------------------------------------------------------------------------------------------ */
+/* ---- ROUGE ------------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status score(const sora_t5_scoring *s, size_t i, const sora_t5_output *output, sora_quality *sum, sora_error *error)
 {
@@ -95,8 +97,8 @@ static int longer_first(const void *a, const void *b)
 /* So many at once: the generator makes batches of them, of like length where they come in order. */
 #define CHUNK 64
 
-static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scoring *s, const placed *order, int count, sora_quality *sum,
-                               sora_error *error)
+static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scoring *s, const placed *order, int count,
+                               sora_quality *sum, sora_error *error)
 {
     sora_status status = SORA_OK;
     int32_t *ids[CHUNK] = { NULL };
@@ -104,7 +106,8 @@ static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scori
     sora_t5_output out[CHUNK] = { 0 };
     for (int i = 0; i < count; i++) {
         sora_text_pair pair = sora_text_at(s->pairs, order[i].index);
-        SORA_TRY(sora_tokenizer_source(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i], &lengths[i], error));
+        SORA_TRY(sora_tokenizer_source(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i],
+                                       &lengths[i], error));
     }
     SORA_TRY(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, s->generation, NULL, out, error));
     for (int i = 0; i < count; i++) SORA_TRY(score(s, order[i].index, &out[i], sum, error));
@@ -142,7 +145,8 @@ cleanup:
     return status;
 }
 
-/* ---- A model that is not in training ---------------------------------------------------------------------------------------- */
+/* ---- A model that is not in training ----------------------------------------------------------------------------------------
+ */
 
 sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *o, sora_quality *out,
                              sora_error *error)
@@ -154,10 +158,9 @@ sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const so
     sora_t5_staging staging = { 0 };
     sora_t5_generator *generator = NULL;
     const char *prefix = o->prefix ? o->prefix : "";
-    sora_t5_batches_options batching = { .batch = graphs.options.batch,
-                                         .prefix = prefix,
-                                         .max_source = o->max_source,
-                                         .max_target = o->max_target };
+    sora_t5_batches_options batching = {
+        .batch = graphs.options.batch, .prefix = prefix, .max_source = o->max_source, .max_target = o->max_target
+    };
     sora_t5_scoring scoring = { .pairs = pairs,
                                 .prefix = prefix,
                                 .max_source = o->max_source,

@@ -27,6 +27,7 @@ typedef struct sora_t5_scoring {
 } sora_t5_scoring;
 
 /* Generates for the first pairs and counts ROUGE against their targets. */
-sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_scoring *scoring, sora_quality *out, sora_error *error);
+sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_scoring *scoring, sora_quality *out,
+                                  sora_error *error);
 
 #endif

@@ -16,7 +16,8 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
-/* ---- Texts ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Texts ------------------------------------------------------------------------------------------------------------------
+ */
 
 sora_text_options sora_t5_text_options(const sora_run_options *o)
 {
@@ -32,7 +33,8 @@ static sora_status open_texts(const sora_run_options *o, sora_text_pairs **pairs
     sora_status status = SORA_OK;
     bool spans = is(o->objective, "spans");
     sora_text_options options = sora_t5_text_options(o);
-    if (!o->data[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
+    if (!o->data[0])
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
     SORA_TRY(sora_text_open(o->data, &options, pairs, error));
     if (!o->eval_data[0]) goto cleanup;
     SORA_TRY(sora_text_open(o->eval_data, &options, eval_pairs, error));
@@ -41,11 +43,13 @@ cleanup:
     return status;
 }
 
-/* ---- The model -------------------------------------------------------------------------------------------------------------- */
+/* ---- The model --------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_status has_weights(const char *folder, bool *there, sora_error *error)
 {
-    static const char *const names[] = { "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "events.jsonl" };
+    static const char *const names[] = { "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                         "events.jsonl" };
     *there = false;
     for (size_t i = 0; i < SORA_COUNT(names) && !*there; i++) {
         char *path = NULL;
@@ -82,7 +86,8 @@ static sora_status check_plain(const sora_t5 *t5, const sora_run_options *o, sor
     for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
     if (!active || !sora_run_has_adapters(o)) return SORA_OK;
     return sora_fail(error, SORA_ERROR_ARGUMENT,
-                     "--model %s: has adapters of its own; merge them into a model first (soracl adapter merge), or go on with them (--model of their base "
+                     "--model %s: has adapters of its own; merge them into a model first (soracl adapter merge), or go on with "
+                     "them (--model of their base "
                      "and --adapter)",
                      o->from);
 }
@@ -91,7 +96,9 @@ static sora_status start_model(sora_context *context, const sora_run_options *o,
 {
     sora_status status = SORA_OK;
     bool there, length = strlen(o->from) > 5 && is(o->from + strlen(o->from) - 5, ":last");
-    if (!o->from[0]) return sora_fail(error, SORA_ERROR_ARGUMENT, "--model DIR is needed: config.json, model.safetensors and spiece.model, or a run");
+    if (!o->from[0])
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "--model DIR is needed: config.json, model.safetensors and spiece.model, or a run");
     SORA_TRY(has_weights(o->from, &there, error));
     bool fresh = !there && !length && is(o->objective, "spans");
     SORA_TRY(fresh ? new_model(context, o, out, error) : sora_t5_open(context, o->from, NULL, out, error));
@@ -102,14 +109,16 @@ cleanup:
     return status;
 }
 
-/* The head's product is fused with the loss, and a tied one is the embedding, too: said before a target that means it finds nothing. */
+/* The head's product is fused with the loss, and a tied one is the embedding, too: said before a target that means it finds
+ * nothing. */
 static sora_status check_target(const sora_t5 *t5, const sora_run_options *o, sora_error *error)
 {
     if (!sora_run_has_adapters(o) || (!strstr(o->target, "lm_head") && !strstr(o->target, "shared"))) return SORA_OK;
-    return sora_fail(error, SORA_ERROR_ARGUMENT, "--target \"%s\": %s", o->target,
-                     sora_t5_describe(t5)->own_head
-                         ? "lm_head and shared take no adapter here; leave them out"
-                         : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
+    return sora_fail(
+        error, SORA_ERROR_ARGUMENT, "--target \"%s\": %s", o->target,
+        sora_t5_describe(t5)->own_head
+            ? "lm_head and shared take no adapter here; leave them out"
+            : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
 }
 
 static sora_status adapt(sora_t5 *t5, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)
@@ -141,16 +150,16 @@ static sora_status keep_base(const sora_t5 *t5, const char *folder, sora_error *
     root = json_load_file(path, 0, NULL);
     const char *hash = json_string_value(json_object_get(root, "hash"));
     if (!hash || !is(hash, sora_t5_base(t5)))
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run began with weights of hash %s; %s has %s now", path, hash ? hash : "?", sora_t5_folder(t5),
-                  sora_t5_base(t5));
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: the run began with weights of hash %s; %s has %s now", path, hash ? hash : "?",
+                  sora_t5_folder(t5), sora_t5_base(t5));
 cleanup:
     json_decref(root);
     free(path);
     return status;
 }
 
-sora_status sora_t5_run(sora_context *context, const sora_run_options *given, const sora_run_target *target, const sora_watcher *watcher,
-                        sora_run_result *result, sora_error *error)
+sora_status sora_t5_run(sora_context *context, const sora_run_options *given, const sora_run_target *target,
+                        const sora_watcher *watcher, sora_run_result *result, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_run_options options = *given;

@@ -137,7 +137,8 @@ static sora_status create_batches(sora_t5_task *task, sora_error *error)
     evaluating.shuffle = false;
     evaluating.limit = task->eval_pairs ? (size_t)o->eval_examples : STAND_IN;
     SORA_TRY(sora_t5_batches_create(task->pairs, task->tokenizer, &training, &task->batches, error));
-    SORA_TRY(sora_t5_batches_create(task->eval_pairs ? task->eval_pairs : task->pairs, task->tokenizer, &evaluating, &task->eval_batches, error));
+    SORA_TRY(sora_t5_batches_create(task->eval_pairs ? task->eval_pairs : task->pairs, task->tokenizer, &evaluating,
+                                    &task->eval_batches, error));
     sora_t5_batches_longest(task->batches, &task->train.source, &task->train.target);
     sora_t5_batches_longest(task->eval_batches, &task->eval.source, &task->eval.target);
     task->staging_count = 2 * o->accumulate + 2;
@@ -149,8 +150,9 @@ cleanup:
     return status;
 }
 
-sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs,
-                                const sora_run_options *options, sora_t5_task **out, sora_error *error)
+sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, const sora_text_pairs *pairs,
+                                const sora_text_pairs *eval_pairs, const sora_run_options *options, sora_t5_task **out,
+                                sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_t5_task *task = NULL;

@@ -19,8 +19,9 @@ typedef struct sora_t5_task {
     sora_quality quality; /* of the last evaluation */
 } sora_t5_task;
 
-sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs,
-                                const sora_run_options *options, sora_t5_task **out, sora_error *error);
+sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, const sora_text_pairs *pairs,
+                                const sora_text_pairs *eval_pairs, const sora_run_options *options, sora_t5_task **out,
+                                sora_error *error);
 void sora_t5_task_destroy(sora_t5_task **task);
 sora_task sora_t5_task_of(sora_t5_task *task);
 

@@ -8,7 +8,8 @@
 #include <jansson.h>
 #include <math.h>
 
-/* Small T5 and v1.1 models beside Transformers in double precision: t5_reference.py made the folder t5/ and says what is in it. */
+/* Small T5 and v1.1 models beside Transformers in double precision: t5_reference.py made the folder t5/ and says what is in it.
+ */
 
 static json_t *expected;
 
@@ -36,7 +37,8 @@ static double number(const json_t *list, size_t i)
     return json_number_value(json_array_get(list, i));
 }
 
-/* ---- A batch ---------------------------------------------------------------------------------------------------------------- */
+/* ---- A batch ----------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct batch {
     int count, source, target, labels_counted;
@@ -45,7 +47,8 @@ typedef struct batch {
 
 static batch batch_of(const json_t *model)
 {
-    const json_t *ids = at_path(model, "batch", "ids"), *lengths = at_path(model, "batch", "lengths"), *labels = at_path(model, "batch", "labels");
+    const json_t *ids = at_path(model, "batch", "ids"), *lengths = at_path(model, "batch", "lengths"),
+                 *labels = at_path(model, "batch", "labels");
     batch b = { .count = (int)json_array_size(ids),
                 .source = (int)json_array_size(json_array_get(ids, 0)),
                 .target = (int)json_array_size(json_array_get(labels, 0)) };
@@ -106,7 +109,8 @@ static void stop(run *r)
 
 static void check_near(const char *what, double got, double want, double scale, double share)
 {
-    if (!(fabs(got - want) <= share * scale)) fail_msg("%s: %.9g, expected %.9g: off by %.3g of %.3g", what, got, want, fabs(got - want), scale);
+    if (!(fabs(got - want) <= share * scale))
+        fail_msg("%s: %.9g, expected %.9g: off by %.3g of %.3g", what, got, want, fabs(got - want), scale);
 }
 
 static void check_loss(run *r, double want)
@@ -122,9 +126,11 @@ static void check_logits(run *r, const json_t *logits)
 {
     sora_error error;
     const sora_t5_config *c = &r->t5->config;
-    const json_t *columns = json_object_get(expected, "columns"), *rows = json_object_get(logits, "columns"), *sums = json_object_get(logits, "logsumexp");
+    const json_t *columns = json_object_get(expected, "columns"), *rows = json_object_get(logits, "columns"),
+                 *sums = json_object_get(logits, "logsumexp");
     size_t n = (size_t)(r->batch.count * r->batch.target), row = 0;
-    float *hidden = calloc(n * (size_t)c->width, sizeof *hidden), *head = calloc((size_t)c->vocabulary * (size_t)c->width, sizeof *head);
+    float *hidden = calloc(n * (size_t)c->width, sizeof *hidden),
+          *head = calloc((size_t)c->vocabulary * (size_t)c->width, sizeof *head);
     double *all = calloc((size_t)c->vocabulary, sizeof *all);
     OK(sora_graph_read(r->graph.graph, r->graph.hidden, hidden, &error));
     OK(sora_param_read(r->t5->head, 0, head, &error));
@@ -134,7 +140,8 @@ static void check_logits(run *r, const json_t *logits)
         if (r->batch.labels[i] == -100) continue;
         for (int v = 0; v < c->vocabulary; v++) {
             all[v] = 0;
-            for (int d = 0; d < c->width; d++) all[v] += (double)hidden[i * (size_t)c->width + (size_t)d] * (double)head[v * c->width + d];
+            for (int d = 0; d < c->width; d++)
+                all[v] += (double)hidden[i * (size_t)c->width + (size_t)d] * (double)head[v * c->width + d];
             all[v] *= (double)sora_t5_head_scale(r->t5);
             most = fmax(most, all[v]);
         }
@@ -212,7 +219,8 @@ static void test_forward_sharded(void **state)
     check_forward("gated-bf16");
 }
 
-/* ---- Gradients -------------------------------------------------------------------------------------------------------------- */
+/* ---- Gradients --------------------------------------------------------------------------------------------------------------
+ */
 
 static void check_full(const char *name)
 {
@@ -257,7 +265,8 @@ static void set_adapter(const sora_layers *layers, const json_t *module, int k)
         factor[i] = sora_params_find(layers->params, name);
         if (!factor[i]) fail_msg("%s is missing", name);
     }
-    int in = (int)json_integer_value(json_object_get(module, "in")), out = (int)json_integer_value(json_object_get(module, "out"));
+    int in = (int)json_integer_value(json_object_get(module, "in")),
+        out = (int)json_integer_value(json_object_get(module, "out"));
     float *down = sora_param_host(factor[0]), *up = sora_param_host(factor[1]), *gate = sora_param_host(factor[2]);
     for (int i = 0; i < 3 * in; i++) down[i] = (float)(((i * 37 + k * 101 + 11) % 201 - 100) / 512.0);
     for (int i = 0; i < 3 * out; i++) up[i] = (float)(((i * 53 + k * 67 + 29) % 201 - 100) / 512.0);
@@ -269,10 +278,12 @@ static void set_adapter(const sora_layers *layers, const json_t *module, int k)
 static void check_adapters(const char *name)
 {
     sora_error error;
-    const json_t *model = at_path(expected, "models", name), *adapters = json_object_get(model, "adapters"), *modules = json_object_get(adapters, "modules");
+    const json_t *model = at_path(expected, "models", name), *adapters = json_object_get(model, "adapters"),
+                 *modules = json_object_get(adapters, "modules");
     sora_t5 *t5 = load(name);
     char text[192];
-    OK(sora_adapt(t5->layers, ".*\\.(q|k|v|o|wi|wi_0|wi_1|wo)", &(sora_adapter_options) { .rank = 3, .alpha = 6.0f }, NULL, &error));
+    OK(sora_adapt(t5->layers, ".*\\.(q|k|v|o|wi|wi_0|wi_1|wo)", &(sora_adapter_options) { .rank = 3, .alpha = 6.0f }, NULL,
+                  &error));
     assert_int_equal(json_array_size(modules), sora_layers_count(t5->layers));
     for (size_t k = 0; k < json_array_size(modules); k++) set_adapter(t5->layers, json_array_get(modules, k), (int)k);
     run r;
@@ -311,7 +322,8 @@ static void test_adapters_gated(void **state)
     check_adapters("gated");
 }
 
-/* Folders that PEFT saved: other ranks and scales for some modules, some of q, k, v without an adapter, rank-stabilised scales, fp16. */
+/* Folders that PEFT saved: other ranks and scales for some modules, some of q, k, v without an adapter, rank-stabilised scales,
+ * fp16. */
 static void test_peft(void **state)
 {
     (void)state;
@@ -334,7 +346,8 @@ static void test_peft(void **state)
     }
 }
 
-/* ---- Generation ------------------------------------------------------------------------------------------------------------- */
+/* ---- Generation -------------------------------------------------------------------------------------------------------------
+ */
 
 static sora_t5_generation generation_of(const json_t *settings)
 {
@@ -353,13 +366,15 @@ static sora_t5_generation generation_of(const json_t *settings)
 /* Token for token; where they differ the reference must have had two decisions within 1e-4 of each other. */
 static void check_outputs(const char *what, const sora_t5_output *got, const json_t *want, const json_t *sources)
 {
-    const json_t *ids = json_object_get(want, "ids"), *gaps = json_object_get(want, "gaps"), *scores = json_object_get(want, "scores");
+    const json_t *ids = json_object_get(want, "ids"), *gaps = json_object_get(want, "gaps"),
+                 *scores = json_object_get(want, "scores");
     int ended = 0;
     for (size_t i = 0; i < json_array_size(sources); i++) {
         const json_t *list = json_array_get(ids, i);
         bool same = (size_t)got[i].count == json_array_size(list);
         for (int t = 0; same && t < got[i].count; t++) same = got[i].ids[t] == (int32_t)number(list, (size_t)t);
-        if (!same && number(gaps, i) >= 1e-4) fail_msg("%s: output %zu differs, and the closest decision was %g away", what, i, number(gaps, i));
+        if (!same && number(gaps, i) >= 1e-4)
+            fail_msg("%s: output %zu differs, and the closest decision was %g away", what, i, number(gaps, i));
         if (!same) print_message("%s: output %zu differs; a decision was %g away\n", what, i, number(gaps, i));
         if (same && scores) check_near("score", got[i].score, number(scores, i), 1, 1e-4);
         ended += got[i].count > 0 && got[i].ids[got[i].count - 1] == 1;
@@ -389,11 +404,15 @@ static void check_generation(const char *name)
     {
         sora_t5_generation options = generation_of(settings);
         sora_t5_generator *generator;
-        OK(sora_t5_generator_create(
-            t5, &(sora_t5_generator_options) { .batch = 7, .source = longest, .beams = options.beams, .max_length = options.max_length }, &generator,
-            &error));
+        OK(sora_t5_generator_create(t5,
+                                    &(sora_t5_generator_options) {
+                                        .batch = 7, .source = longest, .beams = options.beams, .max_length = options.max_length },
+                                    &generator, &error));
         OK(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, (int)count, &options, NULL, out, &error));
-        check_outputs(setting, out, at_path(json_object_get(model, "outputs"), setting, "ids") ? json_object_get(json_object_get(model, "outputs"), setting) : NULL,
+        check_outputs(setting, out,
+                      at_path(json_object_get(model, "outputs"), setting, "ids")
+                          ? json_object_get(json_object_get(model, "outputs"), setting)
+                          : NULL,
                       sources);
         for (size_t i = 0; i < count; i++) free(out[i].ids);
         sora_t5_generator_destroy(&generator);
@@ -437,7 +456,8 @@ static void test_active_and_merged(void **state)
     OK(sora_adapt(t5->layers, ".*\\.(q|v|wi_1|wo)", &(sora_adapter_options) { .rank = 2 }, NULL, &error));
     for (size_t i = 0; i < t5->layers->count; i++) {
         sora_layer *layer = t5->layers->items[i];
-        for (int j = 0; layer->active && j < 2 * layer->desc.out; j++) sora_param_host(layer->up)[j] = (float)((j * 37 + (int)i) % 11 - 5) * 0.01f;
+        for (int j = 0; layer->active && j < 2 * layer->desc.out; j++)
+            sora_param_host(layer->up)[j] = (float)((j * 37 + (int)i) % 11 - 5) * 0.01f;
     }
     sora_t5_generation_default(&options);
     for (int merged = 0; merged < 2; merged++) {
@@ -447,7 +467,8 @@ static void test_active_and_merged(void **state)
         for (size_t i = 0; merged && i < t5->layers->count; i++)
             if (t5->layers->items[i]->merged) assert_true(sora_param_asked(t5->layers->items[i]->weight));
         OK(sora_params_upload(t5->params, 0, &error));
-        OK(sora_t5_generator_create(t5, &(sora_t5_generator_options) { .batch = 5, .source = 64, .beams = 1, .max_length = 20 }, &generator, &error));
+        OK(sora_t5_generator_create(t5, &(sora_t5_generator_options) { .batch = 5, .source = 64, .beams = 1, .max_length = 20 },
+                                    &generator, &error));
         OK(sora_t5_generate(generator, list, lengths, 16, &options, NULL, out[merged], &error));
         sora_t5_generator_destroy(&generator);
         OK(sora_params_download(t5->params, &error));
@@ -463,10 +484,12 @@ static void test_active_and_merged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_relu),    cmocka_unit_test(test_forward_gated),   cmocka_unit_test(test_forward_sharded),
-        cmocka_unit_test(test_full_relu),       cmocka_unit_test(test_full_gated),      cmocka_unit_test(test_adapters_relu),
-        cmocka_unit_test(test_adapters_gated),  cmocka_unit_test(test_peft),            cmocka_unit_test(test_generation_relu),
-        cmocka_unit_test(test_generation_gated), cmocka_unit_test(test_active_and_merged),
+        cmocka_unit_test(test_forward_relu),      cmocka_unit_test(test_forward_gated),
+        cmocka_unit_test(test_forward_sharded),   cmocka_unit_test(test_full_relu),
+        cmocka_unit_test(test_full_gated),        cmocka_unit_test(test_adapters_relu),
+        cmocka_unit_test(test_adapters_gated),    cmocka_unit_test(test_peft),
+        cmocka_unit_test(test_generation_relu),   cmocka_unit_test(test_generation_gated),
+        cmocka_unit_test(test_active_and_merged),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

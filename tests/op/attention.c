@@ -5,32 +5,87 @@
 #include <stdlib.h>
 
 #define ATTRIBUTES(h, d, c, p) &(const sora_attention_attributes) { .heads = h, .size = d, .causal = c, .dropout = p }
-#define SELF(n, t, h, d) .inputs = { SORA_SHAPE(n, t, 3 * (h) * (d)), { 0 }, SORA_SHAPE(h, 2 * (t)-1), SORA_SHAPE(n) }
+#define SELF(n, t, h, d) .inputs = { SORA_SHAPE(n, t, 3 * (h) * (d)), { 0 }, SORA_SHAPE(h, 2 * (t) - 1), SORA_SHAPE(n) }
 #define CROSS(n, t, s, h, d) .inputs = { SORA_SHAPE(n, t, (h) * (d)), SORA_SHAPE(n, s, 2 * (h) * (d)), { 0 }, SORA_SHAPE(n) }
 #define LENGTHS(most) .values = { { 0 }, { 0 }, { 0 }, { .low = 1, .high = most, .quantum = 1 } }
 #define FULL .values = { { 0 }, { 0 }, { 0 }, { .low = 512, .high = 512.1f, .quantum = 1 } }
 
 static const check_case cases[] = {
-    { .label = "1x1, 1 head of 1", SELF(1, 1, 1, 1), LENGTHS(1.1f), .attributes = ATTRIBUTES(1, 1, false, 0), .small = true, .wanted = { 1 } },
-    { .label = "self, part of a batch", SELF(4, 17, 3, 5), LENGTHS(17), .attributes = ATTRIBUTES(3, 5, false, 0), .batch = 3, .small = true, .as_gpu = true },
+    { .label = "1x1, 1 head of 1",
+      SELF(1, 1, 1, 1),
+      LENGTHS(1.1f),
+      .attributes = ATTRIBUTES(1, 1, false, 0),
+      .small = true,
+      .wanted = { 1 } },
+    { .label = "self, part of a batch",
+      SELF(4, 17, 3, 5),
+      LENGTHS(17),
+      .attributes = ATTRIBUTES(3, 5, false, 0),
+      .batch = 3,
+      .small = true,
+      .as_gpu = true },
     { .label = "causal", SELF(2, 9, 2, 16), LENGTHS(9), .attributes = ATTRIBUTES(2, 16, true, 0), .small = true, .as_gpu = true },
-    { .label = "causal, several blocks, dropout", SELF(2, 131, 2, 33), LENGTHS(131), .attributes = ATTRIBUTES(2, 33, true, 0.1f), .samples = 40, .first_sample = 5, .as_gpu = true },
-    { .label = "self, several blocks", SELF(2, 65, 1, 64), LENGTHS(65), .attributes = ATTRIBUTES(1, 64, false, 0), .samples = 40 },
-    { .label = "cross", CROSS(2, 3, 17, 2, 16), LENGTHS(17), .attributes = ATTRIBUTES(2, 16, false, 0), .small = true, .as_gpu = true },
-    { .label = "cross, several blocks, dropout", CROSS(3, 70, 129, 2, 17), LENGTHS(129), .attributes = ATTRIBUTES(2, 17, false, 0.3f), .samples = 40, .as_gpu = true },
-    { .label = "bare", .inputs = { SORA_SHAPE(2, 5, 3 * 8) }, .attributes = ATTRIBUTES(2, 4, false, 0), .small = true, .wanted = { 1 } },
+    { .label = "causal, several blocks, dropout",
+      SELF(2, 131, 2, 33),
+      LENGTHS(131),
+      .attributes = ATTRIBUTES(2, 33, true, 0.1f),
+      .samples = 40,
+      .first_sample = 5,
+      .as_gpu = true },
+    { .label = "self, several blocks",
+      SELF(2, 65, 1, 64),
+      LENGTHS(65),
+      .attributes = ATTRIBUTES(1, 64, false, 0),
+      .samples = 40 },
+    { .label = "cross",
+      CROSS(2, 3, 17, 2, 16),
+      LENGTHS(17),
+      .attributes = ATTRIBUTES(2, 16, false, 0),
+      .small = true,
+      .as_gpu = true },
+    { .label = "cross, several blocks, dropout",
+      CROSS(3, 70, 129, 2, 17),
+      LENGTHS(129),
+      .attributes = ATTRIBUTES(2, 17, false, 0.3f),
+      .samples = 40,
+      .as_gpu = true },
+    { .label = "bare",
+      .inputs = { SORA_SHAPE(2, 5, 3 * 8) },
+      .attributes = ATTRIBUTES(2, 4, false, 0),
+      .small = true,
+      .wanted = { 1 } },
     { .label = "evaluation", SELF(2, 33, 2, 16), LENGTHS(33), .attributes = ATTRIBUTES(2, 16, false, 0.1f), .evaluation = true },
-    { .label = "unequal", .inputs = { SORA_SHAPE(2, 5, 25) }, .attributes = ATTRIBUTES(2, 4, false, 0), .refused = "expected [n, t, 3 h d]" },
-    { .label = "too long", .inputs = { SORA_SHAPE(1, 4097, 3) }, .attributes = ATTRIBUTES(1, 1, false, 0), .refused = "at most 4096" },
-    { .label = "T5-small, 8x512", SELF(8, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0), .wanted = { 1 }, .perf = true },
-    { .label = "T5-small, 8x512, dropout", SELF(8, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0.1f), .wanted = { 1 }, .perf = true },
+    { .label = "unequal",
+      .inputs = { SORA_SHAPE(2, 5, 25) },
+      .attributes = ATTRIBUTES(2, 4, false, 0),
+      .refused = "expected [n, t, 3 h d]" },
+    { .label = "too long",
+      .inputs = { SORA_SHAPE(1, 4097, 3) },
+      .attributes = ATTRIBUTES(1, 1, false, 0),
+      .refused = "at most 4096" },
+    { .label = "T5-small, 8x512",
+      SELF(8, 512, 8, 64),
+      FULL,
+      .attributes = ATTRIBUTES(8, 64, false, 0),
+      .wanted = { 1 },
+      .perf = true },
+    { .label = "T5-small, 8x512, dropout",
+      SELF(8, 512, 8, 64),
+      FULL,
+      .attributes = ATTRIBUTES(8, 64, false, 0.1f),
+      .wanted = { 1 },
+      .perf = true },
     { .label = "T5-small, 8x64 of 512", CROSS(8, 64, 512, 8, 64), FULL, .attributes = ATTRIBUTES(8, 64, false, 0), .perf = true },
-    { .label = "bias of another length", .inputs = { SORA_SHAPE(1, 3, 3), { 0 }, SORA_SHAPE(1, 4) }, .attributes = ATTRIBUTES(1, 1, false, 0), .refused = "expected [1, 5]" },
+    { .label = "bias of another length",
+      .inputs = { SORA_SHAPE(1, 3, 3), { 0 }, SORA_SHAPE(1, 4) },
+      .attributes = ATTRIBUTES(1, 1, false, 0),
+      .refused = "expected [1, 5]" },
 };
 
 static double keep(const check_reference *r, float probability, int64_t sample, int64_t h, int64_t i, int64_t j)
 {
-    uint32_t counter[4] = { r->step, r->stream, r->first_sample + (uint32_t)sample, (uint32_t)((h * 512 + i / 8) * 4096 + j) }, words[4];
+    uint32_t counter[4] = { r->step, r->stream, r->first_sample + (uint32_t)sample, (uint32_t)((h * 512 + i / 8) * 4096 + j) },
+             words[4];
     uint32_t threshold = (uint32_t)(probability * 65536.0f + 0.5f);
     sora_philox(r->seed, SORA_PURPOSE_DROPOUT, counter, words);
     uint32_t half = words[i % 8 / 2] >> (i % 2 ? 16 : 0) & 0xffff;
@@ -41,14 +96,16 @@ static void reference(const check_reference *r)
 {
     const sora_attention_attributes *a = r->attributes;
     bool self = r->inputs[1] == NULL;
-    int64_t n = r->input_shapes[0].dim[0], t = r->input_shapes[0].dim[1], s = self ? t : r->input_shapes[1].dim[1], inner = a->heads * a->size;
+    int64_t n = r->input_shapes[0].dim[0], t = r->input_shapes[0].dim[1], s = self ? t : r->input_shapes[1].dim[1],
+            inner = a->heads * a->size;
     int64_t q_stride = self ? 3 * inner : inner, k_stride = self ? 3 * inner : 2 * inner;
     double *p = malloc((size_t)s * sizeof *p);
     for (int64_t row = 0; row < n * a->heads * t; row++) {
         int64_t b = row / (a->heads * t), h = row / t % a->heads, i = row % t;
         int64_t limit = r->inputs[3] ? (int64_t)r->inputs[3][b] : s;
         const double *q = r->inputs[0] + (b * t + i) * q_stride + h * a->size;
-        const double *k = (self ? r->inputs[0] + b * t * k_stride + inner : r->inputs[1] + b * s * k_stride) + h * a->size, *v = k + inner;
+        const double *k = (self ? r->inputs[0] + b * t * k_stride + inner : r->inputs[1] + b * s * k_stride) + h * a->size,
+                     *v = k + inner;
         double total = 0, *o = r->outputs[0] + (b * t + i) * inner + h * a->size;
         if (a->causal && limit > i + 1) limit = i + 1;
         for (int64_t j = 0; j < limit; j++) {
@@ -66,8 +123,9 @@ static void reference(const check_reference *r)
     free(p);
 }
 
-/* A score is a sum of d products, each rounded up to d times; exp turns its absolute error into a relative one of p, and sums over keys
- * weigh it by p. Gradients have two such factors, and sums over up to all queries (keys) or, for the line, all samples and queries. */
+/* A score is a sum of d products, each rounded up to d times; exp turns its absolute error into a relative one of p, and sums
+ * over keys weigh it by p. Gradients have two such factors, and sums over up to all queries (keys) or, for the line, all samples
+ * and queries. */
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
     const sora_attention_attributes *a = test->attributes;

@@ -7,7 +7,12 @@
 
 static const check_case cases[] = {
     { .label = "1x2", .inputs = { SORA_SHAPE(1, 2) }, .values = WIDE, .small = true },
-    { .label = "3x5x34, part of a batch", .inputs = { SORA_SHAPE(4, 5, 34) }, .values = WIDE, .batch = 3, .small = true, .as_gpu = true },
+    { .label = "3x5x34, part of a batch",
+      .inputs = { SORA_SHAPE(4, 5, 34) },
+      .values = WIDE,
+      .batch = 3,
+      .small = true,
+      .as_gpu = true },
     { .label = "17x3x514", .inputs = { SORA_SHAPE(17, 3, 514) }, .values = WIDE, .samples = 60 },
     { .label = "odd", .inputs = { SORA_SHAPE(3, 5) }, .refused = "expected [..., 2 f]" },
 };
@@ -23,7 +28,8 @@ static void reference(const check_reference *r)
         }
 }
 
-/* tanh within 5 ulp, its argument up to 6 rounded four times over; 1 + tanh near 0 loses what it has in absolute terms, times |a b|. */
+/* tanh within 5 ulp, its argument up to 6 rounded four times over; 1 + tanh near 0 loses what it has in absolute terms, times |a
+ * b|. */
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
     (void)test, (void)kind, (void)index;

@@ -6,11 +6,27 @@
 static const sora_rms_norm_attributes usual = { .epsilon = 1e-6f };
 
 static const check_case cases[] = {
-    { .label = "1x1", .inputs = { SORA_SHAPE(1, 1), SORA_SHAPE(1) }, .values = { { .low = 0.5f, .high = 1 } }, .attributes = &usual, .small = true },
-    { .label = "3x5x17, part of a batch", .inputs = { SORA_SHAPE(4, 5, 17), SORA_SHAPE(17) }, .attributes = &usual, .batch = 3, .small = true, .as_gpu = true },
-    { .label = "130 rows of 65", .inputs = { SORA_SHAPE(130, 65), SORA_SHAPE(65) }, .attributes = &usual, .samples = 60, .as_gpu = true },
+    { .label = "1x1",
+      .inputs = { SORA_SHAPE(1, 1), SORA_SHAPE(1) },
+      .values = { { .low = 0.5f, .high = 1 } },
+      .attributes = &usual,
+      .small = true },
+    { .label = "3x5x17, part of a batch",
+      .inputs = { SORA_SHAPE(4, 5, 17), SORA_SHAPE(17) },
+      .attributes = &usual,
+      .batch = 3,
+      .small = true,
+      .as_gpu = true },
+    { .label = "130 rows of 65",
+      .inputs = { SORA_SHAPE(130, 65), SORA_SHAPE(65) },
+      .attributes = &usual,
+      .samples = 60,
+      .as_gpu = true },
     { .label = "7x3x257", .inputs = { SORA_SHAPE(7, 3, 257), SORA_SHAPE(257) }, .attributes = &usual, .samples = 60 },
-    { .label = "other width", .inputs = { SORA_SHAPE(3, 4), SORA_SHAPE(5) }, .attributes = &usual, .refused = "expected [..., d]" },
+    { .label = "other width",
+      .inputs = { SORA_SHAPE(3, 4), SORA_SHAPE(5) },
+      .attributes = &usual,
+      .refused = "expected [..., d]" },
 };
 
 static void reference(const check_reference *r)
