@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/performance.md from the JSON of `./dev bench --json docs/results/bench.json`."""
+"""Writes docs/performance.md from the JSON of `./dev bench --json docs/results/bench.json` and of
+`bench/peers.py --json docs/results/peers-NAME.json`."""
 import json
 import pathlib
 
@@ -30,4 +31,14 @@ for kind, members in groups.items():
             lines.append(f"| {name} | {item['name']} | {1e3 * item['seconds']:.2f} | {f'{rate / 1e9:.0f}' if rate else ''} | "
                          f"{f'{100 * rate / peak:.0f} %' if rate else ''} | {beside} |")
             name = ""
+for path in sorted((here / "results").glob("peers-*.json")):
+    peers = json.loads(path.read_text())
+    lines += ["", f"## A step of T5-small's shape beside Transformers and PEFT: batch 8, {peers['source']} / {peers['target']} tokens, rank 16", "",
+              f"`bench/peers.py`, {peers['rounds']} alternating rounds, {peers['threads']} thread{'s' if peers['threads'] > 1 else ''} each, eager"
+              f"{'; ' + peers['note'] if peers['note'] else ''}. Ratios are ours / theirs: below 1 we are faster, or smaller.", "",
+              "| ours | theirs | s a step | time (range over rounds) | process MiB | memory |", "|---|---|---|---|---|---|"]
+    for pair in peers["comparison"]:
+        lines.append(f"| {pair['ours']} | {pair['peer']} | {pair['ours_s']:.2f} : {pair['peer_s']:.2f} | {pair['time_ratio']:.2f} "
+                     f"({min(pair['time_ratios']):.2f} to {max(pair['time_ratios']):.2f}) | {pair['ours_mib']:.0f} : {pair['peer_mib']:.0f} | "
+                     f"{pair['memory_ratio']:.2f} |")
 (here / "performance.md").write_text("\n".join(lines) + "\n")
