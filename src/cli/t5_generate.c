@@ -286,7 +286,7 @@ int cli_t5_summarize(int argc, char **argv)
     };
     cli_command command = { .name = "t5 summarize",
                             .summary = "summaries of texts",
-                            .usage = "t5 summarize --model DIR [--adapter DIR] FILE|-",
+                            .usage = "t5 summarize --model DIR [--adapter DIR] [FILE|-]",
                             .example =
                                 "soracl t5 summarize --model t5-small --beams 4 --length-penalty 2 --max-length 200 article.txt",
                             .options = options,
@@ -301,14 +301,14 @@ int cli_t5_summarize(int argc, char **argv)
     sora_t5_generation generation;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (!model || command.word_count != 1)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "usage: soracl %s; - reads standard input", command.usage);
+    const char *file = command.word_count ? command.words[0] : "-";
+    if (!model) status = fail(&error, SORA_ERROR_ARGUMENT, "--model is needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = set_whole("max-source", max_source, &s.max_source, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK && (s.max_source < 2 || s.max_source > 4096 || at_once < 1 || at_once > 64))
         status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
-    if (status == SORA_OK) status = read_texts(command.words[0], lines, &list, &error);
-    if (status == SORA_OK && list.count == 0) status = fail(&error, SORA_ERROR_INPUT, "%s: holds no text", command.words[0]);
+    if (status == SORA_OK) status = read_texts(file, lines, &list, &error);
+    if (status == SORA_OK && list.count == 0) status = fail(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);

@@ -332,7 +332,7 @@ def part_input():
                 continue
             refused_everywhere(f"summarize {name} {' '.join(lines)}", code, wanted, "t5", "summarize", "--model", "base", *lines, name)
     refused_everywhere("summarize nowhere", 3, ["nowhere"], "t5", "summarize", "--model", "base", "nowhere")
-    refused_everywhere("summarize without a text", 2, ["usage"], "t5", "summarize", "--model", "base")
+    refused_everywhere("summarize without a model", 2, ["--model", "usage"], "t5", "summarize", "texts.txt")
     for option, value, said in (("--beams", "0", "--beams"), ("--beams", "-1", "--beams"), ("--beams", "65", "--beams"), ("--beams", "two", "--beams"), ("--max-length", "1", "--max-length"),
                                 ("--max-length", "-5", "--max-length"), ("--min-length", "-1", "--min-length"), ("--min-length", "30", "--min-length"), ("--no-repeat-ngram", "-2", "--no-repeat-ngram"),
                                 ("--length-penalty", "inf", "--length-penalty"), ("--temperature", "0", "--temperature"), ("--temperature", "-1", "--temperature"), ("--top-k", "-1", "--top-k"),
