@@ -53,9 +53,10 @@ for label, runs in rows.items():
         figures = f"{spread(runs, 'iou_per_image', 1, 3)} | {mean(runs, 'quality', 'dice'):.3f}"
     rank = "–" if runs[0]["rank_max"] is None else f"{mean(runs, 'rank_kept'):.0f} of {runs[0]['rank_max']}"
     step = mean(runs, "seconds_per_step")
-    print(f"| {label} | {figures} | {rank} | {mean(runs, 'parameters_kept'):,.0f} | "
-          f"{'–' if not step else f'{1e3 * step:.1f}'} | {mean(runs, 'device_bytes_peak') / 2**20:.1f} | {mean(runs, 'process_bytes_peak') / 2**20:.0f} |")
-unit, factor, what, digits = ("ROUGE-L", 100, "texts", 2) if text else ("hand IoU", 1, "images", 4)
+    device, process = (mean(runs, key) for key in ("device_bytes_peak", "process_bytes_peak"))
+    print(f"| {label} | {figures} | {rank} | {mean(runs, 'parameters_kept'):,.0f} | {'–' if not step else f'{1e3 * step:.1f}'} | "
+          f"{'–' if device is None else f'{device / 2**20:.1f}'} | {'–' if process is None else f'{process / 2**20:.0f}'} |")
+unit, factor, what, digits = ("ROUGE-L", 1, "texts", 2) if text else ("hand IoU", 1, "images", 4)
 print(f"\nPaired differences of {unit} over the test {what} (each one's difference averaged over seeds first), 95 % bootstrap interval:\n")
 print("| row | against | difference | interval |")
 print("|---|---|---|---|")
