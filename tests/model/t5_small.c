@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* T5-small's shape with random weights: what it counts, what its graphs leave out, and what memory they take; and the buckets of
- * its relative positions as T5's own code gives them. */
+/* T5-small's shape with random weights: what it counts, what its graphs leave out, and what memory they take. */
 #include "../fixture.h"
 #include "adapter/layer.h"
 #include "graph/graph.h"
 #include "model/t5.h"
 #include "soracl/optimizer.h"
-
-#include <jansson.h>
 
 enum { BATCH = 2, SOURCE = 64, TARGET = 16 };
 
@@ -171,62 +168,9 @@ static void test_sora(void **state)
     drop_adapters();
 }
 
-/* ---- Relative positions -----------------------------------------------------------------------------------------------------
- */
-
-/* A table whose entries are their own bucket's number, through the op. */
-static void check_buckets(const json_t *wanted, int first, int last, bool bidirectional)
-{
-    sora_error error;
-    sora_params *params;
-    sora_param *table;
-    sora_graph *graph;
-    int queries = 1 - first, keys = last + 1, count = last - first + 1;
-    float *line = calloc((size_t)count, sizeof *line);
-    OK(sora_params_create(context, &params, &error));
-    OK(sora_params_add(params, "table", SORA_PARAM_WEIGHT, SORA_SHAPE(32, 1), &table, &error));
-    for (int i = 0; i < 32; i++) sora_param_host(table)[i] = (float)i;
-    OK(sora_graph_create(params, &(sora_graph_options) { .batch = 1 }, &graph, &error));
-    sora_tensor *out = sora_relative_bias(
-        graph, "line", sora_graph_param(graph, table),
-        &(sora_relative_bias_options) { .queries = queries, .keys = keys, .farthest = 128, .bidirectional = bidirectional });
-    sora_graph_output(graph, out);
-    OK(sora_graph_plan(graph, NULL, &error));
-    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
-    OK(sora_graph_forward(graph, 1, 0, 0, &error));
-    OK(sora_graph_read(graph, out, line, &error));
-    assert_int_equal(json_array_size(wanted), count);
-    for (int i = 0; i < count; i++)
-        if ((json_int_t)line[i] != json_integer_value(json_array_get(wanted, (size_t)i)))
-            fail_msg("key − query = %d is in bucket %g, expected %d", first + i, (double)line[i],
-                     (int)json_integer_value(json_array_get(wanted, (size_t)i)));
-    sora_graph_destroy(&graph);
-    OK(sora_params_download(params, &error));
-    sora_params_destroy(&params);
-    free(line);
-}
-
-static void test_buckets(void **state)
-{
-    (void)state;
-    char path[1024];
-    const char *data = getenv("SORACL_TEST_DATA");
-    snprintf(path, sizeof path, "%s/t5/relative_position_buckets.json", data ? data : "");
-    json_t *root = data ? json_load_file(path, 0, NULL) : NULL;
-    if (!root) {
-        print_message("no t5/relative_position_buckets.json in the folder SORACL_TEST_DATA\n");
-        skip();
-    }
-    int first = (int)json_integer_value(json_object_get(root, "rel_min")),
-        last = (int)json_integer_value(json_object_get(root, "rel_max"));
-    check_buckets(json_object_get(root, "bidirectional"), first, last, true);
-    check_buckets(json_object_get(root, "unidirectional"), first, last, false);
-    json_decref(root);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_counts), cmocka_unit_test(test_buckets),
-                                        cmocka_unit_test(test_full), cmocka_unit_test(test_lora), cmocka_unit_test(test_sora) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_counts), cmocka_unit_test(test_full), cmocka_unit_test(test_lora),
+                                        cmocka_unit_test(test_sora) };
     return cmocka_run_group_tests(tests, open_small, close_small);
 }
