@@ -15,13 +15,6 @@
 #define PROBES 4
 #define LARGEST_CHANGE 1e-4
 
-static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
-{
-    error->status = status;
-    snprintf(error->message, sizeof error->message, format, what);
-    return status;
-}
-
 /* ---- Models of either task ---------------------------------------------------------------------------------------------------
  */
 
@@ -63,7 +56,7 @@ static sora_status open_model(sora_context *context, const char *from, const cha
     out->layers = out->t5 ? sora_t5_layers(out->t5) : sora_unet_layers(out->unet);
     out->params = out->t5 ? sora_t5_params(out->t5) : sora_unet_params(out->unet);
     if (has_adapters(out->layers) || (plain && out->t5)) return SORA_OK;
-    return fail(error, SORA_ERROR_INPUT, "%s has no adapters", from);
+    return cli_error(error, SORA_ERROR_INPUT, "%s has no adapters", from);
 }
 
 static void close_model(adapted_model *model)
@@ -141,7 +134,7 @@ static sora_status show(sora_layers *layers, bool json, sora_error *error)
         if (info.kind == SORA_ADAPTER_SORA && info.rank > 0) {
             float *more = realloc(gates, (gate_count + (size_t)info.rank) * sizeof *gates);
             if (!more) {
-                status = fail(error, SORA_ERROR_MEMORY, "%s", "no host memory for the gates");
+                status = cli_error(error, SORA_ERROR_MEMORY, "%s", "no host memory for the gates");
                 goto failed;
             }
             gates = more;
@@ -194,7 +187,8 @@ int cli_adapter_show(int argc, char **argv)
     bool help;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (command.word_count == 0) status = fail(&error, SORA_ERROR_ARGUMENT, "a run is needed; usage: soracl %s", command.usage);
+    if (command.word_count == 0)
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "a run is needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], NULL, false, &model, &error);
     if (status == SORA_OK) status = show(model.layers, globals.json, &error);
@@ -228,7 +222,7 @@ static sora_status probe_unet(sora_unet *unet, probe *out, sora_error *error)
     float *images = malloc(PROBES * 3 * pixels * sizeof *images), *masks = calloc(PROBES * pixels, sizeof *masks);
     *out = (probe) { malloc(PROBES * pixels * sizeof *out->values), PROBES * pixels };
     sora_status status =
-        images && masks && out->values ? SORA_OK : fail(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
+        images && masks && out->values ? SORA_OK : cli_error(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
     for (size_t i = 0; status == SORA_OK && i < PROBES * 3 * pixels; i++)
         images[i] = 4.0f * (float)next_random(&state) / 16777216.0f - 2.0f;
     if (status == SORA_OK) status = sora_unet_build(unet, &options, &graph, error);
@@ -259,7 +253,7 @@ static sora_status probe_t5(sora_t5 *t5, probe *out, sora_error *error)
     for (int i = 0; i < PROBES * PROBE_LENGTH; i++) ids[i] = (int32_t)(next_random(&state) % (uint32_t)c->vocabulary);
     for (int i = 0; i < PROBES; i++) lengths[i] = PROBE_LENGTH - i;
     *out = (probe) { malloc(count * sizeof *out->values), count };
-    sora_status status = out->values ? SORA_OK : fail(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
+    sora_status status = out->values ? SORA_OK : cli_error(error, SORA_ERROR_MEMORY, "%s", "no host memory to try the merge");
     if (status == SORA_OK) status = sora_t5_build(t5, &options, &graph, error);
     if (status == SORA_OK) status = sora_params_upload(sora_t5_params(t5), 0, error);
     if (status == SORA_OK) status = sora_graph_write(graph.graph, graph.source, ids, PROBES, error);
@@ -318,7 +312,8 @@ static sora_status dtype_of(const char *name, sora_file_dtype *out, sora_error *
     *out = SORA_FILE_F32;
     if (!name || strcmp(name, "fp32") == 0) return SORA_OK;
     *out = SORA_FILE_F16;
-    return strcmp(name, "fp16") == 0 ? SORA_OK : fail(error, SORA_ERROR_ARGUMENT, "--dtype: \"%s\"; expected fp32 or fp16", name);
+    return strcmp(name, "fp16") == 0 ? SORA_OK
+                                     : cli_error(error, SORA_ERROR_ARGUMENT, "--dtype: \"%s\"; expected fp32 or fp16", name);
 }
 
 int cli_adapter_merge(int argc, char **argv)
@@ -351,7 +346,7 @@ int cli_adapter_merge(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (command.word_count == 0 || !out)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = dtype_of(dtype, &numbers, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], base, true, &model, &error);
@@ -397,7 +392,7 @@ int cli_adapter_export(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (command.word_count == 0 || !out)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], NULL, false, &model, &error);
     sora_peft_export_options peft = { .base_model = model.t5 ? sora_t5_folder(model.t5) : NULL,
@@ -432,8 +427,8 @@ int cli_adapter_import(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (command.word_count == 0 || !base || !out)
-        status =
-            fail(&error, SORA_ERROR_ARGUMENT, "a PEFT folder, --model and --out are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "a PEFT folder, --model and --out are needed; usage: soracl %s",
+                           command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_import(context, base, words[0], out, &error);
     if (status == SORA_OK && !globals.quiet) printf("%s\n", out);

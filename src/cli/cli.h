@@ -67,6 +67,8 @@ void cli_print_json(json_t *object); /* takes it over */
 void cli_bytes(uint64_t bytes, char text[16]);
 json_t *cli_quality_json(const sora_quality *quality);
 int cli_fail(sora_status status, const sora_error *error);
+/* Writes status and message into *error and returns the status. */
+sora_status cli_error(sora_error *error, sora_status status, const char *format, ...) SORA_PRINTF(3, 4);
 
 /* Runs the training that command and options describe, by command->run_task, and prints its result. */
 int cli_run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,

@@ -98,20 +98,13 @@ static int print_file(const char *folder)
     return 0;
 }
 
-static sora_status fail(sora_error *error, const char *format, const char *what)
-{
-    error->status = SORA_ERROR_ARGUMENT;
-    snprintf(error->message, sizeof error->message, format, what);
-    return SORA_ERROR_ARGUMENT;
-}
-
 static sora_status read_number(const char *name, const char *text, double *out, sora_error *error)
 {
     char *end;
     if (!text) return SORA_OK;
     *out = strtod(text, &end);
     if (*text && !*end && *out >= 0.0 && *out <= 1e9) return SORA_OK;
-    return fail(error, "--%s: expected a number from 0", name);
+    return cli_error(error, SORA_ERROR_ARGUMENT, "--%s: expected a number from 0", name);
 }
 
 /* What the command line says of a comparison. */
@@ -131,7 +124,7 @@ static sora_status read_comparison(const words *w, sora_comparison_options *out,
                                        .lambdas = w->lambda,
                                        .seeds = w->seeds,
                                        .test = w->test };
-    if (!w->out) return fail(error, "%s", "--out DIR is needed");
+    if (!w->out) return cli_error(error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed");
     sora_status status = read_number("full-lr", w->full_lr, &out->full_lr, error);
     if (status == SORA_OK) status = read_number("eval-limit", w->eval_limit, &limit, error);
     if (status == SORA_OK) status = read_number(w->shown_name, w->shown, &shown, error);

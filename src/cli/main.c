@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,16 @@ int cli_fail(sora_status status, const sora_error *error)
     };
     if (status != SORA_OK) fprintf(stderr, "soracl: %s\n", error->message);
     return codes[status];
+}
+
+sora_status cli_error(sora_error *error, sora_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+    error->status = status;
+    return status;
 }
 
 static void on_notify(void *self, const char *message)

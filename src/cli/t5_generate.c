@@ -15,13 +15,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
-{
-    error->status = status;
-    snprintf(error->message, sizeof error->message, format, what);
-    return status;
-}
-
 /* ---- How to generate --------------------------------------------------------------------------------------------------------
  */
 
@@ -115,12 +108,12 @@ static sora_status add_text(texts *list, const char *text, size_t bytes, sora_er
     if (list->count == list->room) {
         size_t room = list->room ? 2 * list->room : 16;
         char **grown = realloc(list->items, room * sizeof *grown);
-        if (!grown) return fail(error, SORA_ERROR_MEMORY, "%s", "no host memory for the texts");
+        if (!grown) return cli_error(error, SORA_ERROR_MEMORY, "%s", "no host memory for the texts");
         list->items = grown;
         list->room = room;
     }
     char *copy = malloc(bytes + 1);
-    if (!copy) return fail(error, SORA_ERROR_MEMORY, "%s", "no host memory for a text");
+    if (!copy) return cli_error(error, SORA_ERROR_MEMORY, "%s", "no host memory for a text");
     memcpy(copy, text, bytes);
     copy[bytes] = '\0';
     list->items[list->count++] = copy;
@@ -168,7 +161,7 @@ static sora_status read_texts(const char *name, bool lines, texts *list, sora_er
         while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r')) length--;
         status = take_text(name, lines ? number : 0, text, (size_t)length, list, error);
     }
-    if (status == SORA_OK && ferror(in)) status = fail(error, SORA_ERROR_IO, "%s: cannot be read", name);
+    if (status == SORA_OK && ferror(in)) status = cli_error(error, SORA_ERROR_IO, "%s: cannot be read", name);
     free(text);
     if (in != stdin) fclose(in);
     return status;
@@ -213,7 +206,7 @@ static sora_status print_summary(const summarizer *s, const char *text, const so
         for (int i = 0; i < output->count; i++) json_array_append_new(tokens, json_integer(output->ids[i]));
         line = json_pack("{s:s,s:s,s:o}", "text", text, "summary", summary, "tokens", tokens);
         if (!line || json_dumpf(line, stdout, JSON_COMPACT) != 0)
-            status = fail(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
+            status = cli_error(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
         json_decref(line);
         printf("\n");
     } else if (s->stream) {
@@ -265,7 +258,7 @@ static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5
         status = summarize_chunk(s, generator, options, list->items + first, count, error);
     }
     sora_t5_generator_destroy(&generator);
-    return status == SORA_OK && cli_interrupted() ? fail(error, SORA_ERROR_INTERRUPTED, "%s", "stopped") : status;
+    return status == SORA_OK && cli_interrupted() ? cli_error(error, SORA_ERROR_INTERRUPTED, "%s", "stopped") : status;
 }
 
 int cli_t5_summarize(int argc, char **argv)
@@ -302,13 +295,13 @@ int cli_t5_summarize(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     const char *file = command.word_count ? command.words[0] : "-";
-    if (!model) status = fail(&error, SORA_ERROR_ARGUMENT, "--model is needed; usage: soracl %s", command.usage);
+    if (!model) status = cli_error(&error, SORA_ERROR_ARGUMENT, "--model is needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = set_whole("max-source", max_source, &s.max_source, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK && (s.max_source < 2 || s.max_source > 4096 || at_once < 1 || at_once > 64))
-        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
     if (status == SORA_OK) status = read_texts(file, lines, &list, &error);
-    if (status == SORA_OK && list.count == 0) status = fail(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
+    if (status == SORA_OK && list.count == 0) status = cli_error(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
@@ -367,20 +360,19 @@ int cli_t5_eval(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!model || !data)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = set_whole("limit", limit, &pairs_limit, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK) status = set_whole("max-source", max_source, &longest_source, &error);
     if (status == SORA_OK) status = set_whole("max-target", max_target, &longest_target, &error);
     if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 ||
                               at_once < 1 || at_once > 1024))
-        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
     sora_text_options text = { .source_column = source, .target_column = target, .limit = (size_t)pairs_limit };
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), longest_target + 1, &generation, &error);
-    cli_catch_interrupts();
     cli_follower follower;
     cli_follower_start(&follower, globals.quiet);
     sora_watcher watcher = cli_watch(&follower);

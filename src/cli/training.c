@@ -5,13 +5,6 @@
 
 /* What train, finetune and pretrain of every task share. */
 
-static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
-{
-    error->status = status;
-    snprintf(error->message, sizeof error->message, format, what);
-    return status;
-}
-
 /* The options of --config FILE, with what was given on the command line on top. */
 static sora_status merge_config(const cli_command *command, const char *config, sora_error *error)
 {
@@ -81,7 +74,7 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
     if (*config) status = merge_config(command, *config, &error);
     target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
     if (status == SORA_OK && !target.folder)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
     if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
     if (status == SORA_OK) {
         cli_follower_start(&follower, globals->quiet);

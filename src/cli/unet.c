@@ -8,13 +8,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static sora_status fail(sora_error *error, sora_status status, const char *format, const char *what)
-{
-    error->status = status;
-    snprintf(error->message, sizeof error->message, format, what);
-    return status;
-}
-
 /* ---- train, finetune ------------------------------------------------------------------------------------------------------- */
 
 int cli_unet_train(int argc, char **argv)
@@ -91,10 +84,10 @@ int cli_unet_eval(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!from || !data)
-        status = fail(&error, SORA_ERROR_ARGUMENT, "--from and --data are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--from and --data are needed; usage: soracl %s", command.usage);
     int images = batch ? atoi(batch) : 8;
     if (status == SORA_OK && (images < 1 || images > 4096))
-        status = fail(&error, SORA_ERROR_ARGUMENT, "--batch: \"%s\"; expected 1 to 4096", batch);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--batch: \"%s\"; expected 1 to 4096", batch);
     if (status == SORA_OK) status = sora_dataset_open(data, &opening, &dataset, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
@@ -137,7 +130,7 @@ static sora_status write_one(const prediction *p, size_t index, const char *kind
     const char *name = base_name(p->paths[index]), *dot = strrchr(name, '.');
     int length = dot ? (int)(dot - name) : (int)strlen(name);
     if (snprintf(path, sizeof path, "%s/%.*s.%s.png", p->out, length, name, kind) >= (int)sizeof path)
-        return fail(error, SORA_ERROR_ARGUMENT, "%s: too long a name", p->paths[index]);
+        return cli_error(error, SORA_ERROR_ARGUMENT, "%s: too long a name", p->paths[index]);
     sora_status status = sora_image_write_png(path, image, error);
     if (status == SORA_OK && !p->quiet) printf("%s\n", path);
     return status;
@@ -193,7 +186,7 @@ int cli_unet_predict(int argc, char **argv)
     sora_context *context = NULL;
     sora_unet *unet = NULL;
     sora_status status =
-        words ? cli_parse(&command, argc, argv, &help, &error) : fail(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
+        words ? cli_parse(&command, argc, argv, &help, &error) : cli_error(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
     if (status != SORA_OK || help) {
         free(words);
         return cli_fail(status, &error);
@@ -201,14 +194,14 @@ int cli_unet_predict(int argc, char **argv)
     char *end = NULL;
     double level = threshold ? strtod(threshold, &end) : 0.5;
     if (threshold && (*end || !(level > 0.0 && level < 1.0)))
-        status = fail(&error, SORA_ERROR_ARGUMENT, "--threshold: \"%s\"; expected a number between 0 and 1", threshold);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--threshold: \"%s\"; expected a number between 0 and 1", threshold);
     if (status == SORA_OK && (!from || !out || command.word_count == 0))
         status =
-            fail(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
+            cli_error(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK && mkdir(out, 0777) != 0) {
         struct stat info;
         if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode))
-            status = fail(&error, SORA_ERROR_IO, "%s: cannot create folder", out);
+            status = cli_error(&error, SORA_ERROR_IO, "%s: cannot create folder", out);
     }
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);

@@ -50,20 +50,15 @@ static operands operands_of(const sora_attention_attributes *a, const sora_view 
                         .keys = kv->shape.dim[1] };
 }
 
-static int lanes_of(const sora_device_limits *limits)
-{
-    return sora_conv_lanes(limits);
-}
-
 static int rows_of(const sora_device_limits *limits)
 {
-    return lanes_of(limits) > 1 ? 8 : 1;
+    return sora_conv_lanes(limits) > 1 ? 8 : 1;
 }
 
 /* Columns of a transposed operand: whole blocks of the kernels' COLUMNS. */
 static int64_t padded(const sora_device_limits *limits, int64_t count)
 {
-    int64_t block = 4 * lanes_of(limits);
+    int64_t block = 4 * sora_conv_lanes(limits);
     return (count + block - 1) / block * block;
 }
 
@@ -118,7 +113,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 static void program_options(const sora_op_run *run, char out[96])
 {
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    int lanes = lanes_of(limits), rows = rows_of(limits);
+    int lanes = sora_conv_lanes(limits), rows = rows_of(limits);
     snprintf(out, 96, "-D XV=%d -D DK=%d -D MQ=%d -D RG=%d", lanes, attributes_of(run->attributes)->size, rows,
              lanes == 16 ? 4 : 1);
 }
@@ -145,7 +140,7 @@ static sora_status transpose(const sora_op_run *run, const operand *from, int64_
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     int64_t columns = padded(limits, count);
-    return launch(run, "attention_transpose", columns / lanes_of(limits), samples * a->heads,
+    return launch(run, "attention_transpose", columns / sora_conv_lanes(limits), samples * a->heads,
                   SORA_ARGUMENTS(SORA_VIEW(&from->view), SORA_VIEW(out), SORA_LONG(from->stride), SORA_INT(a->heads),
                                  SORA_INT(count), SORA_INT(columns)),
                   error);

@@ -15,18 +15,17 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static sora_status launch(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
-{
-    const sora_shape *x = &run->inputs[0].shape;
-    int64_t width = x->dim[x->rank - 1] / 2;
-    sora_launch_desc desc = { .file = "gated_gelu", .kernel = kernel, .label = run->name, .arguments = arguments };
-    return sora_launch_range(run->context, desc, width, sora_shape_elements(x) / (2 * width), error);
-}
-
 static int64_t width_of(const sora_op_run *run)
 {
     const sora_shape *x = &run->inputs[0].shape;
     return x->dim[x->rank - 1] / 2;
+}
+
+static sora_status launch(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
+{
+    int64_t width = width_of(run);
+    sora_launch_desc desc = { .file = "gated_gelu", .kernel = kernel, .label = run->name, .arguments = arguments };
+    return sora_launch_range(run->context, desc, width, sora_view_elements(&run->inputs[0]) / (2 * width), error);
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)

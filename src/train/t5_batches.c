@@ -119,15 +119,14 @@ static int longer_first(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
-static sora_status sort_window(sora_t5_batches *b, size_t first, size_t count, sora_error *error)
+sora_status sora_t5_longest_first(const sora_text_pairs *pairs, uint32_t *order, size_t count, sora_error *error)
 {
     keyed *keys = NULL;
     sora_status status = sora_allocate(count, sizeof *keys, "order of texts", &keys, error);
     if (status != SORA_OK) return status;
-    for (size_t i = 0; i < count; i++)
-        keys[i] = (keyed) { sora_text_at(b->pairs, b->order[first + i]).source_bytes, b->order[first + i] };
+    for (size_t i = 0; i < count; i++) keys[i] = (keyed) { sora_text_at(pairs, order[i]).source_bytes, order[i] };
     qsort(keys, count, sizeof *keys, longer_first);
-    for (size_t i = 0; i < count; i++) b->order[first + i] = keys[i].index;
+    for (size_t i = 0; i < count; i++) order[i] = keys[i].index;
     free(keys);
     return SORA_OK;
 }
@@ -142,12 +141,12 @@ static sora_status make_order(sora_t5_batches *b, uint64_t epoch, sora_error *er
     for (size_t i = 0; i < b->count; i++) b->order[i] = (uint32_t)i;
     for (size_t i = 0; i < batches; i++) b->batch_order[i] = (uint32_t)i;
     if (!b->options.shuffle) {
-        SORA_TRY(sort_window(b, 0, b->count, error));
+        SORA_TRY(sora_t5_longest_first(b->pairs, b->order, b->count, error));
     } else {
         size_t window = WINDOW * (size_t)b->options.batch;
         sora_random_permutation(&stream, b->order, (uint32_t)b->count);
         for (size_t first = 0; first < b->count; first += window)
-            SORA_TRY(sort_window(b, first, SORA_MIN(window, b->count - first), error));
+            SORA_TRY(sora_t5_longest_first(b->pairs, b->order + first, SORA_MIN(window, b->count - first), error));
         sora_random_permutation(&stream, b->batch_order, (uint32_t)whole);
     }
     b->ordered_epoch = epoch;

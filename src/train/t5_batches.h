@@ -42,4 +42,7 @@ void sora_t5_batches_longest(const sora_t5_batches *batches, int *source, int *t
 void sora_t5_batches_seek(sora_t5_batches *batches, uint64_t batch);
 sora_status sora_t5_batches_next(sora_t5_batches *batches, sora_t5_batch *out, sora_error *error);
 
+/* Puts order[count], places among the pairs, in order of their sources' bytes, longest first; equal ones by place. */
+sora_status sora_t5_longest_first(const sora_text_pairs *pairs, uint32_t *order, size_t count, sora_error *error);
+
 #endif

@@ -83,21 +83,10 @@ cleanup:
     return status;
 }
 
-typedef struct placed {
-    size_t bytes, index;
-} placed;
-
-static int longer_first(const void *a, const void *b)
-{
-    const placed *x = a, *y = b;
-    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-    return (x->index > y->index) - (x->index < y->index);
-}
-
 /* So many at once: the generator makes batches of them, of like length where they come in order. */
 #define CHUNK 64
 
-static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scoring *s, const placed *order, int count,
+static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scoring *s, const uint32_t *order, int count,
                                sora_quality *sum, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -105,12 +94,12 @@ static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scori
     int lengths[CHUNK] = { 0 };
     sora_t5_output out[CHUNK] = { 0 };
     for (int i = 0; i < count; i++) {
-        sora_text_pair pair = sora_text_at(s->pairs, order[i].index);
+        sora_text_pair pair = sora_text_at(s->pairs, order[i]);
         SORA_TRY(sora_tokenizer_source(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i],
                                        &lengths[i], error));
     }
     SORA_TRY(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, s->generation, NULL, out, error));
-    for (int i = 0; i < count; i++) SORA_TRY(score(s, order[i].index, &out[i], sum, error));
+    for (int i = 0; i < count; i++) SORA_TRY(score(s, order[i], &out[i], sum, error));
 cleanup:
     for (int i = 0; i < count; i++) {
         free(ids[i]);
@@ -122,12 +111,12 @@ cleanup:
 sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_scoring *s, sora_quality *out, sora_error *error)
 {
     sora_status status = SORA_OK;
-    placed *order = NULL;
+    uint32_t *order = NULL;
     double start = now(), n = (double)s->count;
     if (s->count == 0) return SORA_OK;
     SORA_TRY(sora_allocate(s->count, sizeof *order, "order of texts", &order, error));
-    for (size_t i = 0; i < s->count; i++) order[i] = (placed) { sora_text_at(s->pairs, i).source_bytes, i };
-    qsort(order, s->count, sizeof *order, longer_first);
+    for (size_t i = 0; i < s->count; i++) order[i] = (uint32_t)i;
+    SORA_TRY(sora_t5_longest_first(s->pairs, order, s->count, error));
     for (size_t first = 0; first < s->count; first += CHUNK) {
         if (s->watcher && s->watcher->stop && s->watcher->stop(s->watcher->self))
             SORA_FAIL(error, SORA_ERROR_INTERRUPTED, "stopped after %zu of %zu texts", first, s->count);
