@@ -50,7 +50,7 @@ inline void edge_masks(int at, int width, intx *left, intx *right)
 #define CHANNEL(LOAD)                                                                          \
     FOR(p, PB) {                                                             \
         floatx v = LOAD(plane, at + p * XV, n);                                                \
-        FOR(k, OB) sum[k][p] = mad((floatx)(taps[k][0]), v, sum[k][p]);      \
+        FOR(k, OB) sum[k][p] = MAD((floatx)(taps[k][0]), v, sum[k][p]);      \
     }
 #else
 #define CHANNEL(LOAD)                                                                          \
@@ -65,9 +65,9 @@ inline void edge_masks(int at, int width, intx *left, intx *right)
         FOR(k, OB) {                                                         \
             float a = taps[k][TAP(ky, 0)], b = taps[k][TAP(ky, 1)], c = taps[k][TAP(ky, 2)];   \
             FOR(p, PB) {                                                     \
-                sum[k][p] = mad((floatx)(a), before[p], sum[k][p]);                            \
-                sum[k][p] = mad((floatx)(b), here[p], sum[k][p]);                              \
-                sum[k][p] = mad((floatx)(c), after[p], sum[k][p]);                             \
+                sum[k][p] = MAD((floatx)(a), before[p], sum[k][p]);                            \
+                sum[k][p] = MAD((floatx)(b), here[p], sum[k][p]);                              \
+                sum[k][p] = MAD((floatx)(c), after[p], sum[k][p]);                             \
             }                                                                                  \
         }                                                                                      \
     }
@@ -118,15 +118,15 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
 #if K == 1
 #define PRODUCTS(LOAD)                                             \
     floatx v = LOAD(plane, at, n);                                 \
-    FOR(k, OB) sum[k][0] = mad(d[k], v, sum[k][0]);
+    FOR(k, OB) sum[k][0] = MAD(d[k], v, sum[k][0]);
 #else
 #define PRODUCTS(LOAD)                                                                 \
     floatx before = select((floatx)0.0f, LOAD(plane, row - 1, n), left);               \
-    FOR(k, OB) sum[k][0] = mad(d[k], before, sum[k][0]);                               \
+    FOR(k, OB) sum[k][0] = MAD(d[k], before, sum[k][0]);                               \
     floatx here = LOAD(plane, row, n);                                                 \
-    FOR(k, OB) sum[k][1] = mad(d[k], here, sum[k][1]);                                 \
+    FOR(k, OB) sum[k][1] = MAD(d[k], here, sum[k][1]);                                 \
     floatx after = select((floatx)0.0f, LOAD(plane, row + 1, n), right);               \
-    FOR(k, OB) sum[k][2] = mad(d[k], after, sum[k][2]);
+    FOR(k, OB) sum[k][2] = MAD(d[k], after, sum[k][2]);
 #endif
 
 /* Partial sums of dW[o][c][tap] = sum over pixels of dy[o] x[c] moved by tap, for one row of taps. Part p takes a run of the tiles of all

@@ -75,7 +75,7 @@ __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __
     for (int c = 0; c < inputs; c++) {
         floatx v = load_within(x + (long)c * n, at, n);
         __global const float *taps = w + w_at + ((long)c * outputs + o) * 4;
-        FOR(t, 4) sum[t] = mad((floatx)(taps[t]), v, sum[t]);
+        FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);
     }
     scatter(sum[0], sum[1], y, at, n, width, 0);
     scatter(sum[2], sum[3], y, at, n, width, 1);
@@ -99,7 +99,7 @@ __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at,
         FOR(k, CB)
         {
             __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;
-            FOR(t, 4) sum[k] = mad((floatx)(taps[t]), v[t], sum[k]);
+            FOR(t, 4) sum[k] = MAD((floatx)(taps[t]), v[t], sum[k]);
         }
     }
     FOR(k, CB) if (c + k < inputs) store_within(sum[k], dx + (long)(c + k) * n, at, n);
@@ -123,7 +123,7 @@ __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x
         FOR(k, CB)
         {
             floatx v = load_within(ins + (long)min(c + k, inputs - 1) * n, at, n);
-            FOR(t, 4) sum[k][t] = mad(d[t], v, sum[k][t]);
+            FOR(t, 4) sum[k][t] = MAD(d[t], v, sum[k][t]);
         }
     }
     partial += partial_at + (long)part * inputs * outputs * 4;

@@ -38,7 +38,7 @@ inline void dot_rows(__global const float *a, long a_row, __global const float *
         }
         FOR(j, DN) {
             floatx right = load_within(b + min(j, columns - 1) * b_row, at, k);
-            FOR(i, DM) lanes[i][j] = mad(left[i], right, lanes[i][j]);
+            FOR(i, DM) lanes[i][j] = MAD(left[i], right, lanes[i][j]);
         }
     }
     FOR(i, DM)
@@ -106,7 +106,7 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
             FOR(i, MR)                                                                         \
             {                                                                                  \
                 floatx left = (floatx)(A_ELEMENT(i, p));                                       \
-                FOR(j, NV) sum[i][j] = mad(left, v[j], sum[i][j]);                             \
+                FOR(j, NV) sum[i][j] = MAD(left, v[j], sum[i][j]);                             \
             }                                                                                  \
             right += (B_ROW);                                                                  \
         }                                                                                      \
@@ -135,7 +135,7 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
             FOR(i, MR)
             {
                 __global float *out = c + c_at + (row + i) * c_row;
-                floatx v = mad(sum[i][j], factor, base);
+                floatx v = MAD(sum[i][j], factor, base);
                 if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
                 if (i < rows && at < n) {
                     if (accumulate) v += load_within(out, at, n);
@@ -162,7 +162,7 @@ inline float tile_product(__global const float *a, long a_row, long a_column, __
         left[y * TS + x] = has_gate && ka < k ? v * gate[ka] : v;
         right[y * TS + x] = column < n && kb < k ? b[kb * b_row + column * b_column] : 0.0f;
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int p = 0; p < TS; p++) sum = mad(left[y * TS + p], right[p * TS + x], sum);
+        for (int p = 0; p < TS; p++) sum = MAD(left[y * TS + p], right[p * TS + x], sum);
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     return sum;

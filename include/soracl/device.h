@@ -31,6 +31,7 @@ typedef struct sora_device_limits {
     uint32_t timer_ns;          /* resolution of the profiling timer */
     bool local_dedicated;       /* local memory is memory of its own, not global memory */
     bool unified_memory;        /* host and device share memory */
+    bool fma;                   /* fma() in single precision */
     bool fp16, fp64, subgroups; /* extensions cl_khr_fp16, cl_khr_fp64, cl_khr_subgroups or OpenCL 3 features */
 } sora_device_limits;
 

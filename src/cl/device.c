@@ -64,6 +64,7 @@ static void fill_limits(cl_device_id id, sora_device_limits *out)
         .timer_ns = (uint32_t)number(id, CL_DEVICE_PROFILING_TIMER_RESOLUTION, sizeof(size_t)),
         .local_dedicated = number(id, CL_DEVICE_LOCAL_MEM_TYPE, sizeof(cl_device_local_mem_type)) == CL_LOCAL,
         .unified_memory = number(id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0,
+        .fma = number(id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof(cl_device_fp_config)) & CL_FP_FMA,
         .fp16 = strstr(found, "cl_khr_fp16") != NULL,
         .fp64 = strstr(found, "cl_khr_fp64") != NULL,
         .subgroups = strstr(found, "cl_khr_subgroups") != NULL,

@@ -131,6 +131,12 @@ static void store_binary(const sora_context *context, cl_program program, const 
     free(binary);
 }
 
+/* A processor's mad() may be a product and a sum: PoCL's is, and fma() one instruction. On a GPU mad() is the fast one. */
+static const char *multiply_add(const sora_device_limits *limits)
+{
+    return limits->type == SORA_DEVICE_CPU && limits->fma ? "fma" : "mad";
+}
+
 static sora_status build(sora_context *context, const char *file, const char *options, cl_program *out, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -140,7 +146,7 @@ static sora_status build(sora_context *context, const char *file, const char *op
     cl_program program = NULL;
     double start = now();
     SORA_TRY(sora_program_source(context, file, &source, error));
-    SORA_TRY(sora_format(&all, error, "%s %s", COMMON_OPTIONS, options));
+    SORA_TRY(sora_format(&all, error, "%s -D MAD=%s %s", COMMON_OPTIONS, multiply_add(&context->device.limits), options));
     if (!context->platform_cache) sora_program_cache_read(context, source, all, &binary, &bytes);
     if (binary) program = program_from_binary(context, binary, bytes, all);
     if (program) {
