@@ -86,51 +86,60 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
     }
 }
 
+/* Where row i of A's block begins, and its step from one term to the next: rows of A as it is, or as it is stored [k, m]. */
 #ifdef A_BY_COLUMNS
-#define A_ELEMENT(i, p) a[(p) * a_lead + offset[i]]
-#define A_OFFSET(i) (i)
+#define A_ROW(lead) 1
+#define A_TERM(lead) (lead)
 #else
-#define A_ELEMENT(i, p) a[offset[i] + (p)]
-#define A_OFFSET(i) ((i) * a_lead)
+#define A_ROW(lead) (lead)
+#define A_TERM(lead) 1
+#endif
+#ifdef A2_BY_COLUMNS
+#define A2_ROW(lead) 1
+#define A2_TERM(lead) (lead)
+#else
+#define A2_ROW(lead) (lead)
+#define A2_TERM(lead) 1
 #endif
 
 /* MR rows by NV vectors of C += A B over k terms; the block of C stays in registers. Rows behind the last are that one again. */
-#define PRODUCT(A, A_AT, A_LEAD, B, B_ROW, TERMS)                                              \
-    do {                                                                                       \
-        long a_lead = (A_LEAD), offset[MR];                                                    \
-        __global const float *a = (A) + (A_AT) + A_OFFSET((long)row), *right = (B);            \
-        FOR(i, MR) offset[i] = A_OFFSET((long)min(i, rows - 1));                               \
-        for (int p = 0; p < (TERMS); p++) {                                                    \
-            floatx v[NV];                                                                      \
-            FOR(j, NV) v[j] = LOADX(right + j * XV);                                           \
-            FOR(i, MR)                                                                         \
-            {                                                                                  \
-                floatx left = (floatx)(A_ELEMENT(i, p));                                       \
-                FOR(j, NV) sum[i][j] = MAD(left, v[j], sum[i][j]);                             \
-            }                                                                                  \
-            right += (B_ROW);                                                                  \
-        }                                                                                      \
+#define PRODUCT(A, A_STEP, TERM_STEP, B, B_STEP, TERMS)                                   \
+    do {                                                                                  \
+        long offset[MR];                                                                  \
+        __global const float *a = (A) + row * (A_STEP), *right = (B);                     \
+        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
+        for (int p = 0; p < (TERMS); p++) {                                               \
+            floatx v[NV];                                                                 \
+            FOR(j, NV) v[j] = LOADX(right + j * XV);                                      \
+            FOR(i, MR)                                                                    \
+            {                                                                             \
+                floatx left = (floatx)(a[offset[i]]);                                     \
+                FOR(j, NV) sum[i][j] = MAD(left, v[j], sum[i][j]);                        \
+            }                                                                             \
+            a += (TERM_STEP);                                                             \
+            right += (B_STEP);                                                            \
+        }                                                                                 \
     } while (0)
 
-/* Work-items: (runs of row blocks, panels of W columns). B's panels lie b_panel apart, and their rows b_row. */
+/* Work-items: (runs of row blocks, tiles of W columns). A panel of B has `split` tiles; panels lie b_panel apart, and their rows b_row. */
 __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2_all,
                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
-                        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, EPILOGUE_PARAMETERS)
+                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS)
 {
-    int panel = (int)get_global_id(1), column = panel * W, first = (int)get_global_id(0) * run * MR, last = min(m, first + run * MR);
-    b += b_at + panel * b_panel;
-    b2 += b2_at + panel * b2_panel;
+    int tile = (int)get_global_id(1), column = tile * W, first = (int)get_global_id(0) * run * MR, last = min(m, first + run * MR);
+    b += b_at + tile / split * b_panel + tile % split * W;
+    b2 += b2_at + tile * b2_panel;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(a_all, a_at, lead, b, b_row, k);
-        if (k2) PRODUCT(a2_all, a2_at, lead2, b2, b2_row, k2);
+        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), b, b_row, k);
+        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), b2, b2_row, k2);
         FOR(j, NV)
         {
             int at = column + j * XV;
-            floatx factor = (floatx)1.0f, base = (floatx)0.0f;
-            if (has_scale) factor = load_within(scale + scale_at, at, n);
+            floatx factor = (floatx)alpha, base = (floatx)0.0f;
+            if (has_scale) factor *= load_within(scale + scale_at, at, n);
             if (has_bias) base = load_within(bias + bias_at, at, n);
             FOR(i, MR)
             {

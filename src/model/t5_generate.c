@@ -52,7 +52,7 @@ static uint64_t workspace_elements(const sora_t5_generator *g)
 {
     const sora_t5 *t5 = g->t5;
     const sora_device_limits *limits = &sora_context_device(g->context)->limits;
-    uint64_t most = sora_gemm_workspace(limits, SORA_GEMM_AUTO, g->rows, t5->config.vocabulary, t5->config.width, 0);
+    uint64_t most = sora_gemm_workspace(limits, g->rows, t5->config.vocabulary, t5->config.width, 0);
     for (int i = 0; i < t5->decoder.count; i++) {
         const sora_t5_block *b = &t5->decoder.blocks[i];
         sora_layer *const *groups[] = { b->self.qkvo,      &b->self.qkvo[O],   &b->cross.qkvo[Q],

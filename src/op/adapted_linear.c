@@ -64,12 +64,9 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     const sora_device_limits *l = rule->limits;
     uint64_t blocks = is_packed(a) ? (uint64_t)(p * r) : 0, dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0,
              t = (uint64_t)(m * r);
-    uint64_t forward =
-        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, p, q, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, q, 0));
-    uint64_t factors =
-        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, p, r, m, 0), sora_gemm_workspace(l, SORA_GEMM_AUTO, r, q, m, 0));
-    uint64_t data =
-        SORA_MAX(sora_gemm_workspace(l, SORA_GEMM_AUTO, m, q, p, r), sora_gemm_workspace(l, SORA_GEMM_AUTO, m, r, p, 0));
+    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q, r), sora_gemm_workspace(l, m, r, q, 0));
+    uint64_t factors = SORA_MAX(sora_gemm_workspace(l, p, r, m, 0), sora_gemm_workspace(l, r, q, m, 0));
+    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
     rule->forward_workspace = blocks + dropped + t + forward;
     rule->backward_workspace =
@@ -211,8 +208,8 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
                             .label = run->name };
     if (!sora_adapted_drops(run)) {
         base.k2 = r;
-        base.a2 = (sora_gemm_operand) { *dt, r, false };
-        base.b2 = (sora_gemm_operand) { *down, q, false };
+        base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
+        base.b2 = (sora_gemm_operand) { .view = *down, .leading = q };
         base.gate2 = run->inputs[GATE];
         return sora_gemm(run->context, &base, error);
     }

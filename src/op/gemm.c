@@ -15,48 +15,101 @@
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 200000
-/* Rows of C below which inner products of B as it is are faster than B in panels, and below which whole rows of B are not
- * rearranged. */
+/* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
+ * which whole rows of B are not rearranged. */
 #define DOT_MOST 32
+#define DOT_LIMIT 128
 #define PACKED_ROWS 128
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    return provider == SORA_GEMM_TILE ? "tile" : provider == SORA_GEMM_CLBLAST ? "clblast" : "auto";
+    return provider == SORA_GEMM_TILE ? "tile" : provider == SORA_GEMM_DOT ? "dot" : "clblast";
+}
+
+/* ---- Variants -----------------------------------------------------------------------------------------------------------------
+ */
+
+/* Blocks of C for 32 registers of 16 lanes or 16 of 8: rows by vectors, what was fastest for its width first. */
+static const struct {
+    int lanes, rows, vectors;
+} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 }, { 8, 6, 2 }, { 8, 10, 1 }, { 8, 4, 3 } };
+
+static int panel_of(int lanes, int64_t n)
+{
+    return lanes * (int)SORA_MIN(lanes == 16 ? 4 : 2, (n + lanes - 1) / lanes);
+}
+
+int sora_gemm_panel(const sora_device_limits *limits, int64_t n)
+{
+    return limits->type == SORA_DEVICE_CPU ? panel_of(sora_conv_lanes(limits), n) : 0;
+}
+
+static sora_gemm_variant block_of(int lanes, int vectors)
+{
+    size_t i = 0;
+    while (blocks[i].lanes != lanes || blocks[i].vectors != vectors) i++;
+    return (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = vectors };
+}
+
+static bool is_inner(const sora_gemm_desc *d)
+{
+    return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
+}
+
+static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
+{
+    const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
+    int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), first = d->b.panel ? SORA_MIN(most, d->b.panel) : most,
+        count = 0;
+    if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
+    out[count++] = block_of(lanes, first / lanes);
+    for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
+        int width = lanes * blocks[i].vectors;
+        bool fits =
+            blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!d->b.panel || d->b.panel % width == 0);
+        const sora_gemm_variant *before = &out[count - 1];
+        if (fits && (blocks[i].rows != before->rows || blocks[i].vectors != before->vectors))
+            out[count++] =
+                (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
+    }
+    if (is_inner(d) && d->m >= DOT_MOST && d->m < DOT_LIMIT) out[count++] = dot;
+    return count;
 }
 
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
  * GPUs. */
-static sora_gemm_provider automatic(const sora_device_limits *limits)
+static int gpu_variants(sora_gemm_variant *out)
 {
-    return limits->type == SORA_DEVICE_CPU ? SORA_GEMM_TILE : SORA_GEMM_CLBLAST;
+    out[0] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    out[1] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
+                                   .group_rows = LOCAL_TILE,
+                                   .group_columns = LOCAL_TILE,
+                                   .group_depth = LOCAL_TILE,
+                                   .item_rows = 1,
+                                   .item_columns = 1 };
+    return 2;
 }
 
-/* A block of C in registers: rows by vectors of `lanes` columns, for 32 registers of 16 lanes or 16 of 8. */
-typedef struct block {
-    int lanes, vectors, rows;
-} block;
-
-static block block_of(const sora_device_limits *limits, int64_t n)
+int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
-    static const int rows_of[5] = { 0, 14, 12, 8, 6 };
-    int lanes = sora_conv_lanes(limits), vectors = (int)SORA_MIN(lanes == 16 ? 4 : 2, (n + lanes - 1) / lanes);
-    return (block) { lanes, vectors, lanes == 16 ? rows_of[vectors] : vectors == 1 ? 10 : 6 };
+    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(out);
 }
 
-static int64_t panels_of(const block *b, int64_t n)
+static int64_t panels_of(int panel, int64_t n)
 {
-    int64_t width = (int64_t)b->lanes * b->vectors;
-    return (n + width - 1) / width;
+    return (n + panel - 1) / panel;
 }
 
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k,
-                             int64_t k2)
+uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
 {
-    if (provider == SORA_GEMM_AUTO) provider = automatic(limits);
-    if (provider == SORA_GEMM_CLBLAST) return (uint64_t)(m * n + m * k2);
-    block b = block_of(limits, n);
-    return limits->type == SORA_DEVICE_CPU ? (uint64_t)(panels_of(&b, n) * b.lanes * b.vectors * (k + k2)) : 0;
+    return (uint64_t)(panels_of(panel, n) * panel * k);
+}
+
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k, int64_t k2)
+{
+    if (limits->type != SORA_DEVICE_CPU) return (uint64_t)(m * n + m * k2);
+    /* The last panel of the widest block has fewer columns behind C's last than it has columns. */
+    return (uint64_t)((n + 4 * sora_conv_lanes(limits) - 1) * (k + k2));
 }
 
 static float or_one(float alpha)
@@ -74,10 +127,14 @@ static steps steps_of(const sora_gemm_operand *operand)
     return operand->transposed ? (steps) { 1, operand->leading } : (steps) { operand->leading, 1 };
 }
 
-static void program_options(const block *b, bool by_columns, char out[96])
+#define OPTIONS 128
+
+static void program_options(const sora_context *context, int rows, int vectors, bool by_columns, bool second_by_columns,
+                            char out[OPTIONS])
 {
-    snprintf(out, 96, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s", b->lanes, b->vectors, b->rows, b->lanes * b->vectors,
-             by_columns ? " -D A_BY_COLUMNS" : "");
+    int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
+    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s", lanes, vectors, rows, lanes * vectors,
+             by_columns ? " -D A_BY_COLUMNS" : "", second_by_columns ? " -D A2_BY_COLUMNS" : "");
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -87,9 +144,9 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
     int64_t wanted = DOT_WORK / SORA_MAX(1, DOT_ROWS * DOT_COLUMNS * (d->k + d->k2)),
             most = across * down / (4 * (int64_t)limits->compute_units);
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
-    char options[96];
-    block b = block_of(limits, d->n);
-    program_options(&b, false, options);
+    char options[OPTIONS];
+    sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
+    program_options(context, tile.rows, tile.vectors, false, false, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -108,71 +165,87 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
         error);
 }
 
-/* B as gemm_tile reads it: in panels, or as it is. */
-typedef struct panels {
-    sora_view view;
-    int64_t panel, row;
-} panels;
-
-/* One operand into panels at workspace->offset, which moves on; or none where it can be read as it is: it holds whole panels,
- * nothing is to be multiplied into it, and too few rows come to make its rearrangement worth it. */
-static sora_status pack(sora_context *context, const sora_gemm_desc *d, const sora_gemm_operand *operand, int64_t k, float alpha,
-                        const sora_view *gate, const block *b, sora_view *workspace, panels *out, sora_error *error)
+sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
+                           const sora_view *gate, const sora_view *out, const char *label, sora_error *error)
 {
-    int64_t width = (int64_t)b->lanes * b->vectors, count = panels_of(b, d->n);
-    steps s = steps_of(operand);
-    char options[96];
-    *out = (panels) { operand->view, width, operand->leading };
-    if (k == 0 || (!operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS))
-        return SORA_OK;
-    *out = (panels) { *workspace, k * width, width };
-    workspace->offset += (uint64_t)(count * k * width);
-    program_options(b, false, options);
-    int64_t runs = SORA_MAX(1, SORA_MIN(k / 16, 4 * (int64_t)sora_context_device(context)->limits.compute_units / count + 1));
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int64_t count = panels_of(panel, n);
+    int64_t runs = SORA_MAX(1, SORA_MIN(k / 16, 4 * (int64_t)limits->compute_units / count + 1));
+    steps s = steps_of(b);
+    char options[OPTIONS];
+    sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
+    program_options(context, tile.rows, tile.vectors, false, false, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_pack",
                               .options = options,
                               .global = { (size_t)runs, (size_t)count },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&operand->view), SORA_VIEW(gate), SORA_VIEW(&out->view),
-                                                          SORA_LONG(s.row), SORA_LONG(s.column), SORA_INT(d->n), SORA_INT(k),
-                                                          SORA_FLOAT(alpha), SORA_INT(gate->memory != NULL)) },
+                              .label = label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&b->view), SORA_VIEW(gate), SORA_VIEW(out), SORA_LONG(s.row),
+                                                          SORA_LONG(s.column), SORA_INT(n), SORA_INT(k), SORA_FLOAT(alpha),
+                                                          SORA_INT(gate->memory != NULL)) },
         error);
 }
 
-static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+/* B as gemm_tile reads it: panels of `split` tiles' columns, `panel` elements apart, their rows `row` elements. */
+typedef struct panels {
+    sora_view view;
+    int64_t panel, row;
+    int split;
+} panels;
+
+/* One operand in panels of `width`: as it stands where it does in wider ones, or where it holds whole ones, nothing is to be
+ * multiplied into it and too few rows come to make its rearrangement worth it; else a copy at workspace->offset, which moves
+ * on. */
+static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, const sora_gemm_operand *operand, int64_t k,
+                               float alpha, const sora_view *gate, int width, sora_view *workspace, panels *out,
+                               sora_error *error)
+{
+    *out = (panels) { operand->view, width, operand->leading, 1 };
+    if (operand->panel) *out = (panels) { operand->view, k * operand->panel, operand->panel, operand->panel / width };
+    bool whole = !operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS;
+    if (k == 0 || operand->panel || whole) return SORA_OK;
+    *out = (panels) { *workspace, k * width, width, 1 };
+    workspace->offset += sora_gemm_panel_elements(width, d->n, k);
+    return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
+}
+
+static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     static const sora_view none = { 0 };
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    block b = block_of(limits, d->n);
+    int width = v->vectors * sora_conv_lanes(limits);
     sora_view workspace = d->workspace;
     panels first, second;
-    char options[96];
-    sora_status status = pack(context, d, &d->b, d->k, or_one(d->alpha), &none, &b, &workspace, &first, error);
-    if (status == SORA_OK) status = pack(context, d, &d->b2, d->k2, or_one(d->alpha2), &d->gate2, &b, &workspace, &second, error);
+    char options[OPTIONS];
+    /* Panels that stand hold no alpha, so that comes with the sums. */
+    float alpha = or_one(d->alpha), left = d->b.panel ? alpha : 1.0f;
+    sora_status status = take_panels(context, d, &d->b, d->k, alpha / left, &none, width, &workspace, &first, error);
+    if (status == SORA_OK)
+        status = take_panels(context, d, &d->b2, d->k2, or_one(d->alpha2) / left, &d->gate2, width, &workspace, &second, error);
     if (status != SORA_OK) return status;
-    int64_t blocks = (d->m + b.rows - 1) / b.rows, across = panels_of(&b, d->n);
-    int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)b.rows * b.lanes * b.vectors * (d->k + d->k2)),
-            most = across * blocks / (4 * (int64_t)limits->compute_units);
-    int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), blocks));
-    program_options(&b, d->a.transposed, options);
-    return sora_launch(context,
-                       &(sora_launch_desc) {
-                           .file = "gemm",
-                           .kernel = "gemm_tile",
-                           .options = options,
-                           .global = { (size_t)((blocks + run - 1) / run), (size_t)across },
-                           .label = d->label,
-                           .arguments = SORA_ARGUMENTS(
-                               SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                               SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
-                               SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row), SORA_LONG(d->c_leading),
-                               SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run),
-                               SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                               SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
-                       error);
+    int64_t down = (d->m + v->rows - 1) / v->rows, across = panels_of(width, d->n);
+    int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
+            most = across * down / (4 * (int64_t)limits->compute_units);
+    int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
+    program_options(context, v->rows, v->vectors, d->a.transposed, d->k2 && d->a2.transposed, options);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "gemm",
+                              .kernel = "gemm_tile",
+                              .options = options,
+                              .global = { (size_t)((down + run - 1) / run), (size_t)across },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
+                                  SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
+                                  SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
+                                  SORA_INT(run), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate)) },
+        error);
 }
 
 static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -266,15 +339,16 @@ cleanup:
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    sora_gemm_provider provider = desc->provider == SORA_GEMM_AUTO ? automatic(limits) : desc->provider;
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    const sora_gemm_variant *variant = desc->variant;
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
-    if (provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
-    if (!sora_is_cpu(context)) return run_gpu(context, desc, error);
-    bool rows = !desc->a.transposed && desc->b.transposed && (desc->k2 == 0 || (!desc->a2.transposed && desc->b2.transposed));
-    if (rows && desc->m < DOT_MOST) return run_dot(context, desc, error);
-    /* No layer here has pairs whose left operands differ in kind. */
-    bool alike = desc->k2 == 0 || desc->a.transposed == desc->a2.transposed;
-    return alike ? run_tile(context, desc, error) : run_gpu(context, desc, error);
+    if (!variant) {
+        sora_gemm_variants(limits, desc, variants);
+        variant = variants;
+    }
+    if (variant->provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
+    if (variant->provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
+    return sora_is_cpu(context) ? run_tile(context, desc, variant, error) : run_gpu(context, desc, error);
 }

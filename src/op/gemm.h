@@ -9,19 +9,31 @@
  * The second operand pair rides on the same accumulators (the adapter's up product). */
 
 typedef enum sora_gemm_provider {
-    SORA_GEMM_AUTO = 0, /* by device type, or by what was measured */
-    SORA_GEMM_TILE,     /* ours */
+    SORA_GEMM_TILE = 0, /* ours: a tile of C in registers */
+    SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
     SORA_GEMM_CLBLAST,
 } sora_gemm_provider;
+
+/* One way to do a product. */
+typedef struct sora_gemm_variant {
+    sora_gemm_provider provider;
+    int rows, vectors; /* tile on a CPU: C in registers, vectors of the device's width */
+    int group_rows, group_columns,
+        group_depth;             /* tile on a GPU: C of a work-group, and the terms of k that it stages at a time */
+    int item_rows, item_columns; /* and C of a work-item */
+} sora_gemm_variant;
+#define SORA_GEMM_VARIANTS 32
 
 typedef struct sora_gemm_operand {
     sora_view view;  /* only memory and offset are used */
     int64_t leading; /* elements between rows as stored */
     bool transposed; /* A: stored [k, m]; B: stored [n, k] */
+    int panel; /* B of the first pair: 0, or it stands in panels of that many columns (sora_gemm_pack); leading and transposed
+                  don't matter */
 } sora_gemm_operand;
 
 typedef struct sora_gemm_desc {
-    sora_gemm_provider provider;
+    const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the default */
     int64_t m, n, k;
     sora_gemm_operand a, b;
     float alpha; /* 0 counts as 1 */
@@ -39,9 +51,23 @@ typedef struct sora_gemm_desc {
     const char *label;
 } sora_gemm_desc;
 
-/* Scratch in elements that an m x n x k product with a second pair of k2 may need; monotone in the sizes. */
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, sora_gemm_provider provider, int64_t m, int64_t n, int64_t k,
-                             int64_t k2);
+/* The ways in which the device can do this product (of which sizes and operands' forms are looked at), the default first:
+ * out[SORA_GEMM_VARIANTS]; returns how many. */
+int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out);
+
+/* Scratch in elements that an m x n x k product with a second pair of k2 may need in any of its variants; monotone in the sizes.
+ * Where B stands in panels k counts as 0. */
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k, int64_t k2);
+
+/* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
+int sora_gemm_panel(const sora_device_limits *limits, int64_t n);
+
+/* Elements of a B [k, n] in panels, which stand one after the other as [k, panel], with zeros behind the last column. */
+uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k);
+
+/* Enqueues the copy of B (of n columns and k rows) into panels, times alpha, its rows times gate (memory NULL: ones). */
+sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
+                           const sora_view *gate, const sora_view *out, const char *label, sora_error *error);
 
 /* Enqueues the product. Deterministic: fixed order of sums for given sizes, provider and device. Any m, n, k ≥ 1. */
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of both providers against double precision: every transposition and epilogue, at sizes that divide nothing. */
+/* Products in every variant against double precision: every transposition and epilogue, B in panels, at sizes that divide
+ * nothing. */
 #include "op/gemm.h"
 #include "../test.h"
 #include "base/random.h"
@@ -20,6 +21,7 @@ typedef struct product {
     bool ta, tb, gate, scale, bias, relu, accumulate;
     float alpha, alpha2;
     int64_t padding; /* added to each leading dimension */
+    bool panels;     /* B is brought into panels first */
 } product;
 
 static int open_fixture(void **state)
@@ -62,9 +64,24 @@ static sora_view operand(sora_context *context, uint32_t stream, int64_t element
     return view;
 }
 
-static void check_product(fixture *f, sora_context *context, sora_gemm_provider provider, const product *p)
+/* B [k, n] in panels: a buffer of its own in `out`. */
+static void bring_into_panels(sora_context *context, sora_gemm_desc *desc, sora_buffer *out)
 {
     sora_error error;
+    const sora_view none = { 0 };
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, desc->n);
+    int64_t elements = (int64_t)sora_gemm_panel_elements(panel, desc->n, desc->k);
+    OK(sora_buffer_create(context, (uint64_t)elements * sizeof(float), "test", out, &error));
+    sora_view view = sora_view_dense(out, 0, SORA_SHAPE(elements));
+    OK(sora_gemm_pack(context, &desc->b, desc->n, desc->k, panel, 1, &none, &view, "test", &error));
+    desc->b = (sora_gemm_operand) { .view = view, .panel = panel };
+}
+
+/* The variant of that number; false: this product has fewer. */
+static bool check_variant(fixture *f, sora_context *context, int number, const product *p)
+{
+    sora_error error;
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     int64_t lda = (p->ta ? p->m : p->k) + p->padding, ldb = (p->tb ? p->k : p->n) + p->padding;
     int64_t lda2 = p->k2 + p->padding, ldb2 = p->n + p->padding, ldc = p->n + p->padding, k2 = p->k2 ? p->k2 : 1;
     sora_view a = operand(context, 1, lda * (p->ta ? p->k : p->m), &f->buffers[0], &f->host[0]);
@@ -75,26 +92,29 @@ static void check_product(fixture *f, sora_context *context, sora_gemm_provider 
     sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
     sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
     sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
-    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, provider, p->m, p->n, p->k, p->k2);
-    sora_buffer scratch = { 0 };
-    sora_gemm_desc desc = { .provider = provider,
-                            .m = p->m,
+    sora_buffer scratch = { 0 }, panels = { 0 };
+    sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
                             .k = p->k,
-                            .a = { a, lda, p->ta },
-                            .b = { b, ldb, p->tb },
+                            .a = { .view = a, .leading = lda, .transposed = p->ta },
+                            .b = { .view = b, .leading = ldb, .transposed = p->tb },
                             .alpha = p->alpha,
                             .relu = p->relu,
                             .accumulate = p->accumulate,
                             .c = c,
                             .c_leading = ldc,
                             .label = "test" };
+    if (p->panels) bring_into_panels(context, &desc, &panels);
     if (p->k2)
-        desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { a2, lda2, false }, desc.b2 = (sora_gemm_operand) { b2, ldb2, false };
+        desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { .view = a2, .leading = lda2 },
+        desc.b2 = (sora_gemm_operand) { .view = b2, .leading = ldb2 };
     if (p->k2) desc.alpha2 = p->alpha2;
     if (p->gate) desc.gate2 = gate;
     if (p->scale) desc.column_scale = scale;
     if (p->bias) desc.bias = bias;
+    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels ? 0 : p->k, p->k2);
+    bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
+    if (exists) desc.variant = &variants[number];
     if (need) {
         OK(sora_buffer_create(context, need * sizeof(float), "test", &scratch, &error));
         desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
@@ -123,69 +143,67 @@ static void check_product(fixture *f, sora_context *context, sora_gemm_provider 
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
             if (!(fabs(value - sum) <= bound))
-                fail_msg("%s %lldx%lldx%lld+%lld ta %d tb %d, element %lld, %lld: %.9g; expected %.9g",
-                         sora_gemm_provider_name(provider), (long long)p->m, (long long)p->n, (long long)p->k, (long long)p->k2,
-                         p->ta, p->tb, (long long)i, (long long)j, value, sum);
+                fail_msg("%s, variant %d, %lldx%lldx%lld+%lld ta %d tb %d, element %lld, %lld: %.9g; expected %.9g",
+                         exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
+                         (long long)p->n, (long long)p->k, (long long)p->k2, p->ta, p->tb, (long long)i, (long long)j, value,
+                         sum);
             got[GUARD + i * ldc + j] = f->host[7][GUARD + i * ldc + j];
         }
     }
     assert_memory_equal(got, f->host[7], (size_t)all * sizeof *got); /* nothing else was written */
     free(got);
     sora_buffer_destroy(&scratch);
+    sora_buffer_destroy(&panels);
     for (int i = 0; i < 8; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+    return exists;
+}
+
+/* In every variant, and as the device does it by itself. */
+static void check_product(fixture *f, sora_context *context, const product *p)
+{
+    for (int number = 0; check_variant(f, context, number, p); number++) continue;
 }
 
 static const int64_t sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
                                     { 1, 257, 65 }, { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 } };
 
-static void check_provider(fixture *f, sora_context *context, sora_gemm_provider provider, size_t size_count)
+static void check_context(fixture *f, sora_context *context)
 {
-    for (size_t s = 0; s < size_count; s++) {
+    bool panels = sora_gemm_panel(&sora_context_device(context)->limits, 64) > 0;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         for (int t = 0; t < 4; t++) {
             product plain = { .m = sizes[s][0], .n = sizes[s][1], .k = sizes[s][2], .ta = t & 1, .tb = t >> 1 };
-            check_product(f, context, provider, &plain);
+            check_product(f, context, &plain);
             product dressed = plain;
             dressed.k2 = 1 + (int64_t)s % 9, dressed.gate = s % 2, dressed.alpha2 = 0.5f;
             dressed.bias = dressed.relu = true, dressed.padding = 3;
-            check_product(f, context, provider, &dressed);
+            check_product(f, context, &dressed);
             product gathering = plain;
             gathering.accumulate = gathering.scale = true, gathering.alpha = -1.5f, gathering.padding = 1;
-            check_product(f, context, provider, &gathering);
+            check_product(f, context, &gathering);
+            dressed.panels = gathering.panels = panels, dressed.alpha = -2.0f;
+            if (panels) check_product(f, context, &dressed), check_product(f, context, &gathering);
         }
     }
 }
 
-static void test_tile(void **state)
+static void test_cpu(void **state)
 {
     fixture *f = *state;
-    check_provider(f, f->contexts[0], SORA_GEMM_TILE, sizeof sizes / sizeof *sizes);
+    check_context(f, f->contexts[0]);
 }
 
-static void test_tile_as_gpu(void **state)
+static void test_gpu(void **state)
 {
     fixture *f = *state;
-    check_provider(f, f->contexts[1], SORA_GEMM_TILE, sizeof sizes / sizeof *sizes);
-}
-
-static void test_clblast(void **state)
-{
-    fixture *f = *state;
-    check_provider(f, f->contexts[0], SORA_GEMM_CLBLAST, 5);
-}
-
-static void test_auto(void **state)
-{
-    fixture *f = *state;
-    check_provider(f, f->contexts[0], SORA_GEMM_AUTO, 5);
+    check_context(f, f->contexts[1]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tile),
-        cmocka_unit_test(test_tile_as_gpu),
-        cmocka_unit_test(test_clblast),
-        cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_gpu),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
