@@ -68,9 +68,9 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 }
 
 /* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
- * p * b_row + j * b_column. Work-items: (runs of k, panels). */
+ * p / group * next + p % group * b_row + j * b_column. Work-items: (runs of k, panels). */
 __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global float *restrict packed,
-                        ulong packed_at, long b_row, long b_column, int n, int k, float alpha, int has_gate)
+                        ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
 {
     int column = (int)get_global_id(1) * W, columns = min(W, n - column);
     b += b_at + column * b_column;
@@ -78,11 +78,12 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
     EACH(p, k)
     {
         float factor = has_gate ? alpha * gate[gate_at + p] : alpha;
+        __global const float *row = b + p / group * next + p % group * b_row;
         __global float *out = packed + p * W;
         if (columns == W && b_column == 1)
-            FOR(v, W / XV) STOREX(factor * LOADX(b + p * b_row + v * XV), out + v * XV);
+            FOR(v, W / XV) STOREX(factor * LOADX(row + v * XV), out + v * XV);
         else
-            for (int j = 0; j < W; j++) out[j] = j < columns ? factor * b[p * b_row + j * b_column] : 0.0f;
+            for (int j = 0; j < W; j++) out[j] = j < columns ? factor * row[j * b_column] : 0.0f;
     }
 }
 

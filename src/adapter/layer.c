@@ -2,6 +2,7 @@
 #include "adapter/layer.h"
 
 #include "base/random.h"
+#include "graph/params.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,6 +85,7 @@ sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_la
     SORA_TRY(sora_format(&tensor, error, "%s.weight", name));
     sora_shape shape = k ? SORA_SHAPE(desc->out, desc->in, k, k) : SORA_SHAPE(desc->out, desc->in);
     SORA_TRY(sora_params_add(layers->params, tensor, SORA_PARAM_WEIGHT, shape, &layer->weight, error));
+    if (!k) sora_param_set_product(layer->weight);
     if (!desc->zero) initialise_uniform(layer->weight, layers->seed, sora_layer_columns(layer));
     if (desc->bias) {
         free(tensor);

@@ -26,6 +26,8 @@ typedef struct sora_view {
     sora_dtype dtype;
     sora_shape shape;
     int64_t stride; /* between neighbours of the first dimension */
+    int panel;      /* not 0: a weight [p, q] in panels of that many columns (op/gemm.h), of Wᵀ as y = x Wᵀ takes it, */
+    bool back;      /* or of W, as dx = dy W does; dense, and no other op can read it */
 } sora_view;
 
 /* The whole buffer from `offset` on as a dense tensor of that shape. */

@@ -65,9 +65,9 @@ cleanup:
     return status;
 }
 
-static sora_view param_view(const sora_tensor *tensor, sora_param_part part)
+/* `view` is of its parameter; of a joined one it is that of all. */
+static sora_view whole_view(const sora_tensor *tensor, sora_view view)
 {
-    sora_view view = sora_param_view(tensor->param, part);
     if (!tensor->joined || !view.memory) return view;
     view.shape = tensor->shape;
     view.stride = sora_view_inner(&view);
@@ -78,7 +78,7 @@ static sora_view view_of(sora_graph *graph, const sora_tensor *tensor)
 {
     int64_t offset;
     if (!tensor) return (sora_view) { 0 };
-    if (tensor->param) return param_view(tensor, SORA_PART_VALUE);
+    if (tensor->param) return whole_view(tensor, sora_param_view(tensor->param, SORA_PART_VALUE));
     const sora_tensor *root = sora_tensor_root(tensor, &offset);
     if (root->block < 0) return (sora_view) { 0 };
     const sora_block *block = &graph->blocks[root->block];
@@ -159,10 +159,15 @@ static sora_status run_node(sora_graph *graph, const sora_node *node, sora_error
                         .stream = sora_hash_name(node->name),
                         .first_sample = graph->first_sample };
     if (node->kind != SORA_NODE_BACKWARD) return node->op->forward(&run, error);
+    for (int i = 0; i < forward->input_count; i++)
+        if (forward->inputs[i] && forward->inputs[i]->param)
+            v.inputs[i] = whole_view(forward->inputs[i], sora_param_back_view(forward->inputs[i]->param));
     for (int i = 0; i < SORA_OP_MAX_OUTPUTS; i++) v.output_gradients[i] = view_of(graph, node->output_gradients[i]);
     for (int i = 0; i < forward->input_count; i++)
-        v.input_gradients[i] = node->parameter_gradients[i] ? param_view(forward->inputs[i], SORA_PART_GRADIENT)
-                                                            : view_of(graph, node->input_gradients[i]);
+        v.input_gradients[i] =
+            node->parameter_gradients[i]
+                ? whole_view(forward->inputs[i], sora_param_view(forward->inputs[i]->param, SORA_PART_GRADIENT))
+                : view_of(graph, node->input_gradients[i]);
     run.output_gradients = v.output_gradients;
     run.input_gradients = v.input_gradients;
     return node->op->backward(&run, error);
@@ -250,7 +255,7 @@ static sora_status look_at(sora_graph *graph, const sora_tensor *tensor, bool gr
 {
     bool found;
     if (!tensor || *where) return SORA_OK;
-    sora_view view = gradient ? param_view(tensor, SORA_PART_GRADIENT) : view_of(graph, tensor);
+    sora_view view = gradient ? whole_view(tensor, sora_param_view(tensor->param, SORA_PART_GRADIENT)) : view_of(graph, tensor);
     sora_status status = holds_nonfinite(graph, &view, &found, error);
     return status == SORA_OK && found ? sora_format(where, error, "%s %s", tensor->name, what) : status;
 }

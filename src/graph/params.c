@@ -2,6 +2,7 @@
 #include "graph/params.h"
 
 #include "base/memory.h"
+#include "op/gemm.h"
 #include "op/update.h"
 
 #include <stdlib.h>
@@ -17,12 +18,15 @@ struct sora_param {
     sora_param_kind kind;
     sora_shape shape;
     int64_t elements;
-    bool asked;     /* to be trained; */
-    bool trainable; /* and all of its pack are: one product's weights are trained together or not at all */
-    int pack, place; /* parameters of one pack stand side by side, in order of place; 0: alone */
+    bool asked;                      /* to be trained; */
+    bool trainable;                  /* and all of its pack are: one product's weights are trained together or not at all */
+    int pack, place;                 /* parameters of one pack stand side by side, in order of place; 0: alone */
     float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
     const sora_buffer *buffer;       /* of the value while frozen on the device */
     uint64_t offsets[SORA_PARTS];    /* in its group's parts; the first one in `buffer` while frozen */
+    bool product;                    /* in panels while frozen: */
+    uint64_t back;                   /* where those for the way back are in `buffer`; 0: there are none */
+    int64_t row, rows;               /* of all that stand beside it: its first, how many */
 };
 
 typedef struct param_group {
@@ -342,8 +346,8 @@ static bool is_first_of_pack(const sora_params *params, size_t i)
     return true;
 }
 
-/* What a part of item i and of all that stand beside it takes in its group. Values, gradients and whole moments lie alike; factored
- * ones have no padding. */
+/* What a part of item i and of all that stand beside it takes in its group. Values, gradients and whole moments lie alike;
+ * factored ones have no padding. */
 static int64_t room_of(const sora_params *params, size_t i, sora_moment_layout moments, int part)
 {
     const sora_param *head = params->items[i];
@@ -383,11 +387,136 @@ void sora_param_set_pack(sora_param *param, int pack, int place)
     settle_pack(param->params, pack);
 }
 
+void sora_param_set_product(sora_param *param)
+{
+    param->product = true;
+}
+
 bool sora_params_joined(sora_param *const *list, int count)
 {
     for (int i = 1; i < count; i++)
         if (!beside(list[0], list[i]) || list[i]->place <= list[i - 1]->place) return false;
     return count > 0;
+}
+
+/* ---- Frozen weights of products, in panels ----------------------------------------------------------------------------------
+ */
+
+/* Columns of a panel of `columns` in all; 0: the parameter stands as it is. */
+static int panel_of(const sora_param *param, int64_t columns)
+{
+    const sora_context *context = param->params->context;
+    return param->product && !param->trainable && context ? sora_gemm_panel(&sora_context_device(context)->limits, columns) : 0;
+}
+
+static int64_t rows_beside(const sora_param *head)
+{
+    int64_t rows = 0;
+    for (size_t i = 0; i < head->params->count; i++)
+        if (beside(head, head->params->items[i])) rows += head->params->items[i]->shape.dim[0];
+    return rows;
+}
+
+/* Room for the panels of one product's weights for forward, and in *back for the way back. */
+static uint64_t panels_room(const sora_param *head, sora_moment_layout moments, uint64_t *back)
+{
+    int64_t rows = rows_beside(head), columns = head->shape.dim[1];
+    uint64_t turned = sora_gemm_panel_elements(panel_of(head, columns), columns, rows);
+    *back = moments == SORA_MOMENTS_NONE ? 0 : (uint64_t)padded((int64_t)turned);
+    return (uint64_t)padded((int64_t)sora_gemm_panel_elements(panel_of(head, rows), rows, columns));
+}
+
+/* What a frozen parameter and all that stand beside it take. */
+static uint64_t frozen_room(const sora_params *params, size_t i, sora_moment_layout moments)
+{
+    uint64_t back;
+    if (!panel_of(params->items[i], 1)) return (uint64_t)room_of(params, i, moments, SORA_PART_VALUE);
+    uint64_t forward = panels_room(params->items[i], moments, &back);
+    return forward + back;
+}
+
+static void place_panels(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer)
+{
+    uint64_t back, forward = panels_room(head, moments, &back);
+    int64_t rows = rows_beside(head), row = 0;
+    sora_param *p = head->pack ? next_beside(head->params, head, -1) : head;
+    while (p) {
+        p->offsets[SORA_PART_VALUE] = offset;
+        p->back = back ? offset + forward : 0;
+        p->buffer = buffer;
+        p->row = row;
+        p->rows = rows;
+        row += p->shape.dim[0];
+        p = head->pack ? next_beside(head->params, head, p->place) : NULL;
+    }
+}
+
+/* Weights of one product, whose values are on the host, from rows in `staging` into panels. */
+static sora_status write_panels(sora_param *head, const sora_buffer *staging, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_context *context = head->params->context;
+    const sora_view none = { 0 };
+    int64_t rows = head->rows, columns = head->shape.dim[1];
+    sora_gemm_operand weight = { .view = sora_view_dense(staging, 0, SORA_SHAPE(rows, columns)),
+                                 .leading = columns,
+                                 .transposed = true };
+    for (size_t i = 0; i < head->params->count; i++) {
+        const sora_param *p = head->params->items[i];
+        if (!beside(head, p)) continue;
+        sora_view part = sora_view_dense(staging, (uint64_t)(p->row * columns), p->shape);
+        SORA_TRY(sora_view_write(context, &part, p->host[0], error));
+    }
+    sora_view forward = sora_param_view(head, SORA_PART_VALUE), back = sora_param_back_view(head);
+    SORA_TRY(sora_gemm_pack(context, &weight, rows, columns, forward.panel, 1.0f, &none, &forward, head->name, error));
+    weight.transposed = false;
+    if (back.back) SORA_TRY(sora_gemm_pack(context, &weight, columns, rows, back.panel, 1.0f, &none, &back, head->name, error));
+cleanup:
+    return status;
+}
+
+/* All that are frozen. One staging buffer serves them: a write waits until what was enqueued before is done. */
+static sora_status upload_panels(sora_params *params, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_buffer staging = { 0 };
+    int64_t most = 0;
+    for (size_t i = 0; i < params->count; i++)
+        if (panel_of(params->items[i], 1)) most = SORA_MAX(most, params->items[i]->rows * params->items[i]->shape.dim[1]);
+    if (most > 0)
+        SORA_TRY(sora_buffer_create(params->context, (uint64_t)most * sizeof(float), "weights on their way", &staging, error));
+    for (size_t i = 0; i < params->count; i++)
+        if (panel_of(params->items[i], 1) && is_first_of_pack(params, i))
+            SORA_TRY(write_panels(params->items[i], &staging, error));
+cleanup:
+    sora_buffer_destroy(&staging);
+    return status;
+}
+
+/* Row by row out of the panels that hold columns row .. row + p of Wᵀ. */
+static sora_status read_panels(const sora_param *param, float *out, sora_error *error)
+{
+    sora_view view = sora_param_view(param, SORA_PART_VALUE);
+    int64_t width = view.panel, columns = param->shape.dim[1], first = param->row / width,
+            last = (param->row + param->shape.dim[0] - 1) / width, panel = columns * width;
+    float *panels;
+    sora_status status = sora_allocate((size_t)((last - first + 1) * panel), sizeof *panels, param->name, &panels, error);
+    if (status != SORA_OK) return status;
+    view = sora_view_dense(param->buffer, view.offset + (uint64_t)(first * panel), SORA_SHAPE(last - first + 1, panel));
+    status = sora_view_read(param->params->context, &view, panels, error);
+    for (int64_t i = 0; status == SORA_OK && i < param->shape.dim[0]; i++) {
+        int64_t row = param->row + i;
+        const float *from = panels + (row / width - first) * panel + row % width;
+        for (int64_t j = 0; j < columns; j++) out[i * columns + j] = from[j * width];
+    }
+    free(panels);
+    return status;
+}
+
+static sora_status read_part(const sora_param *param, sora_param_part part, const sora_view *view, float *out, sora_error *error)
+{
+    return view->panel && part == SORA_PART_VALUE ? read_panels(param, out, error)
+                                                  : sora_view_read(param->params->context, view, out, error);
 }
 
 /* Gives every parameter its offsets; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
@@ -399,14 +528,15 @@ static size_t lay_out(const sora_params *params, sora_moment_layout moments, boo
     for (size_t i = 0; i < params->count; i++) {
         sora_param *p = params->items[i];
         if (!is_first_of_pack(params, i)) continue;
-        uint64_t room = (uint64_t)room_of(params, i, moments, SORA_PART_VALUE);
         for (int part = 0; p->trainable && part < SORA_PARTS; part++) {
             if (assign) place(p, moments, part, (uint64_t)groups[p->kind][part], NULL);
             groups[p->kind][part] += room_of(params, i, moments, part);
         }
         if (p->trainable) continue;
+        uint64_t room = frozen_room(params, i, moments);
         if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
-        if (assign) place(p, moments, SORA_PART_VALUE, sizes[buffers - 1], &params->frozen[buffers - 1]);
+        if (assign && panel_of(p, 1)) place_panels(p, moments, sizes[buffers - 1], &params->frozen[buffers - 1]);
+        if (assign && !panel_of(p, 1)) place(p, moments, SORA_PART_VALUE, sizes[buffers - 1], &params->frozen[buffers - 1]);
         sizes[buffers - 1] += room;
     }
     return buffers;
@@ -418,7 +548,8 @@ uint64_t sora_params_device_bytes(const sora_params *params, sora_moment_layout 
     for (size_t i = 0; i < params->count; i++) {
         const sora_param *p = params->items[i];
         if (!is_first_of_pack(params, i)) continue;
-        for (int part = 0; part < (p->trainable ? SORA_PARTS : 1); part++) elements += (uint64_t)room_of(params, i, moments, part);
+        if (!p->trainable) elements += frozen_room(params, i, moments);
+        for (int part = 0; p->trainable && part < SORA_PARTS; part++) elements += (uint64_t)room_of(params, i, moments, part);
     }
     return elements * sizeof(float);
 }
@@ -461,9 +592,11 @@ sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, 
         sora_param *p = params->items[i];
         for (int part = 0; part < (carries_over(before, moments) ? SORA_PART_GRADIENT : SORA_PART_MOMENT1); part++) {
             sora_view view = sora_param_view(p, (sora_param_part)part);
-            if (view.memory && p->host[part]) SORA_TRY(sora_view_write(params->context, &view, p->host[part], error));
+            if (view.memory && !view.panel && p->host[part])
+                SORA_TRY(sora_view_write(params->context, &view, p->host[part], error));
         }
     }
+    SORA_TRY(upload_panels(params, error));
     /* Only now that nothing can fail: a failed upload leaves the set as it was. */
     drop_host(params, SORA_PART_VALUE);
 cleanup:
@@ -485,7 +618,7 @@ sora_status sora_params_download(sora_params *params, sora_error *error)
             sora_view view = sora_param_view(p, (sora_param_part)part);
             if (!view.memory) continue;
             SORA_TRY(sora_allocate(host_bytes(p, part), 1, p->name, &p->host[part], error));
-            SORA_TRY(sora_view_read(params->context, &view, p->host[part], error));
+            SORA_TRY(read_part(p, (sora_param_part)part, &view, p->host[part], error));
         }
     }
     free_device(params);
@@ -507,7 +640,20 @@ sora_view sora_param_view(const sora_param *param, sora_param_part part)
                                 : part == SORA_PART_VALUE ? param->buffer
                                                           : NULL;
     sora_shape shape = part_shape(param, params->moments, part);
-    return buffer && buffer->memory && shape.rank ? sora_view_dense(buffer, param->offsets[part], shape) : (sora_view) { 0 };
+    if (!buffer || !buffer->memory || !shape.rank) return (sora_view) { 0 };
+    sora_view view = sora_view_dense(buffer, param->offsets[part], shape);
+    view.panel = panel_of(param, param->rows);
+    return view;
+}
+
+sora_view sora_param_back_view(const sora_param *param)
+{
+    sora_view view = sora_param_view(param, SORA_PART_VALUE);
+    if (!view.panel || !param->back) return view;
+    view.offset = param->back;
+    view.panel = panel_of(param, param->shape.dim[1]);
+    view.back = true;
+    return view;
 }
 
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part)
@@ -545,7 +691,7 @@ sora_status sora_param_read(const sora_param *param, int what, float *out, sora_
     float *host;
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
-    if (!host) return sora_view_read(param->params->context, &view, out, error);
+    if (!host) return read_part(param, (sora_param_part)what, &view, out, error);
     memcpy(out, host, host_bytes(param, what));
     return SORA_OK;
 }
@@ -556,6 +702,9 @@ sora_status sora_param_write(sora_param *param, int what, const float *data, sor
     float *host;
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
+    if (view.panel)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: the frozen weight of a product is written on the host only",
+                         param->name);
     if (!host) return sora_view_write(param->params->context, &view, data, error);
     memcpy(host, data, host_bytes(param, what));
     return SORA_OK;

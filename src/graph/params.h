@@ -16,10 +16,17 @@ typedef enum sora_param_part {
 /* On the device: the view of one part of a parameter (absent where it has none), and the contiguous range of all trainable
  * parameters of a kind (elements 0 where there are none). */
 sora_view sora_param_view(const sora_param *param, sora_param_part part);
+/* The value as backward takes it: of a frozen product's weight in panels for the way back where the set keeps those. */
+sora_view sora_param_back_view(const sora_param *param);
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part);
 
-/* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one product
- * takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */
+/* Says that a matrix [p, q] is the weight of products: while it is frozen the device has it, where that is faster, in panels only
+ * (sora_view), for forward and, if upload is told of moments, so of training, for the way back. Reading gives the matrix as ever.
+ */
+void sora_param_set_product(sora_param *param);
+
+/* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one
+ * product takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */
 void sora_param_set_pack(sora_param *param, int pack, int place);
 /* What sora_param_set_trainable said last, whatever the rest of the pack is. */
 bool sora_param_asked(const sora_param *param);

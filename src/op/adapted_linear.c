@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/adapted.h"
 #include "op/dropout.h"
-#include "op/gemm.h"
 #include "op/linear.h"
 #include "op/ops.h"
 #include "op/range.h"
@@ -173,7 +172,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                            .n = p,
                                            .k = q,
                                            .a = { *x, leading, false },
-                                           .b = { *w, q, true },
+                                           .b = sora_linear_weight(w),
                                            .k2 = r,
                                            .a2 = { t, r, false },
                                            .b2 = { up.view, r, true },
@@ -201,7 +200,7 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
                             .n = q,
                             .k = p,
                             .a = { *dy, sora_linear_leading(dy, p), false },
-                            .b = { *w, q, false },
+                            .b = sora_linear_weight_back(w),
                             .c = *dx,
                             .c_leading = sora_linear_leading(dx, q),
                             .workspace = *workspace,

@@ -59,14 +59,13 @@ static bool is_inner(const sora_gemm_desc *d)
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
-    int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), first = d->b.panel ? SORA_MIN(most, d->b.panel) : most,
-        count = 0;
+    int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
+        first = panel ? SORA_MIN(most, panel) : most, count = 0;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
     out[count++] = block_of(lanes, first / lanes);
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
-        bool fits =
-            blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!d->b.panel || d->b.panel % width == 0);
+        bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0);
         const sora_gemm_variant *before = &out[count - 1];
         if (fits && (blocks[i].rows != before->rows || blocks[i].vectors != before->vectors))
             out[count++] =
@@ -171,7 +170,9 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int64_t count = panels_of(panel, n);
     int64_t runs = SORA_MAX(1, SORA_MIN(k / 16, 4 * (int64_t)limits->compute_units / count + 1));
-    steps s = steps_of(b);
+    /* Row p of B begins at p / group * next + p % group * s.row: in panels of Bᵀ its rows are columns of those. */
+    steps s = b->panel ? (steps) { 1, b->panel } : steps_of(b);
+    int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
     program_options(context, tile.rows, tile.vectors, false, false, options);
@@ -183,8 +184,8 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
                               .global = { (size_t)runs, (size_t)count },
                               .label = label,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(&b->view), SORA_VIEW(gate), SORA_VIEW(out), SORA_LONG(s.row),
-                                                          SORA_LONG(s.column), SORA_INT(n), SORA_INT(k), SORA_FLOAT(alpha),
-                                                          SORA_INT(gate->memory != NULL)) },
+                                                          SORA_LONG(s.column), SORA_INT(group), SORA_LONG(next), SORA_INT(n),
+                                                          SORA_INT(k), SORA_FLOAT(alpha), SORA_INT(gate->memory != NULL)) },
         error);
 }
 
@@ -203,9 +204,11 @@ static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, c
                                sora_error *error)
 {
     *out = (panels) { operand->view, width, operand->leading, 1 };
-    if (operand->panel) *out = (panels) { operand->view, k * operand->panel, operand->panel, operand->panel / width };
-    bool whole = !operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS;
-    if (k == 0 || operand->panel || whole) return SORA_OK;
+    bool stands = operand->panel && !operand->turned;
+    if (stands) *out = (panels) { operand->view, k * operand->panel, operand->panel, operand->panel / width };
+    bool whole =
+        !operand->panel && !operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS;
+    if (k == 0 || stands || whole) return SORA_OK;
     *out = (panels) { *workspace, k * width, width, 1 };
     workspace->offset += sora_gemm_panel_elements(width, d->n, k);
     return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
@@ -220,7 +223,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     panels first, second;
     char options[OPTIONS];
     /* Panels that stand hold no alpha, so that comes with the sums. */
-    float alpha = or_one(d->alpha), left = d->b.panel ? alpha : 1.0f;
+    float alpha = or_one(d->alpha), left = d->b.panel && !d->b.turned ? alpha : 1.0f;
     sora_status status = take_panels(context, d, &d->b, d->k, alpha / left, &none, width, &workspace, &first, error);
     if (status == SORA_OK)
         status = take_panels(context, d, &d->b2, d->k2, or_one(d->alpha2) / left, &d->gate2, width, &workspace, &second, error);

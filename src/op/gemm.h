@@ -28,8 +28,8 @@ typedef struct sora_gemm_operand {
     sora_view view;  /* only memory and offset are used */
     int64_t leading; /* elements between rows as stored */
     bool transposed; /* A: stored [k, m]; B: stored [n, k] */
-    int panel; /* B of the first pair: 0, or it stands in panels of that many columns (sora_gemm_pack); leading and transposed
-                  don't matter */
+    int panel;       /* not 0: B of the first pair stands in panels of that many columns (sora_gemm_pack), or */
+    bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
 } sora_gemm_operand;
 
 typedef struct sora_gemm_desc {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/linear.h"
 
-#include "op/gemm.h"
 #include "op/ops.h"
 #include "op/range.h"
 
@@ -15,6 +14,18 @@ int64_t sora_linear_rows(const sora_shape *shape, int64_t columns)
 int64_t sora_linear_leading(const sora_view *view, int64_t columns)
 {
     return sora_view_inner(view) == columns ? view->stride : columns;
+}
+
+sora_gemm_operand sora_linear_weight(const sora_view *weight)
+{
+    return (sora_gemm_operand) { .view = *weight, .leading = weight->shape.dim[1], .transposed = true, .panel = weight->panel };
+}
+
+sora_gemm_operand sora_linear_weight_back(const sora_view *weight)
+{
+    return (sora_gemm_operand) {
+        .view = *weight, .leading = weight->shape.dim[1], .panel = weight->panel, .turned = weight->panel && !weight->back
+    };
 }
 
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
@@ -59,8 +70,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_status status = sora_linear_check(rule, error);
     if (status != SORA_OK) return status;
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
-    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0),
-                                sora_gemm_workspace(rule->limits, m, q, p, 0));
+    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
     rule->backward_workspace = largest + (has_relu(rule->attributes) ? (uint64_t)(m * p) : 0);
     return SORA_OK;
@@ -75,7 +85,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                          .n = p,
                                          .k = q,
                                          .a = { *x, sora_linear_leading(x, q), false },
-                                         .b = { *w, q, true },
+                                         .b = sora_linear_weight(w),
                                          .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
                                          .relu = has_relu(run->attributes),
                                          .c = *y,
@@ -120,7 +130,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                                .n = q,
                                                .k = p,
                                                .a = { dy, sora_linear_leading(&dy, p), false },
-                                               .b = { *w, q, false },
+                                               .b = sora_linear_weight_back(w),
                                                .c = gradients[X],
                                                .c_leading = sora_linear_leading(&gradients[X], q),
                                                .workspace = workspace,

@@ -2,6 +2,7 @@
 #ifndef SORA_OP_LINEAR_H
 #define SORA_OP_LINEAR_H
 
+#include "op/gemm.h"
 #include "op/op.h"
 
 /* What linear and adapted_linear share (in linear.c). */
@@ -9,6 +10,10 @@
 /* A tensor as a matrix of `columns` columns: its rows, and the elements between them. */
 int64_t sora_linear_rows(const sora_shape *shape, int64_t columns);
 int64_t sora_linear_leading(const sora_view *view, int64_t columns);
+
+/* A weight [p, q], as it is or in panels, as B of y = x Wᵀ and of dx = dy W. */
+sora_gemm_operand sora_linear_weight(const sora_view *weight);
+sora_gemm_operand sora_linear_weight_back(const sora_view *weight);
 
 /* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] or [n, t, p] into outputs[0]. */
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);

@@ -21,7 +21,8 @@ typedef struct product {
     bool ta, tb, gate, scale, bias, relu, accumulate;
     float alpha, alpha2;
     int64_t padding; /* added to each leading dimension */
-    bool panels;     /* B is brought into panels first */
+    bool panels;     /* B is brought into panels first, */
+    bool turned;     /* or Bᵀ is */
 } product;
 
 static int open_fixture(void **state)
@@ -64,17 +65,20 @@ static sora_view operand(sora_context *context, uint32_t stream, int64_t element
     return view;
 }
 
-/* B [k, n] in panels: a buffer of its own in `out`. */
-static void bring_into_panels(sora_context *context, sora_gemm_desc *desc, sora_buffer *out)
+/* B [k, n], or Bᵀ, in panels: a buffer of its own in `out`. */
+static void bring_into_panels(sora_context *context, bool turned, sora_gemm_desc *desc, sora_buffer *out)
 {
     sora_error error;
     const sora_view none = { 0 };
-    int panel = sora_gemm_panel(&sora_context_device(context)->limits, desc->n);
-    int64_t elements = (int64_t)sora_gemm_panel_elements(panel, desc->n, desc->k);
+    int64_t n = turned ? desc->k : desc->n, k = turned ? desc->n : desc->k;
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
+    int64_t elements = (int64_t)sora_gemm_panel_elements(panel, n, k);
+    sora_gemm_operand b = desc->b;
+    b.transposed ^= turned;
     OK(sora_buffer_create(context, (uint64_t)elements * sizeof(float), "test", out, &error));
     sora_view view = sora_view_dense(out, 0, SORA_SHAPE(elements));
-    OK(sora_gemm_pack(context, &desc->b, desc->n, desc->k, panel, 1, &none, &view, "test", &error));
-    desc->b = (sora_gemm_operand) { .view = view, .panel = panel };
+    OK(sora_gemm_pack(context, &b, n, k, panel, 1, &none, &view, "test", &error));
+    desc->b = (sora_gemm_operand) { .view = view, .panel = panel, .turned = turned };
 }
 
 /* The variant of that number; false: this product has fewer. */
@@ -104,7 +108,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                             .c = c,
                             .c_leading = ldc,
                             .label = "test" };
-    if (p->panels) bring_into_panels(context, &desc, &panels);
+    if (p->panels) bring_into_panels(context, p->turned, &desc, &panels);
     if (p->k2)
         desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { .view = a2, .leading = lda2 },
         desc.b2 = (sora_gemm_operand) { .view = b2, .leading = ldb2 };
@@ -112,7 +116,8 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     if (p->gate) desc.gate2 = gate;
     if (p->scale) desc.column_scale = scale;
     if (p->bias) desc.bias = bias;
-    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels ? 0 : p->k, p->k2);
+    uint64_t need =
+        sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels && !p->turned ? 0 : p->k, p->k2);
     bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     if (exists) desc.variant = &variants[number];
     if (need) {
@@ -182,7 +187,11 @@ static void check_context(fixture *f, sora_context *context)
             gathering.accumulate = gathering.scale = true, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
             dressed.panels = gathering.panels = panels, dressed.alpha = -2.0f;
-            if (panels) check_product(f, context, &dressed), check_product(f, context, &gathering);
+            for (int turned = 0; panels && turned < 2; turned++) {
+                dressed.turned = gathering.turned = turned;
+                check_product(f, context, &dressed);
+                check_product(f, context, &gathering);
+            }
         }
     }
 }

@@ -238,7 +238,7 @@ static void test_control(void **state)
         OK(sora_view_write(f->context, &ra.views.gradient, a, &error));
     }
     const float good = 1;
-    OK(sora_view_write(f->context, &(sora_view) { control.memory, 1, SORA_F32, SORA_SHAPE(1), 1 }, &good, &error));
+    OK(sora_view_write(f->context, &(sora_view) { .memory = control.memory, .offset = 1, .shape = SORA_SHAPE(1), .stride = 1 }, &good, &error));
     loss = NAN;
     OK(sora_view_write(f->context, &loss_view, &loss, &error));
     OK(sora_gradient_norm(f->context, gradients, 2, &loss_view, 1, 1, &control, &work, &error));
