@@ -2,6 +2,7 @@
 #include "../fixture.h"
 #include "base/random.h"
 #include "cl/context.h"
+#include "graph/params.h"
 #include "soracl/layer.h"
 #include "soracl/unet.h"
 
