@@ -46,6 +46,14 @@ typedef struct sora_build_account {
 
 SORA_API sora_build_account sora_context_builds(const sora_context *context);
 
+/* What was enqueued since the context was created. */
+typedef struct sora_work_account {
+    uint64_t launches;
+    double flops; /* of products, convolutions and attention, as really run: a second pass counts twice */
+} sora_work_account;
+
+SORA_API sora_work_account sora_context_work(const sora_context *context);
+
 /* Writes the launches recorded so far as a Chrome trace (chrome://tracing, Perfetto), with total time by kernel in it. */
 SORA_API sora_status sora_context_write_profile(sora_context *context, const char *path, sora_error *error);
 

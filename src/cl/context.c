@@ -144,6 +144,11 @@ sora_build_account sora_context_builds(const sora_context *context)
     return context->builds;
 }
 
+sora_work_account sora_context_work(const sora_context *context)
+{
+    return context->work;
+}
+
 uint64_t sora_process_bytes_peak(void)
 {
     char line[128];

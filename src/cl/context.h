@@ -21,6 +21,7 @@ struct sora_context {
     void *self;
     bool notified; /* that kernels are being compiled */
     sora_memory_account memory;
+    sora_work_account work;
     sora_build_account builds;
     sora_program *programs;
     size_t program_count, program_capacity;

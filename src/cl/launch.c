@@ -126,8 +126,11 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
         SORA_FAIL(error, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "kernel %s (%s): %s",
                   desc->kernel, desc->label ? desc->label : desc->file, sora_cl_name(code));
     if (first) SORA_TRY(time_first(context, start, error));
+    context->work.launches++;
+    context->work.flops += desc->flops;
     if (context->profile)
-        SORA_TRY(sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, error));
+        SORA_TRY(sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, desc->flops,
+                                  desc->bytes, error));
 cleanup:
     return status;
 }

@@ -16,6 +16,7 @@ typedef struct launch_record {
     size_t name, label; /* in `texts` */
     cl_event event;     /* NULL: times are known */
     cl_ulong queued, start, end;
+    double flops, bytes;
 } launch_record;
 
 typedef struct kernel_total {
@@ -110,10 +111,11 @@ cleanup:
     return status;
 }
 
-sora_status sora_profile_add(sora_profile *profile, cl_event event, const char *kernel, const char *label, sora_error *error)
+sora_status sora_profile_add(sora_profile *profile, cl_event event, const char *kernel, const char *label, double flops,
+                             double bytes, sora_error *error)
 {
     sora_status status = SORA_OK;
-    launch_record record = { .event = event };
+    launch_record record = { .event = event, .flops = flops, .bytes = bytes };
     if (profile->pending == PENDING) SORA_TRY(harvest(profile, error));
     SORA_TRY(intern(profile, kernel, &record.name, error));
     SORA_TRY(intern(profile, label, &record.label, error));
@@ -155,9 +157,10 @@ sora_status sora_context_write_profile(sora_context *context, const char *path, 
         if (i == profile->count) break;
         const launch_record *r = &profile->records[i];
         fputs(",\n", writer.stream);
-        item = json_pack("{s:s,s:s,s:s,s:i,s:i,s:f,s:f,s:{s:f}}", "name", profile->texts[r->label], "cat",
+        item = json_pack("{s:s,s:s,s:s,s:i,s:i,s:f,s:f,s:{s:f,s:f,s:f}}", "name", profile->texts[r->label], "cat",
                          profile->texts[r->name], "ph", "X", "pid", 1, "tid", 1, "ts", 1e-3 * (double)(r->start - origin), "dur",
-                         1e-3 * (double)(r->end - r->start), "args", "queued_us", 1e-3 * (double)(r->start - r->queued));
+                         1e-3 * (double)(r->end - r->start), "args", "queued_us", 1e-3 * (double)(r->start - r->queued), "flops",
+                         r->flops, "bytes", r->bytes);
     }
     qsort(profile->totals, profile->total_count, sizeof *profile->totals, slower_first);
     fprintf(writer.stream, "],\n\"otherData\":{\"launches_left_out\":%llu,\"kernels\":[", (unsigned long long)profile->dropped);

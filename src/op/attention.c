@@ -118,19 +118,27 @@ static void program_options(const sora_op_run *run, char out[96])
              lanes == 16 ? 4 : 1);
 }
 
-static sora_status launch(const sora_op_run *run, const char *kernel, int64_t across, int64_t down,
+/* `products` of queries x keys x size for each head, of which half falls away where attention is causal. */
+static sora_status launch(const sora_op_run *run, const char *kernel, int products, int64_t across, int64_t down,
                           const sora_argument *arguments, sora_error *error)
 {
+    const sora_attention_attributes *a = attributes_of(run->attributes);
+    const sora_shape *q = &run->inputs[QUERIES].shape,
+                     *kv = run->input_count > KEYS && run->inputs[KEYS].memory ? &run->inputs[KEYS].shape : q;
+    double rows = (double)(q->dim[0] * a->heads * a->size), pairs = (double)(q->dim[1] * kv->dim[1]) * (a->causal ? 0.5 : 1.0);
     char options[96];
     program_options(run, options);
-    return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "attention",
-                                             .kernel = kernel,
-                                             .options = options,
-                                             .global = { (size_t)across, (size_t)down },
-                                             .label = run->name,
-                                             .arguments = arguments },
-                       error);
+    return sora_launch(
+        run->context,
+        &(sora_launch_desc) { .file = "attention",
+                              .kernel = kernel,
+                              .options = options,
+                              .global = { (size_t)across, (size_t)down },
+                              .flops = 2.0 * products * rows * pairs,
+                              .bytes = products ? 4.0 * rows * (double)(products * q->dim[1] + 2 * kv->dim[1]) : 0.0,
+                              .label = run->name,
+                              .arguments = arguments },
+        error);
 }
 
 /* count rows of every head, transposed, into `out`. */
@@ -140,7 +148,7 @@ static sora_status transpose(const sora_op_run *run, const operand *from, int64_
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     int64_t columns = padded(limits, count);
-    return launch(run, "attention_transpose", columns / sora_conv_lanes(limits), samples * a->heads,
+    return launch(run, "attention_transpose", 0, columns / sora_conv_lanes(limits), samples * a->heads,
                   SORA_ARGUMENTS(SORA_VIEW(&from->view), SORA_VIEW(out), SORA_LONG(from->stride), SORA_INT(a->heads),
                                  SORA_INT(count), SORA_INT(columns)),
                   error);
@@ -174,7 +182,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_dropout_key key = key_of(run);
     sora_status status = transpose(run, &o.k, o.samples, o.keys, &run->workspace, error);
     if (status != SORA_OK) return status;
-    return launch(run, "attention_forward", (o.queries + rows_of(limits) - 1) / rows_of(limits), o.samples * a->heads,
+    return launch(run, "attention_forward", 2, (o.queries + rows_of(limits) - 1) / rows_of(limits), o.samples * a->heads,
                   SORA_ARGUMENTS(SORA_VIEW(&o.q.view), SORA_VIEW(&run->workspace), SORA_VIEW(&o.v.view), SORA_VIEW(line),
                                  SORA_VIEW(lengths), SORA_VIEW(&run->outputs[0]), SORA_VIEW(logs), SORA_LONG(o.q.stride),
                                  SORA_LONG(o.v.stride), SORA_INT(a->heads), SORA_INT(o.queries), SORA_INT(o.keys),
@@ -202,7 +210,7 @@ static sora_status query_gradient(const sora_op_run *run, const operands *o, con
     sora_status status = SORA_OK;
     SORA_TRY(transpose(run, &o->k, o->samples, o->keys, &s->first, error));
     SORA_TRY(transpose(run, &o->v, o->samples, o->keys, &s->second, error));
-    SORA_TRY(launch(run, "attention_query_gradient", runs, o->samples * a->heads,
+    SORA_TRY(launch(run, "attention_query_gradient", 3, runs, o->samples * a->heads,
                     SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(dy), SORA_VIEW(&s->first),
                                    SORA_VIEW(&s->second), SORA_VIEW(line), SORA_VIEW(lengths), SORA_VIEW(&run->saved[0]),
                                    SORA_VIEW(&s->delta), SORA_VIEW(&d->q.view), SORA_VIEW(&s->shares), SORA_LONG(o->q.stride),
@@ -214,7 +222,7 @@ static sora_status query_gradient(const sora_op_run *run, const operands *o, con
                                    SORA_UINT(run->first_sample), SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
                     error));
     if (dline->memory)
-        SORA_TRY(launch(run, "attention_line_total", dline->shape.dim[1], a->heads,
+        SORA_TRY(launch(run, "attention_line_total", 0, dline->shape.dim[1], a->heads,
                         SORA_ARGUMENTS(SORA_VIEW(&s->shares), SORA_VIEW(dline), SORA_INT(a->heads), SORA_INT(o->samples),
                                        SORA_INT(runs), SORA_INT(dline->shape.dim[1])),
                         error));
@@ -233,7 +241,7 @@ static sora_status key_gradient(const sora_op_run *run, const operands *o, const
     sora_status status = SORA_OK;
     SORA_TRY(transpose(run, &o->q, o->samples, o->queries, &s->first, error));
     SORA_TRY(transpose(run, &arriving, o->samples, o->queries, &s->second, error));
-    SORA_TRY(launch(run, "attention_key_gradient", (o->keys + rows_of(limits) - 1) / rows_of(limits), o->samples * a->heads,
+    SORA_TRY(launch(run, "attention_key_gradient", 4, (o->keys + rows_of(limits) - 1) / rows_of(limits), o->samples * a->heads,
                     SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(dy),
                                    SORA_VIEW(&s->first), SORA_VIEW(&s->second), SORA_VIEW(line), SORA_VIEW(lengths),
                                    SORA_VIEW(&run->saved[0]), SORA_VIEW(&s->delta), SORA_VIEW(&d->k.view), SORA_VIEW(&d->v.view),
@@ -260,7 +268,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     s.shares = behind(&s.delta, o.samples * a->heads * o.queries);
     bool wants_queries = run->input_gradients[QUERIES].memory || (run->input_count > LINE && run->input_gradients[LINE].memory);
     sora_status status = SORA_OK;
-    SORA_TRY(launch(run, "attention_delta", o.queries, o.samples * a->heads,
+    SORA_TRY(launch(run, "attention_delta", 0, o.queries, o.samples * a->heads,
                     SORA_ARGUMENTS(SORA_VIEW(&run->outputs[0]), SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(&s.delta),
                                    SORA_INT(a->heads), SORA_INT(o.queries)),
                     error));

@@ -107,6 +107,18 @@ static int tiles_per_item(const sora_context *context, int64_t tiles, int64_t ot
     return (int)SORA_MIN(wanted, most);
 }
 
+/* Of a convolution of x to that many channels, or of its weights' gradient. */
+static double flops_of(int kernel, const sora_shape *x, int64_t outputs)
+{
+    return 2.0 * kernel * kernel * (double)outputs * (double)sora_shape_elements(x);
+}
+
+static double bytes_of(int kernel, const sora_shape *x, int64_t outputs)
+{
+    double inputs = (double)x->dim[1], images = (double)sora_shape_elements(x) * (1.0 + (double)outputs / inputs);
+    return 4.0 * (images + inputs * (double)outputs * kernel * kernel);
+}
+
 sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -131,6 +143,8 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
             .file = "conv2d",
             .kernel = "conv",
             .options = options,
+            .flops = flops_of(desc->kernel, in, outputs),
+            .bytes = bytes_of(desc->kernel, in, outputs),
             .global = { cpu ? items : (items + 63) / 64 * 64, (size_t)blocks, (size_t)images },
             .local = { cpu ? 1 : 64, 1, 1 },
             .label = desc->label,
@@ -195,6 +209,8 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
             .file = "conv2d",
             .kernel = "conv_gradient_parts",
             .options = options,
+            .flops = flops_of(desc->kernel, in, outputs),
+            .bytes = bytes_of(desc->kernel, in, outputs),
             .global = { (size_t)(inputs * desc->kernel), (size_t)((outputs + block - 1) / block), (size_t)parts },
             .label = desc->label,
             .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(&partial), SORA_LONG(x.stride),

@@ -37,6 +37,18 @@ static void program_options(const sora_context *context, char out[64])
 }
 
 /* Sizes of a launch over (tiles of x's pixels, channels, images). */
+/* Forward and each gradient. */
+static double flops_of(const sora_shape *x, int64_t outputs)
+{
+    return 8.0 * (double)outputs * (double)sora_shape_elements(x);
+}
+
+static double bytes_of(const sora_shape *x, int64_t outputs)
+{
+    double inputs = (double)x->dim[1];
+    return 4.0 * ((double)sora_shape_elements(x) * (1.0 + 4.0 * (double)outputs / inputs) + 4.0 * inputs * (double)outputs);
+}
+
 static void tile_sizes(const sora_context *context, const sora_shape *x, int64_t channels, sora_launch_desc *desc)
 {
     int64_t lanes = sora_conv_lanes(&sora_context_device(context)->limits), tiles = (x->dim[2] * x->dim[3] + lanes - 1) / lanes;
@@ -56,6 +68,8 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_launch_desc desc = { .file = "conv_transpose2d",
                               .kernel = "transpose_forward",
                               .options = options,
+                              .flops = flops_of(&x->shape, y->shape.dim[1]),
+                              .bytes = bytes_of(&x->shape, y->shape.dim[1]),
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[1]), SORA_VIEW(bias), SORA_VIEW(y),
                                                           SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(x->shape.dim[1]),
@@ -78,6 +92,8 @@ static sora_status weight_gradient(const sora_op_run *run, const char *options, 
         &(sora_launch_desc) { .file = "conv_transpose2d",
                               .kernel = "transpose_gradient_parts",
                               .options = options,
+                              .flops = flops_of(in, outputs),
+                              .bytes = bytes_of(in, outputs),
                               .global = { (size_t)outputs, (size_t)((inputs + INPUT_BLOCK - 1) / INPUT_BLOCK), (size_t)parts },
                               .label = run->name,
                               .arguments =
@@ -112,6 +128,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         sora_launch_desc desc = { .file = "conv_transpose2d",
                                   .kernel = "transpose_backward",
                                   .options = options,
+                                  .flops = flops_of(in, dy->shape.dim[1]),
+                                  .bytes = bytes_of(in, dy->shape.dim[1]),
                                   .label = run->name,
                                   .arguments =
                                       SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(&run->inputs[1]), SORA_VIEW(dx),

@@ -126,6 +126,16 @@ static steps steps_of(const sora_gemm_operand *operand)
     return operand->transposed ? (steps) { 1, operand->leading } : (steps) { operand->leading, 1 };
 }
 
+static double flops_of(const sora_gemm_desc *d)
+{
+    return 2.0 * (double)(d->m * d->n) * (double)(d->k + d->k2);
+}
+
+static double bytes_of(const sora_gemm_desc *d)
+{
+    return 4.0 * (double)((d->m + d->n) * (d->k + d->k2) + d->m * d->n);
+}
+
 #define OPTIONS 128
 
 static void program_options(const sora_context *context, int rows, int vectors, bool by_columns, bool second_by_columns,
@@ -151,6 +161,8 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_dot",
                               .options = options,
+                              .flops = flops_of(d),
+                              .bytes = bytes_of(d),
                               .global = { (size_t)((across + tiles - 1) / tiles), (size_t)down },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
@@ -261,6 +273,8 @@ static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_local",
                               .options = "-D XV=1",
+                              .flops = flops_of(d),
+                              .bytes = bytes_of(d),
                               .global = { across, down },
                               .local = { LOCAL_TILE, LOCAL_TILE },
                               .label = d->label,
@@ -293,7 +307,12 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
     if (code != CLBlastSuccess)
         return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
                          (long long)d->n, (long long)k, (int)code);
-    return event ? sora_profile_add(context->profile, event, "CLBlastSgemm", d->label ? d->label : "gemm", error) : SORA_OK;
+    double flops = 2.0 * (double)(d->m * d->n * k);
+    context->work.launches++;
+    context->work.flops += flops;
+    return event ? sora_profile_add(context->profile, event, "CLBlastSgemm", d->label ? d->label : "gemm", flops,
+                                    4.0 * (double)((d->m + d->n) * k + d->m * d->n), error)
+                 : SORA_OK;
 }
 
 /* Workspace: the product [m, n] where an epilogue follows, then A2 with its gate [m, k2]. */
