@@ -25,23 +25,18 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
 
 typedef struct bench_state {
     sora_context *context;
-    double flops, bandwidth; /* the device's measured limits; 0 before */
+    double flops;    /* a second: the device's measured limit; 0 before */
     double seconds;          /* for a group */
     json_t *json;            /* gets "group": [ ... ] */
-    const char *program;     /* this one's path */
 } bench_state;
 
 /* Measures, prints a table and adds to the JSON. */
 sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error);
 
-sora_status bench_limits(bench_state *state, sora_error *error);
 sora_status bench_gemm(bench_state *state, sora_error *error);
 sora_status bench_conv(bench_state *state, sora_error *error);
 sora_status bench_adapter(bench_state *state, sora_error *error);
 sora_status bench_step(bench_state *state, sora_error *error);
-sora_status bench_t5(bench_state *state, sora_error *error);
-/* A process of its own for one setting, so that its memory is its own: the program's exit code. */
-int bench_t5_child(int argc, char **argv);
 
 /* ---- An op with tensors of random numbers (op.c) ----------------------------------------------------------------------------*/
 

@@ -2,28 +2,39 @@
 #include "bench.h"
 
 #include "base/file.h"
+#include "soracl/bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static sora_status measure_limits(bench_state *state, sora_error *error)
+{
+    sora_rates rates;
+    sora_status status = sora_bench_rates(state->context, &rates, error);
+    if (status != SORA_OK) return status;
+    state->flops = rates.flops;
+    printf("\nmultiply-adds in registers %.1f GFLOP/s, copy %.1f GB/s, empty launch %.1f us\n", 1e-9 * rates.flops,
+           1e-9 * rates.bytes, 1e6 * rates.launch);
+    json_object_set_new(state->json, "limits",
+                        json_pack("{s:f, s:f, s:f}", "flops_per_second", rates.flops, "bytes_per_second", rates.bytes,
+                                  "launch_seconds", rates.launch));
+    return SORA_OK;
+}
+
 static const struct {
     const char *name;
     sora_status (*run)(bench_state *state, sora_error *error);
-    bool long_one; /* minutes: only where it is named */
-} parts[] = { { "limits", bench_limits, false },
-              { "gemm", bench_gemm, false },
-              { "conv", bench_conv, false },
-              { "adapter", bench_adapter, false },
-              { "step", bench_step, false },
-              { "t5", bench_t5, true } };
+} parts[] = { { "limits", measure_limits },
+              { "gemm", bench_gemm },
+              { "conv", bench_conv },
+              { "adapter", bench_adapter },
+              { "step", bench_step } };
 
 static int usage(void)
 {
-    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [step] [t5] [--device NAME] [--seconds N] [--json FILE]\n"
-          "       sora-bench t5-step full|lora|sora SOURCE TARGET STEPS [PROFILE]\n"
-          "  all parts but t5 where none is named; --seconds for each group (default 1); items of a group are measured in turn\n"
-          "  t5-step: training steps of T5-small's shape in a process of their own, as one line of JSON\n",
+    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [step] [--device NAME] [--seconds N] [--json FILE]\n"
+          "  all parts where none is named; --seconds for each group (default 1); items of a group are measured in turn\n",
           stderr);
     return 2;
 }
@@ -44,8 +55,6 @@ int main(int argc, char **argv)
     bench_state state = { .seconds = 1 };
     const char *json = NULL, *device_name = NULL;
     bool wanted[SORA_COUNT(parts)] = { 0 }, any = false;
-    if (argc > 1 && strcmp(argv[1], "t5-step") == 0) return bench_t5_child(argc - 2, argv + 2);
-    state.program = argv[0];
     for (int i = 1; i < argc; i++) {
         size_t part = 0;
         while (part < SORA_COUNT(parts) && strcmp(argv[i], parts[part].name) != 0) part++;
@@ -69,7 +78,7 @@ int main(int argc, char **argv)
         state.json, "device",
         json_pack("{s:s, s:s, s:s}", "name", device->name, "platform", device->platform, "driver", device->driver));
     for (size_t i = 0; i < SORA_COUNT(parts); i++)
-        if (wanted[i] || (!any && !parts[i].long_one)) SORA_TRY(parts[i].run(&state, &error));
+        if (wanted[i] || !any) SORA_TRY(parts[i].run(&state, &error));
     if (json) SORA_TRY(write_json(&state, json, &error));
 cleanup:
     if (status != SORA_OK) fprintf(stderr, "sora-bench: %s\n", error.message);

@@ -45,12 +45,12 @@ def run_side(given, side, method):
     """Seconds a step, peak of the process in MiB, and all that the run said."""
     load = os.getloadavg()[0]
     if side == "ours":
-        line = run([given.bench, "t5-step", method, given.source, given.target, given.steps])
+        line = run([given.bench, "bench", "step", "t5-small", "--method", method, "--source", given.source, "--target", given.target, "--steps", given.steps, "--json"])
         memory = line["process_bytes_peak"] / MIB
     else:
         line = run([given.python, given.peer, "--mode", method, "--src", given.source, "--tgt", given.target, "--steps", given.steps, "--threads", given.threads])
         memory = line["peak_rss_mib"]
-    return {"side": side, "method": method, "step_s": line["step_s"], "mib": memory, "load_before": load, "line": line}
+    return {"side": side, "method": method, "step_s": line.get("step_s", line.get("seconds_per_step")), "mib": memory, "load_before": load, "line": line}
 
 
 def compare(given, runs, pair):

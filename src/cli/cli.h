@@ -34,6 +34,8 @@ typedef struct cli_command {
  * otherwise. */
 sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, sora_error *error);
 void cli_print_help(const cli_command *command);
+/* A whole number out of an option's text; *out stays where there is none. */
+sora_status cli_number(const char *name, const char *text, long low, long high, long *out, sora_error *error);
 
 /* "did you mean" for a word among names[]. Writes into text[room], "" where nothing is near. */
 void cli_nearest(const char *word, const char *const *names, size_t count, char *text, size_t room);
@@ -75,6 +77,9 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
                      const char **resume, bool *overwrite);
 
 int cli_devices(int argc, char **argv);
+int cli_bench_limits(int argc, char **argv);
+int cli_bench_step(int argc, char **argv);
+int cli_bench_compare(int argc, char **argv);
 int cli_data_hands(int argc, char **argv);
 int cli_data_headlines(int argc, char **argv);
 int cli_unet_train(int argc, char **argv);

@@ -15,17 +15,6 @@ static bool on_image(void *self, int done, int total)
     return true;
 }
 
-static sora_status number(const char *name, const char *text, long low, long high, long *out, sora_error *error)
-{
-    char *end;
-    if (!text) return SORA_OK;
-    *out = strtol(text, &end, 10);
-    if (*text && !*end && *out >= low && *out <= high) return SORA_OK;
-    error->status = SORA_ERROR_ARGUMENT;
-    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\"; expected %ld to %ld", name, text, low, high);
-    return SORA_ERROR_ARGUMENT;
-}
-
 int cli_data_hands(int argc, char **argv)
 {
     cli_globals globals = { 0 };
@@ -54,10 +43,10 @@ int cli_data_hands(int argc, char **argv)
         snprintf(error.message, sizeof error.message, "--out DIR is needed");
         return cli_fail(SORA_ERROR_ARGUMENT, &error);
     }
-    if (status == SORA_OK) status = number("images", images, 2, 1000000, &count, &error);
-    if (status == SORA_OK) status = number("width", width, 32, 4096, &w, &error);
-    if (status == SORA_OK) status = number("height", height, 32, 4096, &h, &error);
-    if (status == SORA_OK) status = number("seed", seed, 0, 2000000000, &s, &error);
+    if (status == SORA_OK) status = cli_number("images", images, 2, 1000000, &count, &error);
+    if (status == SORA_OK) status = cli_number("width", width, 32, 4096, &w, &error);
+    if (status == SORA_OK) status = cli_number("height", height, 32, 4096, &h, &error);
+    if (status == SORA_OK) status = cli_number("seed", seed, 0, 2000000000, &s, &error);
     sora_hands_options hands = { .layout = layout,
                                  .images = (int)count,
                                  .width = (int)w,
@@ -142,7 +131,7 @@ int cli_data_headlines(int argc, char **argv)
         snprintf(error.message, sizeof error.message, "--out DIR is needed");
         return cli_fail(SORA_ERROR_ARGUMENT, &error);
     }
-    status = number("min-text", min_text, 1, 1000000, &least, &error);
+    status = cli_number("min-text", min_text, 1, 1000000, &least, &error);
     sora_headlines_options headlines = { .lists = lists, .min_text = (size_t)least };
     if (status == SORA_OK) status = write_headlines(out, &headlines, exclude, &result, &error);
     if (status == SORA_OK) print_headlines(out, &result, json);

@@ -184,6 +184,17 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
     return unknown(command, name, error);
 }
 
+sora_status cli_number(const char *name, const char *text, long low, long high, long *out, sora_error *error)
+{
+    char *end;
+    if (!text) return SORA_OK;
+    *out = strtol(text, &end, 10);
+    if (*text && !*end && *out >= low && *out <= high) return SORA_OK;
+    error->status = SORA_ERROR_ARGUMENT;
+    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\"; expected %ld to %ld", name, text, low, high);
+    return SORA_ERROR_ARGUMENT;
+}
+
 sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, sora_error *error)
 {
     *help = false;

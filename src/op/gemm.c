@@ -250,6 +250,8 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_tile",
                               .options = options,
+                              .flops = flops_of(d),
+                              .bytes = bytes_of(d),
                               .global = { (size_t)((down + run - 1) / run), (size_t)across },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(

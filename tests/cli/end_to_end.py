@@ -68,6 +68,46 @@ def part_words():
     check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
 
 
+def part_bench():
+    tiny = ["bench", "step", "unet", "--size", "32", "--width", "4", "--steps", "3"]
+    step = {}
+    for method in ("full", "sora"):
+        step[method] = json.loads(run(*tiny, "--method", method, "--rank", "2", "--json").stdout)
+        one = step[method]
+        check(f"{method}: the median lies between the least and the most", 0 < one["min"] <= one["seconds_per_step"] <= one["max"])
+        check(f"{method}: memory is as predicted", one["device_bytes_peak"] == one["device_bytes_predicted"] > 0 and one["process_bytes_peak"] > 0)
+        check(f"{method}: share of peak is work over time over the device's rate",
+              abs(one["share_of_peak"] - one["flops"] / one["seconds_per_step"] / one["limits"]["flops_per_second"]) < 1e-6)
+    # Two 3 x 3 convolutions a level; the last level has 4 * 16 channels at 2 x 2 pixels. By hand, multiplications and additions:
+    size, width, conv = 32, 4, lambda i, o, n: 2 * 9 * i * o * n * n * 8
+    forward = sum(conv(3 if l == 0 else width << l - 1, width << l, size >> l) + conv(width << l, width << l, size >> l) for l in range(5))
+    forward += sum(conv(2 * (width << l), width << l, size >> l) + conv(width << l, width << l, size >> l) for l in range(4))
+    forward += sum(8 * (width << l + 1) * (width << l) * (size >> l + 1) ** 2 * 8 for l in range(4)) + 2 * width * size * size * 8
+    first = conv(3, width, size)
+    check("a full step's work is three times the forward pass's, less the first layer's way back", abs(step["full"]["flops"] - (3 * forward - first)) < 1e-6 * forward,
+          f'{step["full"]["flops"]} {3 * forward - first}')
+    check("adapters leave out frozen weights' gradients", step["sora"]["flops"] < 0.8 * step["full"]["flops"] and step["sora"]["trainable"] < step["full"]["trainable"])
+    for name, one in step.items():
+        (work / f"{name}.json").write_text(json.dumps(one))
+    text = run("bench", "compare", "full.json", "sora.json").stdout
+    check("compare puts them side by side", len(text.splitlines()) == 3 and "full" in text and "sora" in text, text)
+    check("compare --json", len(json.loads(run("bench", "compare", "full.json", "sora.json", "--json").stdout)["steps"]) == 2)
+    limits = json.loads(run("bench", "limits", "--json").stdout)["limits"]
+    check("limits", all(limits[key] > 0 for key in ("flops_per_second", "bytes_per_second", "launch_seconds")))
+    check("a step is readable, too", "GFLOP" in run(*tiny).stdout)
+    (work / "broken.json").write_text('{"seconds_per_step": 1, "seconds_per_step": 2}')
+    (work / "other.json").write_text('{"a": 1}')
+    refused("compare: no files", 2, "files", "bench", "compare")
+    refused("compare: no such file", 3, "nothing.json", "bench", "compare", "nothing.json")
+    refused("compare: broken JSON", 3, "broken.json", "bench", "compare", "broken.json")
+    refused("compare: another JSON", 3, "other.json", "bench", "compare", "other.json")
+    refused("step: no network", 2, "t5-small", "bench", "step")
+    refused("step: another network", 2, "resnet", "bench", "step", "resnet")
+    refused("step: method", 2, "full, lora or sora", "bench", "step", "unet", "--method", "qlora")
+    refused("step: batch", 2, "batch", "bench", "step", "unet", "--batch", "0")
+    refused("step: no such layers", 2, "nothing", "bench", "step", "unet", "--size", "32", "--width", "4", "--layers", "nothing")
+
+
 def headlines():
     lists = work / "lists"
     lists.mkdir()

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+#include "soracl/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *rates_json(const sora_rates *r)
+{
+    return json_pack("{s:f,s:f,s:f}", "flops_per_second", r->flops, "bytes_per_second", r->bytes, "launch_seconds", r->launch);
+}
+
+static json_t *describe_device(const sora_device *d)
+{
+    return json_pack("{s:s,s:s,s:s,s:s}", "name", d->name, "platform", d->platform, "driver", d->driver, "version",
+                     sora_version());
+}
+
+static void print_rates(const sora_device *d, const sora_rates *r)
+{
+    printf("%s, %s, driver %s\n", d->name, d->platform, d->driver);
+    printf("  multiply-adds in registers  %8.1f GFLOP/s\n", 1e-9 * r->flops);
+    printf("  copy of 64 MiB              %8.1f GB/s\n", 1e-9 * r->bytes);
+    printf("  launch of an empty kernel   %8.1f us\n", 1e6 * r->launch);
+}
+
+int cli_bench_limits(int argc, char **argv)
+{
+    cli_globals globals = { 0 };
+    const cli_option options[] = { CLI_GLOBALS(globals) };
+    cli_command command = { .name = "bench limits",
+                            .summary = "what the device can do: multiply-adds from registers, bytes copied, empty launches",
+                            .usage = "bench limits [--device NAME] [--json]",
+                            .example = "soracl bench limits --json",
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0] };
+    sora_context *context = NULL;
+    sora_rates rates;
+    bool help;
+    sora_error error;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    status = cli_open_context(&globals, &context, &error);
+    if (status == SORA_OK) status = sora_bench_rates(context, &rates, &error);
+    if (status == SORA_OK && globals.json)
+        cli_print_json(
+            json_pack("{s:o,s:o}", "device", describe_device(sora_context_device(context)), "limits", rates_json(&rates)));
+    else if (status == SORA_OK)
+        print_rates(sora_context_device(context), &rates);
+    sora_error closing;
+    sora_status closed = cli_close_context(&globals, &context, &closing);
+    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &closing);
+}
+
+/* ---- Steps --------------------------------------------------------------------------------------------------------------------
+ */
+
+static json_t *step_json(const sora_device *d, const sora_bench_options *o, const sora_rates *r, const sora_bench_step *s)
+{
+    json_t *object = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "model", o->model, "method",
+                               o->method ? o->method : "sora", "batch", o->batch, "rank", o->rank, "size", o->size, "width",
+                               o->width, "source", o->source, "target", o->target_length, "steps", o->steps);
+    json_t *numbers = json_pack(
+        "{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "seconds_per_step", s->median, "min", s->min, "max",
+        s->max, "first_step_seconds", s->first_seconds, "plan_seconds", s->plan_seconds, "process_bytes_peak",
+        (json_int_t)s->process_bytes_peak, "device_bytes_peak", (json_int_t)s->device_bytes_peak, "device_bytes_predicted",
+        (json_int_t)s->device_bytes_predicted, "arena_bytes", (json_int_t)s->arena_bytes, "live_bytes", (json_int_t)s->live_bytes,
+        "trainable", (json_int_t)s->trainable, "launches", (json_int_t)s->launches, "flops", s->flops, "flops_per_second",
+        s->flops / s->median, "share_of_peak", s->flops / s->median / r->flops, "loss", (double)s->loss);
+    json_object_update(object, numbers);
+    json_decref(numbers);
+    if (o->target) json_object_set_new(object, "layers", json_string(o->target));
+    json_object_set_new(object, "device", describe_device(d));
+    json_object_set_new(object, "limits", rates_json(r));
+    return object;
+}
+
+static void print_step(const sora_device *d, const sora_bench_options *o, const sora_rates *r, const sora_bench_step *s)
+{
+    char device[16], process[16];
+    cli_bytes(s->device_bytes_peak, device);
+    cli_bytes(s->process_bytes_peak, process);
+    printf("%s, %s, batch %d, on %s\n", o->model, o->method ? o->method : "sora", o->batch, d->name);
+    printf("  a step        %.4f s (%.4f to %.4f over %d), the first %.2f s\n", s->median, s->min, s->max, o->steps,
+           s->first_seconds);
+    printf("  work          %.2f GFLOP in %llu launches: %.1f GFLOP/s, %.0f %% of the device's %.1f\n", 1e-9 * s->flops,
+           (unsigned long long)s->launches, 1e-9 * s->flops / s->median, 100 * s->flops / s->median / r->flops, 1e-9 * r->flops);
+    printf("  memory        device %s, process %s; %llu parameters trained\n", device, process, (unsigned long long)s->trainable);
+    printf("  plan          %.1f ms; arena %.1f %% above the largest live set\n", 1e3 * s->plan_seconds,
+           100.0 * ((double)s->arena_bytes / (double)s->live_bytes - 1.0));
+}
+
+/* Steps first, then the limits: their buffers are not the steps' memory. */
+static sora_status run_step(const cli_globals *globals, const sora_bench_options *o, sora_error *error)
+{
+    sora_context *context = NULL;
+    sora_bench_step step;
+    sora_rates rates;
+    sora_status status = cli_open_context(globals, &context, error);
+    if (status == SORA_OK) status = sora_bench_run_step(context, o, &step, error);
+    if (status == SORA_OK && globals->profile) status = sora_context_write_profile(context, globals->profile, error);
+    if (status == SORA_OK) status = sora_bench_rates(context, &rates, error);
+    if (status == SORA_OK && globals->json)
+        cli_print_json(step_json(sora_context_device(context), o, &rates, &step));
+    else if (status == SORA_OK)
+        print_step(sora_context_device(context), o, &rates, &step);
+    if (context) sora_context_destroy(&context);
+    return status;
+}
+
+int cli_bench_step(int argc, char **argv)
+{
+    cli_globals globals = { 0 };
+    sora_bench_options o = { 0 };
+    const char *batch = NULL, *rank = NULL, *source = NULL, *target = NULL, *size = NULL, *width = NULL, *steps = NULL,
+               *word[1] = { NULL };
+    const cli_option options[] = {
+        { "method", "Step", "NAME", "what is trained (full|lora|sora)", "sora", NULL, &o.method },
+        { "batch", "Step", "N", "images or texts in a batch", "8", NULL, &batch },
+        { "steps", "Step", "N", "steps that are counted, behind two that warm up", "5", NULL, &steps },
+        { "rank", "Step", "N", "of the adapters", "16; unet-fc: 40", NULL, &rank },
+        { "layers", "Step", "TEXT", "regular expression: which get adapters", "T5: all; U-Nets: bottleneck.*", NULL, &o.target },
+        { "source", "Step", "N", "t5-small: tokens of a text", "256", NULL, &source },
+        { "target", "Step", "N", "t5-small: tokens of a summary", "32", NULL, &target },
+        { "size", "Step", "N", "U-Nets: pixels of an image's side", "256; unet: 128", NULL, &size },
+        { "width", "Step", "N", "unet: channels of the first level", "64", NULL, &width },
+        CLI_GLOBALS(globals),
+    };
+    cli_command command = { .name = "bench step",
+                            .summary =
+                                "time, memory and work of whole training steps: forward, backward and update on random numbers",
+                            .usage = "bench step t5-small|unet-fc|unet [--method full|lora|sora] [--batch N] [--json]",
+                            .example = "soracl bench step unet-fc --method sora --batch 4 --size 64 --json",
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0],
+                            .words = word,
+                            .word_room = 1 };
+    sora_error error;
+    bool help;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (!word[0])
+        return cli_fail(cli_error(&error, SORA_ERROR_ARGUMENT, "bench step takes a network: t5-small, unet-fc or unet"), &error);
+    bool fc = strcmp(word[0], "unet-fc") == 0;
+    const struct {
+        const char *name, *text;
+        long standard, most;
+        int *out;
+    } numbers[] = { { "batch", batch, 8, 4096, &o.batch },
+                    { "steps", steps, 5, 1000, &o.steps },
+                    { "rank", rank, fc ? 40 : 16, 4096, &o.rank },
+                    { "source", source, 256, 4096, &o.source },
+                    { "target", target, 32, 4096, &o.target_length },
+                    { "size", size, fc ? 256 : 128, 4096, &o.size },
+                    { "width", width, strcmp(word[0], "unet") == 0 ? 64 : 0, 1024, &o.width } };
+    o.model = word[0];
+    for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        long value = numbers[i].standard;
+        status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, &error);
+        *numbers[i].out = (int)value;
+    }
+    if (status == SORA_OK) status = run_step(&globals, &o, &error);
+    return cli_fail(status, &error);
+}
+
+/* ---- Devices side by side
+ * -------------------------------------------------------------------------------------------------------- */
+
+#define MOST_FILES 16
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static sora_status load(const char *path, json_t **out, sora_error *error)
+{
+    json_error_t problem;
+    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+    if (!*out)
+        return cli_error(error, SORA_ERROR_INPUT, "%s: line %d: %s; expected what \"bench step --json\" prints", path,
+                         problem.line, problem.text);
+    if (json_is_number(json_object_get(*out, "seconds_per_step")) && json_is_object(json_object_get(*out, "device")))
+        return SORA_OK;
+    return cli_error(error, SORA_ERROR_INPUT, "%s: no seconds_per_step or no device; expected what \"bench step --json\" prints",
+                     path);
+}
+
+static void print_row(const json_t *one, const json_t *first)
+{
+    const json_t *device = json_object_get(one, "device");
+    double seconds = json_number_value(json_object_get(one, "seconds_per_step"));
+    char memory[16];
+    cli_bytes((uint64_t)json_integer_value(json_object_get(one, "device_bytes_peak")), memory);
+    printf("%-36.36s %-10.10s %-6.6s %5lld %10.4f %9.1f %6.0f %% %10s %7.2f\n", text_of(device, "name"), text_of(one, "model"),
+           text_of(one, "method"), (long long)json_integer_value(json_object_get(one, "batch")), seconds,
+           1e-9 * json_number_value(json_object_get(one, "flops_per_second")),
+           100 * json_number_value(json_object_get(one, "share_of_peak")), memory,
+           json_number_value(json_object_get(first, "seconds_per_step")) / seconds);
+}
+
+int cli_bench_compare(int argc, char **argv)
+{
+    bool json = false, help;
+    const char *paths[MOST_FILES];
+    json_t *list = json_array();
+    const cli_option options[] = { { "json", "General", NULL, "results as JSON on stdout", NULL, &json, NULL } };
+    cli_command command = { .name = "bench compare",
+                            .summary = "steps that were measured on several devices, or with several options, side by side",
+                            .usage = "bench compare A.json B.json ...",
+                            .example =
+                                "soracl bench step unet-fc --size 64 --json > a.json && soracl bench compare a.json a.json",
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0],
+                            .words = paths,
+                            .word_room = MOST_FILES };
+    sora_error error;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status == SORA_OK && !help && command.word_count == 0)
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "bench compare takes files that \"bench step --json\" wrote");
+    for (size_t i = 0; status == SORA_OK && i < command.word_count; i++) {
+        json_t *one = NULL;
+        status = load(paths[i], &one, &error);
+        if (one) json_array_append_new(list, one);
+    }
+    if (status == SORA_OK && !help && json)
+        cli_print_json(json_pack("{s:O}", "steps", list));
+    else if (status == SORA_OK && !help) {
+        printf("%-36s %-10s %-6s %5s %10s %9s %8s %10s %7s\n", "device", "model", "method", "batch", "s a step", "GFLOP/s",
+               "of peak", "memory", "speed");
+        for (size_t i = 0; i < json_array_size(list); i++) print_row(json_array_get(list, i), json_array_get(list, 0));
+    }
+    json_decref(list);
+    return cli_fail(status, &error);
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/memory.h"
+#include "base/random.h"
+#include "soracl/bench.h"
+#include "soracl/optimizer.h"
+#include "soracl/train.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WARM 2
+#define MOST_STEPS 1000
+
+/* One network in training on a batch that stays. */
+typedef struct training {
+    sora_bench_options o; /* with defaults filled in */
+    sora_t5 *t5;
+    sora_unet *unet;
+    sora_params *params;
+    sora_graph *graph;
+    sora_tensor *loss;
+    sora_optimizer *optimizer;
+    uint64_t predicted;
+    double plan_seconds;
+} training;
+
+static const sora_optimizer_options rule = { .weight_decay = 0.01f, .clip = 1.0f };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void close_training(training *t)
+{
+    sora_graph_destroy(&t->graph);
+    sora_optimizer_destroy(&t->optimizer);
+    sora_t5_destroy(&t->t5);
+    sora_unet_destroy(&t->unet);
+}
+
+static int or_default(int value, int standard)
+{
+    return value ? value : standard;
+}
+
+static sora_status fill_in(const sora_bench_options *options, sora_bench_options *o, sora_error *error)
+{
+    static const char *const models[] = { "t5-small", "unet-fc", "unet" }, *const methods[] = { "full", "lora", "sora" };
+    bool model = false, method = false;
+    *o = *options;
+    o->model = options->model ? options->model : "";
+    o->method = options->method ? options->method : "sora";
+    for (int i = 0; i < 3; i++) {
+        model |= strcmp(o->model, models[i]) == 0;
+        method |= strcmp(o->method, methods[i]) == 0;
+    }
+    if (!model) return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small, unet-fc or unet", o->model);
+    if (!method) return sora_fail(error, SORA_ERROR_ARGUMENT, "method \"%s\"; expected full, lora or sora", o->method);
+    bool fc = strcmp(o->model, "unet-fc") == 0, t5 = strcmp(o->model, "t5-small") == 0;
+    if (!o->target) o->target = t5 ? SORA_TARGET_T5 : "bottleneck.*";
+    o->batch = or_default(o->batch, 8);
+    o->rank = or_default(o->rank, fc ? 40 : 16);
+    o->source = or_default(o->source, 256);
+    o->target_length = or_default(o->target_length, 32);
+    o->size = or_default(o->size, fc ? 256 : 128);
+    o->steps = or_default(o->steps, 5);
+    const int counts[] = { o->batch, o->rank, o->source, o->target_length, o->size, o->steps };
+    for (size_t i = 0; i < SORA_COUNT(counts); i++)
+        if (counts[i] < 1)
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "%d for batch, rank, lengths, size or steps; expected at least 1",
+                             counts[i]);
+    if (o->steps > MOST_STEPS || o->width < 0)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%d steps, width %d; expected at most %d steps", o->steps, o->width,
+                         MOST_STEPS);
+    return SORA_OK;
+}
+
+/* What trains: everything, or adapters. */
+static sora_status adapt(const sora_bench_options *o, sora_layers *layers, sora_error *error)
+{
+    const sora_adapter_options adapter = { .kind = strcmp(o->method, "lora") == 0 ? SORA_ADAPTER_LORA : SORA_ADAPTER_SORA,
+                                           .rank = o->rank };
+    return strcmp(o->method, "full") == 0 ? SORA_OK : sora_adapt(layers, o->target, &adapter, NULL, error);
+}
+
+static sora_status build(sora_context *context, training *t, sora_unet_graph *image, sora_t5_graph *text, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_bench_options *o = &t->o;
+    const sora_graph_options graph = { .training = true, .batch = o->batch };
+    if (strcmp(o->model, "t5-small") == 0) {
+        const sora_t5_config small = { .vocabulary = 32128,
+                                       .width = 512,
+                                       .heads = 8,
+                                       .head_size = 64,
+                                       .inner_width = 2048,
+                                       .encoder_layers = 6,
+                                       .decoder_layers = 6,
+                                       .dropout = 0.1f,
+                                       .scale_head = true };
+        SORA_TRY(sora_t5_create(context, &small, 1, &t->t5, error));
+        SORA_TRY(adapt(o, sora_t5_layers(t->t5), error));
+        double began = now();
+        SORA_TRY(sora_t5_build(
+            t->t5, &(sora_t5_graph_options) { .graph = graph, .source = o->source, .target = o->target_length }, text, error));
+        t->plan_seconds = now() - began;
+        t->params = sora_t5_params(t->t5);
+        t->graph = text->graph;
+        t->loss = text->loss;
+    } else {
+        const sora_unet_options network = { .model = o->model, .size = o->size, .width = o->width };
+        SORA_TRY(sora_unet_create(context, &network, &t->unet, error));
+        SORA_TRY(adapt(o, sora_unet_layers(t->unet), error));
+        double began = now();
+        SORA_TRY(sora_unet_build(t->unet, &(sora_unet_graph_options) { .graph = graph }, image, error));
+        t->plan_seconds = now() - began;
+        t->params = sora_unet_params(t->unet);
+        t->graph = image->graph;
+        t->loss = image->loss;
+    }
+cleanup:
+    return status;
+}
+
+static sora_status write_ids(sora_context *context, const sora_t5_graph *g, const sora_bench_options *o, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_random_stream random = { .seed = 1, .purpose = SORA_PURPOSE_TEST };
+    int32_t *ids = NULL;
+    size_t batch = (size_t)o->batch, source = batch * (size_t)o->source, target = batch * (size_t)o->target_length;
+    SORA_TRY(sora_allocate(source + 2 * target + batch, sizeof *ids, "bench", &ids, error));
+    int32_t *labels = ids + source, *decoder = labels + target, *lengths = decoder + target;
+    for (size_t i = 0; i < source + target; i++) ids[i] = 2 + (int32_t)(sora_random_uniform(&random) * 31998);
+    for (size_t i = 0; i < target; i++) decoder[i] = i % (size_t)o->target_length ? labels[i - 1] : 0;
+    for (size_t i = 0; i < batch; i++) lengths[i] = o->source;
+    SORA_TRY(sora_graph_write(g->graph, g->source, ids, o->batch, error));
+    SORA_TRY(sora_graph_write(g->graph, g->lengths, lengths, o->batch, error));
+    SORA_TRY(sora_graph_write(g->graph, g->labels, labels, o->batch, error));
+    SORA_TRY(sora_graph_write(g->graph, g->decoder, decoder, o->batch, error));
+    SORA_TRY(sora_context_finish(context, error));
+cleanup:
+    free(ids);
+    return status;
+}
+
+static sora_status write_images(sora_context *context, const sora_unet_graph *g, const sora_bench_options *o, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    size_t pixels = (size_t)o->batch * (size_t)o->size * (size_t)o->size;
+    sora_random_stream random = { .seed = 1, .purpose = SORA_PURPOSE_TEST };
+    float *image = NULL;
+    SORA_TRY(sora_allocate(4 * pixels, sizeof *image, "bench", &image, error));
+    float *mask = image + 3 * pixels;
+    for (size_t i = 0; i < 3 * pixels; i++) image[i] = (float)(2 * sora_random_uniform(&random) - 1);
+    for (size_t i = 0; i < pixels; i++) mask[i] = image[i] > 0.84f; /* 8 % of the pixels */
+    SORA_TRY(sora_graph_write(g->graph, g->image, image, o->batch, error));
+    SORA_TRY(sora_graph_write(g->graph, g->mask, mask, o->batch, error));
+    SORA_TRY(sora_context_finish(context, error));
+cleanup:
+    free(image);
+    return status;
+}
+
+static sora_status open_training(sora_context *context, const sora_bench_options *options, training *t, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_unet_graph image = { 0 };
+    sora_t5_graph text = { 0 };
+    SORA_TRY(fill_in(options, &t->o, error));
+    SORA_TRY(build(context, t, &image, &text, error));
+    t->predicted = sora_params_device_bytes(t->params, sora_optimizer_moments(&rule)) + sora_graph_stats(t->graph).arena_bytes +
+                   sora_optimizer_device_bytes(t->params, &rule);
+    SORA_TRY(sora_params_upload(t->params, sora_optimizer_moments(&rule), error));
+    SORA_TRY(sora_optimizer_create(t->params, &rule, &t->optimizer, error));
+    SORA_TRY(t->t5 ? write_ids(context, &text, &t->o, error) : write_images(context, &image, &t->o, error));
+cleanup:
+    return status;
+}
+
+static sora_status run_one(sora_context *context, training *t, uint32_t step, double *seconds, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_optimizer_rates rates = { .lr = 1e-4f, .gate_lr = 1e-4f, .xi = 1e-5f };
+    double began = now();
+    SORA_TRY(sora_graph_forward(t->graph, t->o.batch, step, 0, error));
+    SORA_TRY(sora_params_zero_gradients(t->params, error));
+    SORA_TRY(sora_graph_backward(t->graph, error));
+    SORA_TRY(sora_optimizer_step(t->optimizer, t->graph, t->loss, &rates, 1, error));
+    SORA_TRY(sora_context_finish(context, error));
+    *seconds = now() - began;
+cleanup:
+    return status;
+}
+
+static int rising(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+sora_status sora_bench_run_step(sora_context *context, const sora_bench_options *options, sora_bench_step *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    training t = { 0 };
+    double *seconds = NULL;
+    *out = (sora_bench_step) { 0 };
+    SORA_TRY(open_training(context, options, &t, error));
+    int steps = WARM + t.o.steps, counted = t.o.steps;
+    SORA_TRY(sora_allocate((size_t)steps, sizeof *seconds, "bench", &seconds, error));
+    for (int i = 0; i < steps; i++) {
+        sora_work_account before = sora_context_work(context);
+        SORA_TRY(run_one(context, &t, (uint32_t)i, &seconds[i], error));
+        sora_work_account after = sora_context_work(context);
+        out->flops = after.flops - before.flops;
+        out->launches = after.launches - before.launches;
+    }
+    SORA_TRY(sora_graph_read(t.graph, t.loss, &out->loss, error));
+    sora_graph_statistics plan = sora_graph_stats(t.graph);
+    out->plan_seconds = t.plan_seconds;
+    out->first_seconds = seconds[0];
+    qsort(seconds + WARM, (size_t)counted, sizeof *seconds, rising);
+    out->min = seconds[WARM];
+    out->max = seconds[steps - 1];
+    out->median = (seconds[WARM + counted / 2] + seconds[WARM + (counted - 1) / 2]) / 2;
+    out->device_bytes_predicted = t.predicted;
+    out->device_bytes_peak = sora_context_memory(context).peak;
+    out->process_bytes_peak = sora_process_bytes_peak();
+    out->arena_bytes = plan.arena_bytes;
+    out->live_bytes = plan.live_bytes;
+    out->trainable = sora_params_trainable_elements(t.params);
+cleanup:
+    free(seconds);
+    close_training(&t);
+    return status;
+}
