@@ -91,6 +91,7 @@ sora_status sora_context_create(const sora_context_options *options, sora_contex
     context->queue = clCreateCommandQueue(context->handle, id, options->profile ? CL_QUEUE_PROFILING_ENABLE : 0, &code);
     SORA_TRY(sora_cl_check(code, "clCreateCommandQueue", error));
     if (options->profile) SORA_TRY(sora_profile_create(&context->profile, error));
+    sora_tuning_open(context);
     *out = context;
     context = NULL;
 cleanup:
@@ -105,6 +106,7 @@ void sora_context_destroy(sora_context **pointer)
     if (!context) return;
     if (context->queue) clFinish(context->queue);
     sora_programs_destroy(context);
+    sora_tuning_close(context);
     sora_profile_destroy(&context->profile);
     if (context->queue) clReleaseCommandQueue(context->queue);
     if (context->handle) clReleaseContext(context->handle);

@@ -3,6 +3,7 @@
 #define SORA_CL_CONTEXT_H
 
 #include "base/memory.h"
+#include "cl/tuning.h"
 #include "soracl/context.h"
 
 #include <CL/cl.h>
@@ -22,6 +23,7 @@ struct sora_context {
     bool notified; /* that kernels are being compiled */
     sora_memory_account memory;
     sora_work_account work;
+    sora_tuning tuning;
     sora_build_account builds;
     sora_program *programs;
     size_t program_count, program_capacity;

@@ -8,6 +8,7 @@
 
 #include <clblast_c.h>
 #include <stdio.h>
+#include <string.h>
 
 #define DOT_ROWS 4 /* DM, DN and TS of the kernels */
 #define DOT_COLUMNS 4
@@ -92,6 +93,36 @@ static int gpu_variants(sora_gemm_variant *out)
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
     return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(out);
+}
+
+sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
+{
+    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->a2.transposed) << 3 |
+                (d->k2 && d->b2.transposed) << 4;
+    return (sora_tuning_key) { "gemm",
+                               { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k), sora_tuning_class(d->k2),
+                                 forms, d->b.panel } };
+}
+
+sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *v)
+{
+    return (sora_tuning_variant) { { (int32_t)v->provider, v->rows, v->vectors, v->group_rows, v->group_columns, v->group_depth,
+                                     v->item_rows, v->item_columns } };
+}
+
+/* The one that was measured to be best, if it still is one; else the default. */
+static sora_gemm_variant choose(sora_context *context, const sora_gemm_desc *desc)
+{
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    int count = sora_gemm_variants(&sora_context_device(context)->limits, desc, variants);
+    sora_tuning_key key = sora_gemm_tuning_key(desc);
+    sora_tuning_variant best;
+    if (!sora_tuning_find(context, &key, &best)) return variants[0];
+    for (int i = 0; i < count; i++) {
+        sora_tuning_variant one = sora_gemm_tuning_variant(&variants[i]);
+        if (memcmp(&one, &best, sizeof one) == 0) return variants[i];
+    }
+    return variants[0];
 }
 
 static int64_t panels_of(int panel, int64_t n)
@@ -362,17 +393,11 @@ cleanup:
 
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error)
 {
-    const sora_device_limits *limits = &sora_context_device(context)->limits;
-    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
-    const sora_gemm_variant *variant = desc->variant;
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
-    if (!variant) {
-        sora_gemm_variants(limits, desc, variants);
-        variant = variants;
-    }
-    if (variant->provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
-    if (variant->provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
-    return sora_is_cpu(context) ? run_tile(context, desc, variant, error) : run_gpu(context, desc, error);
+    sora_gemm_variant variant = desc->variant ? *desc->variant : choose(context, desc);
+    if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
+    if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
+    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_gpu(context, desc, error);
 }

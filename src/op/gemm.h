@@ -3,6 +3,7 @@
 #define SORA_OP_GEMM_H
 
 #include "cl/launch.h"
+#include "cl/tuning.h"
 
 /* Products in fp32 behind one interface; a provider does them. Everything is row-major.
  *   C[m, n] (+)= α · Σ_j scale-columns(A_j)[m, k_j] · B_j[k_j, n]   + bias[n], then ReLU
@@ -33,7 +34,7 @@ typedef struct sora_gemm_operand {
 } sora_gemm_operand;
 
 typedef struct sora_gemm_desc {
-    const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the default */
+    const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
     sora_gemm_operand a, b;
     float alpha; /* 0 counts as 1 */
@@ -54,6 +55,10 @@ typedef struct sora_gemm_desc {
 /* The ways in which the device can do this product (of which sizes and operands' forms are looked at), the default first:
  * out[SORA_GEMM_VARIANTS]; returns how many. */
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out);
+
+/* What a choice by measurement is kept under, and a variant as its numbers. */
+sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *desc);
+sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *variant);
 
 /* Scratch in elements that an m x n x k product with a second pair of k2 may need in any of its variants; monotone in the sizes.
  * Where B stands in panels k counts as 0. */
