@@ -38,6 +38,7 @@ sora_status bench_limits(bench_state *state, sora_error *error);
 sora_status bench_gemm(bench_state *state, sora_error *error);
 sora_status bench_conv(bench_state *state, sora_error *error);
 sora_status bench_adapter(bench_state *state, sora_error *error);
+sora_status bench_plan(bench_state *state, sora_error *error);
 sora_status bench_step(bench_state *state, sora_error *error);
 sora_status bench_t5(bench_state *state, sora_error *error);
 /* A process of its own for one setting, so that its memory is its own: the program's exit code. */

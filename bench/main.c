@@ -11,16 +11,14 @@ static const struct {
     const char *name;
     sora_status (*run)(bench_state *state, sora_error *error);
     bool long_one; /* minutes: only where it is named */
-} parts[] = { { "limits", bench_limits, false },
-              { "gemm", bench_gemm, false },
-              { "conv", bench_conv, false },
-              { "adapter", bench_adapter, false },
-              { "step", bench_step, false },
+} parts[] = { { "limits", bench_limits, false }, { "gemm", bench_gemm, false },
+              { "conv", bench_conv, false },     { "adapter", bench_adapter, false },
+              { "plan", bench_plan, false },     { "step", bench_step, false },
               { "t5", bench_t5, true } };
 
 static int usage(void)
 {
-    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [step] [t5] [--device NAME] [--seconds N] [--json FILE]\n"
+    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [t5] [--device NAME] [--seconds N] [--json FILE]\n"
           "       sora-bench t5-step full|lora|sora SOURCE TARGET STEPS [PROFILE]\n"
           "  all parts but t5 where none is named; --seconds for each group (default 1); items of a group are measured in turn\n"
           "  t5-step: training steps of T5-small's shape in a process of their own, as one line of JSON\n",

@@ -15,7 +15,8 @@ sora_arena *sora_graph_arena(sora_graph *graph)
     return graph->options.share ? sora_graph_arena(graph->options.share) : &graph->own;
 }
 
-/* What was never written shows as NaN instead of as whatever the memory held. */
+/* What was never written shows as NaN instead of as whatever the memory held. Not in a shared arena: it would touch all of it
+ * before the first step, on a processor as long as half a step. */
 static sora_status fill_chunk(sora_graph *graph, sora_buffer *buffer, sora_error *error)
 {
     sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE((int64_t)(buffer->bytes / sizeof(float))));
@@ -57,7 +58,7 @@ sora_status sora_graph_allocate(sora_graph *graph, sora_error *error)
         if (arena->chunks[i].bytes >= graph->chunk_bytes[i] && arena->chunks[i].memory) continue;
         sora_buffer_destroy(&arena->chunks[i]);
         SORA_TRY(sora_buffer_create(graph->context, graph->chunk_bytes[i], "activations", &arena->chunks[i], error));
-        SORA_TRY(fill_chunk(graph, &arena->chunks[i], error));
+        if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(fill_chunk(graph, &arena->chunks[i], error));
     }
     if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(write_guards(graph, error));
     graph->allocated = true;
