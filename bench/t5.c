@@ -95,6 +95,8 @@ static sora_status open_training(const setting *s, training *t, sora_error *erro
         &t->graph, error));
     t->predicted = sora_params_device_bytes(params, sora_optimizer_moments(&rule)) +
                    sora_graph_stats(t->graph.graph).arena_bytes + sora_optimizer_device_bytes(params, &rule);
+    SORA_TRY(sora_params_place(params, sora_optimizer_moments(&rule), error));
+    SORA_TRY(sora_graph_prepare(t->graph.graph, error));
     SORA_TRY(sora_params_upload(params, sora_optimizer_moments(&rule), error));
     SORA_TRY(sora_optimizer_create(params, &rule, &t->optimizer, error));
     SORA_TRY(write_ids(t, s, error));
