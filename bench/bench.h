@@ -36,6 +36,7 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
 sora_status bench_gemm(bench_state *state, sora_error *error);
 sora_status bench_conv(bench_state *state, sora_error *error);
 sora_status bench_adapter(bench_state *state, sora_error *error);
+sora_status bench_plan(bench_state *state, sora_error *error);
 sora_status bench_step(bench_state *state, sora_error *error);
 
 /* ---- An op with tensors of random numbers (op.c) ----------------------------------------------------------------------------*/

@@ -29,11 +29,12 @@ static const struct {
               { "gemm", bench_gemm },
               { "conv", bench_conv },
               { "adapter", bench_adapter },
+              { "plan", bench_plan },
               { "step", bench_step } };
 
 static int usage(void)
 {
-    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [step] [--device NAME] [--seconds N] [--json FILE]\n"
+    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [--device NAME] [--seconds N] [--json FILE]\n"
           "  all parts where none is named; --seconds for each group (default 1); items of a group are measured in turn\n",
           stderr);
     return 2;

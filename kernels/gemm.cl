@@ -136,21 +136,23 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
         PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), b, b_row, k);
         if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), b2, b2_row, k2);
-        FOR(j, NV)
+        /* Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
+        float block[MR * W];
+        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+        _Pragma("nounroll") for (int j = 0; j < NV; j++)
         {
             int at = column + j * XV;
+            if (at >= n) break;
             floatx factor = (floatx)alpha, base = (floatx)0.0f;
             if (has_scale) factor *= load_within(scale + scale_at, at, n);
             if (has_bias) base = load_within(bias + bias_at, at, n);
-            FOR(i, MR)
+            _Pragma("nounroll") for (int i = 0; i < rows; i++)
             {
                 __global float *out = c + c_at + (row + i) * c_row;
-                floatx v = MAD(sum[i][j], factor, base);
+                floatx v = MAD(LOADX(block + i * W + j * XV), factor, base);
                 if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
-                if (i < rows && at < n) {
-                    if (accumulate) v += load_within(out, at, n);
-                    store_within(v, out, at, n);
-                }
+                if (accumulate) v += load_within(out, at, n);
+                store_within(v, out, at, n);
             }
         }
     }

@@ -11,14 +11,20 @@ extern "C" {
 /* One device in use: OpenCL context, an in-order queue, built programs, memory accounts, profile. One thread at a time. */
 typedef struct sora_context sora_context;
 
+typedef struct sora_compile_progress {
+    unsigned done, known; /* kernels that ran once; that are known to be needed */
+    double seconds_left;  /* as far as can be told */
+} sora_compile_progress;
+
 typedef struct sora_context_options {
     const char *device;  /* selector of sora_device_choose; NULL: environment SORACL_DEVICE, then the best */
     const char *kernels; /* folder to read kernels from instead of the embedded ones; NULL: SORACL_KERNELS, then none */
     const char *cache;   /* folder of program binaries; NULL: $XDG_CACHE_HOME/soracl or ~/.cache/soracl; "": none */
     const sora_device_limits *limits; /* pretend these limits (tests of other devices' kernel variants); NULL: the device's own */
     bool profile;                     /* record every launch */
-    void (*notify)(void *self,
-                   const char *message); /* one line when something slow starts (kernels being compiled); may be NULL */
+    /* Called by launching calls while kernels are compiled or loaded for longer than a second, every second or two, and with done =
+     * known at the end; may be NULL. */
+    void (*notify)(void *self, const sora_compile_progress *progress);
     void *self;
 } sora_context_options;
 
@@ -44,7 +50,7 @@ typedef struct sora_build_account {
     double seconds;
 } sora_build_account;
 
-SORA_API sora_build_account sora_context_builds(const sora_context *context);
+SORA_API sora_build_account sora_context_builds(sora_context *context);
 
 /* What was enqueued since the context was created. */
 typedef struct sora_work_account {

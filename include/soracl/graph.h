@@ -71,6 +71,10 @@ SORA_API sora_status sora_params_set_moments(sora_params *params, sora_moment_la
  * of the kept elements stays the same. */
 SORA_API void sora_param_select(sora_param *param, int axis, const int *list, int count);
 
+/* Takes the device memory that upload, with the same moments, then fills, so that graphs can be prepared before it
+ * (sora_graph_prepare). Upload does it where it wasn't done. */
+SORA_API sora_status sora_params_place(sora_params *params, sora_moment_layout moments, sora_error *error);
+SORA_API bool sora_params_placed(const sora_params *params);
 /* With the moments that training needs (sora_optimizer_moments); memory is taken for trainable parameters alone. */
 SORA_API sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error);
 SORA_API sora_status sora_params_download(sora_params *params, sora_error *error);
@@ -183,6 +187,10 @@ typedef struct sora_graph_statistics {
     uint64_t live_bytes;                          /* the largest set of bytes alive at once: no plan can be smaller */
 } sora_graph_statistics;
 SORA_API sora_graph_statistics sora_graph_stats(const sora_graph *graph); /* after planning */
+
+/* Has the kernels that forward and backward will launch compiled or loaded by a thread of the context's while the caller goes on with
+ * what else a start has to do: best between sora_params_place and sora_params_upload. Never needed. */
+SORA_API sora_status sora_graph_prepare(sora_graph *graph, sora_error *error);
 
 /* Takes the planned memory. SORA_ERROR_MEMORY says what is needed and what the device has. Called by the first run otherwise. */
 SORA_API sora_status sora_graph_allocate(sora_graph *graph, sora_error *error);

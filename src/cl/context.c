@@ -69,6 +69,10 @@ sora_status sora_context_create(const sora_context_options *options, sora_contex
     if (!options) options = &standard;
 
     SORA_TRY(sora_allocate(1, sizeof *context, "context", &context, error));
+    if ((status = sora_programs_create(context, error)) != SORA_OK) {
+        free(context);
+        return status;
+    }
     SORA_TRY(sora_devices_list(&devices, &count, error));
     SORA_TRY(
         sora_device_choose(devices, count, options->device ? options->device : getenv("SORACL_DEVICE"), &picked, NULL, error));
@@ -141,9 +145,12 @@ void sora_context_reset_peak(sora_context *context)
     context->memory.peak = context->memory.current;
 }
 
-sora_build_account sora_context_builds(const sora_context *context)
+sora_build_account sora_context_builds(sora_context *context)
 {
-    return context->builds;
+    pthread_mutex_lock(&context->lock);
+    sora_build_account builds = context->builds;
+    pthread_mutex_unlock(&context->lock);
+    return builds;
 }
 
 sora_work_account sora_context_work(const sora_context *context)

@@ -7,6 +7,7 @@
 #include "soracl/context.h"
 
 #include <CL/cl.h>
+#include <pthread.h>
 
 typedef struct sora_program sora_program;
 typedef struct sora_profile sora_profile;
@@ -18,19 +19,24 @@ struct sora_context {
     char *kernels; /* folder, or NULL: the embedded ones */
     char *cache;   /* folder, or NULL: none */
     bool platform_cache;
-    void (*notify)(void *self, const char *message);
+    void (*notify)(void *self, const sora_compile_progress *progress);
     void *self;
-    bool notified; /* that kernels are being compiled */
     sora_memory_account memory;
     sora_work_account work;
     sora_tuning tuning;
-    sora_build_account builds;
-    sora_program *programs;
-    size_t program_count, program_capacity;
     sora_profile *profile; /* NULL: not recorded */
+    /* Programs are found and added by the user's thread and built by it or by `builder`. */
+    sora_program **programs;
+    size_t program_count, program_capacity;
+    sora_build_account builds;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a program's state */
+    pthread_t builder;
+    bool builder_started, building, closing;
+    bool rehearsing; /* launches are taken down, not run */
+    unsigned kernels_known, kernels_ready;
+    double compile_seconds, told; /* in first launches; when they were last told of */
 };
-
-#define SORA_COMPILING "compiling kernels for this device; the next start takes them from the cache"
 
 /* The in-order queue, for libraries that enqueue by themselves. */
 cl_command_queue sora_context_queue(const sora_context *context);

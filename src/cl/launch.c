@@ -8,8 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-/* A kernel that takes longer than this when it first runs was compiled. */
-#define SLOW_SECONDS 0.3
+/* First launches that took longer than this altogether are told of, and so often. */
+#define SLOW_SECONDS 1.0
+#define TELL_SECONDS 2.0
 
 static const char *const type_names[] = {
     [SORA_ARGUMENT_INT] = "int",     [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
@@ -85,16 +86,34 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A platform with a cache of its own compiles a kernel when it first runs, in a thread of its own: only the time of that run
- * shows it, and then the user is told. */
-static sora_status time_first(sora_context *context, double start, sora_error *error)
+/* A platform with a cache of its own compiles a kernel when it first runs, in a thread of its own, so only waiting for that run shows
+ * what it took. */
+static sora_status end_first(sora_context *context, double start, sora_error *error)
 {
     sora_status status = sora_context_finish(context, error);
-    if (now() - start > SLOW_SECONDS && context->notify && !context->notified) {
-        context->notified = true;
-        context->notify(context->self, SORA_COMPILING);
-    }
+    double end = now();
+    context->kernels_ready++;
+    context->compile_seconds += end - start;
+    bool last = context->kernels_ready == context->kernels_known;
+    if (context->compile_seconds < SLOW_SECONDS || (last ? context->told == 0.0 : end - context->told < TELL_SECONDS)) return status;
+    context->told = last ? 0.0 : end;
+    const sora_compile_progress progress = { .done = context->kernels_ready,
+                                             .known = context->kernels_known,
+                                             .seconds_left = context->compile_seconds / context->kernels_ready *
+                                                             (context->kernels_known - context->kernels_ready) };
+    context->notify(context->self, &progress);
     return status;
+}
+
+void sora_launches_rehearse(sora_context *context)
+{
+    context->rehearsing = true;
+}
+
+void sora_launches_rehearsed(sora_context *context)
+{
+    context->rehearsing = false;
+    sora_programs_build_ahead(context);
 }
 
 sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error)
@@ -116,16 +135,18 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
         return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: a work-group of %zu, the device takes %llu", desc->kernel, group,
                          (unsigned long long)context->device.limits.work_group);
     SORA_TRY(sora_kernel_find(context, desc->file, desc->options, desc->kernel, &kernel, error));
-    bool first = !kernel->checked && context->platform_cache && context->notify;
-    SORA_TRY(set_arguments(desc, kernel, error));
+    if (context->rehearsing) return SORA_OK;
+    bool first = !kernel->checked && context->notify;
     if (first) SORA_TRY(sora_context_finish(context, error));
     double start = first ? now() : 0;
+    SORA_TRY(sora_kernel_build(context, kernel, error));
+    SORA_TRY(set_arguments(desc, kernel, error));
     cl_int code =
         clEnqueueNDRangeKernel(context->queue, kernel->handle, 3, NULL, global, local, 0, NULL, context->profile ? &event : NULL);
     if (code != CL_SUCCESS)
         SORA_FAIL(error, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "kernel %s (%s): %s",
                   desc->kernel, desc->label ? desc->label : desc->file, sora_cl_name(code));
-    if (first) SORA_TRY(time_first(context, start, error));
+    if (first) SORA_TRY(end_first(context, start, error));
     context->work.launches++;
     context->work.flops += desc->flops;
     if (context->profile)

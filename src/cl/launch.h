@@ -97,7 +97,9 @@ typedef struct sora_launch_desc {
 
 sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error);
 
-/* Builds a program ahead of its first launch, so that the start shows one progress line instead of stalls. */
-sora_status sora_program_prepare(sora_context *context, const char *file, const char *options, sora_error *error);
+/* Between the two nothing is launched: what would have been is taken down, and then built by a thread of its own, so that the first
+ * launches find programs ready and can say how many are still to come. */
+void sora_launches_rehearse(sora_context *context);
+void sora_launches_rehearsed(sora_context *context);
 
 #endif

@@ -137,7 +137,8 @@ static const char *multiply_add(const sora_device_limits *limits)
     return limits->type == SORA_DEVICE_CPU && limits->fma ? "fma" : "mad";
 }
 
-static sora_status build(sora_context *context, const char *file, const char *options, cl_program *out, sora_error *error)
+static sora_status build(const sora_context *context, const char *file, const char *options, cl_program *out,
+                         sora_build_account *account, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *source = NULL, *all = NULL;
@@ -145,20 +146,17 @@ static sora_status build(sora_context *context, const char *file, const char *op
     size_t bytes = 0;
     cl_program program = NULL;
     double start = now();
+    *account = (sora_build_account) { 0 };
     SORA_TRY(sora_program_source(context, file, &source, error));
     SORA_TRY(sora_format(&all, error, "%s -D MAD=%s %s", COMMON_OPTIONS, multiply_add(&context->device.limits), options));
     if (!context->platform_cache) sora_program_cache_read(context, source, all, &binary, &bytes);
     if (binary) program = program_from_binary(context, binary, bytes, all);
     if (program) {
-        context->builds.cached++;
+        account->cached++;
     } else {
         cl_int code;
         const char *text = source;
         cl_device_id id = context->device.device_id;
-        if (context->notify && !context->platform_cache && !context->notified) {
-            context->notified = true;
-            context->notify(context->self, SORA_COMPILING);
-        }
         program = clCreateProgramWithSource(context->handle, 1, &text, NULL, &code);
         SORA_TRY(sora_cl_check(code, "clCreateProgramWithSource", error));
         code = clBuildProgram(program, 1, &id, all, NULL, NULL);
@@ -166,10 +164,10 @@ static sora_status build(sora_context *context, const char *file, const char *op
             status = build_failure(context, program, file, code, error);
             goto cleanup;
         }
-        *(context->platform_cache ? &context->builds.platform : &context->builds.compiled) += 1;
+        *(context->platform_cache ? &account->platform : &account->compiled) += 1;
         store_binary(context, program, source, all);
     }
-    context->builds.seconds += now() - start;
+    account->seconds = now() - start;
     *out = program;
     program = NULL;
 cleanup:
@@ -180,82 +178,165 @@ cleanup:
     return status;
 }
 
+/* The lock is held on entry and exit, and free while the program is built. */
+static sora_status build_program(sora_context *context, sora_program *program, sora_error *error)
+{
+    sora_build_account account;
+    cl_program handle = NULL;
+    program->state = SORA_PROGRAM_BUILDING;
+    pthread_mutex_unlock(&context->lock);
+    sora_status status = build(context, program->file, program->options, &handle, &account, error);
+    pthread_mutex_lock(&context->lock);
+    program->handle = handle;
+    program->state = status == SORA_OK ? SORA_PROGRAM_BUILT : SORA_PROGRAM_NEW;
+    context->builds.compiled += account.compiled;
+    context->builds.cached += account.cached;
+    context->builds.platform += account.platform;
+    context->builds.seconds += account.seconds;
+    pthread_cond_broadcast(&context->changed);
+    return status;
+}
+
+/* ---- The context's programs ----------------------------------------------------------------------------------------------- */
+
 static sora_status find_program(sora_context *context, const char *file, const char *options, sora_program **out,
                                 sora_error *error)
 {
     sora_status status = SORA_OK;
-    sora_program fresh = { 0 };
-    if (!options) options = "";
+    sora_program *fresh = NULL;
     for (size_t i = 0; i < context->program_count; i++) {
-        sora_program *p = &context->programs[i];
+        sora_program *p = context->programs[i];
         if (strcmp(p->file, file) == 0 && strcmp(p->options, options) == 0) {
             *out = p;
             return SORA_OK;
         }
     }
-    SORA_TRY(sora_reserve(&context->programs, &context->program_capacity, context->program_count + 1, sizeof fresh, error));
-    SORA_TRY(sora_duplicate(file, &fresh.file, error));
-    SORA_TRY(sora_duplicate(options, &fresh.options, error));
-    SORA_TRY(build(context, file, options, &fresh.handle, error));
-    context->programs[context->program_count] = fresh;
-    *out = &context->programs[context->program_count++];
-    return SORA_OK;
+    SORA_TRY(sora_allocate(1, sizeof *fresh, "program", &fresh, error));
+    SORA_TRY(sora_duplicate(file, &fresh->file, error));
+    SORA_TRY(sora_duplicate(options, &fresh->options, error));
+    pthread_mutex_lock(&context->lock);
+    status = sora_reserve(&context->programs, &context->program_capacity, context->program_count + 1, sizeof fresh, error);
+    if (status == SORA_OK) context->programs[context->program_count++] = *out = fresh;
+    pthread_mutex_unlock(&context->lock);
 cleanup:
-    free(fresh.file);
-    free(fresh.options);
+    if (status != SORA_OK && fresh) {
+        free(fresh->file);
+        free(fresh->options);
+        free(fresh);
+    }
     return status;
-}
-
-sora_status sora_program_prepare(sora_context *context, const char *file, const char *options, sora_error *error)
-{
-    sora_program *program;
-    return find_program(context, file, options, &program, error);
 }
 
 sora_status sora_kernel_find(sora_context *context, const char *file, const char *options, const char *name, sora_kernel **out,
                              sora_error *error)
 {
     sora_status status = SORA_OK;
-    sora_kernel fresh = { 0 };
+    sora_kernel *fresh = NULL;
     sora_program *program;
-    cl_int code;
-    SORA_TRY(find_program(context, file, options, &program, error));
+    SORA_TRY(find_program(context, file, options ? options : "", &program, error));
     for (size_t i = 0; i < program->kernel_count; i++) {
-        if (strcmp(program->kernels[i].name, name) == 0) {
-            *out = &program->kernels[i];
+        if (strcmp(program->kernels[i]->name, name) == 0) {
+            *out = program->kernels[i];
             return SORA_OK;
         }
     }
     SORA_TRY(sora_reserve(&program->kernels, &program->kernel_capacity, program->kernel_count + 1, sizeof fresh, error));
-    SORA_TRY(sora_duplicate(name, &fresh.name, error));
-    fresh.handle = clCreateKernel(program->handle, name, &code);
-    if (code != CL_SUCCESS)
-        SORA_FAIL(error, SORA_ERROR_DEVICE, "kernels/%s.cl has no kernel %s: %s", file, name, sora_cl_name(code));
-    SORA_TRY(sora_cl_check(clGetKernelInfo(fresh.handle, CL_KERNEL_NUM_ARGS, sizeof fresh.arguments, &fresh.arguments, NULL),
-                           "clGetKernelInfo", error));
-    program->kernels[program->kernel_count] = fresh;
-    *out = &program->kernels[program->kernel_count++];
+    SORA_TRY(sora_allocate(1, sizeof *fresh, name, &fresh, error));
+    fresh->program = program;
+    SORA_TRY(sora_duplicate(name, &fresh->name, error));
+    program->kernels[program->kernel_count++] = *out = fresh;
+    context->kernels_known++;
     return SORA_OK;
 cleanup:
-    free(fresh.name);
-    if (fresh.handle) clReleaseKernel(fresh.handle);
+    free(fresh);
     return status;
+}
+
+sora_status sora_kernel_build(sora_context *context, sora_kernel *kernel, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_program *program = kernel->program;
+    cl_int code;
+    if (kernel->handle) return SORA_OK;
+    pthread_mutex_lock(&context->lock);
+    while (program->state == SORA_PROGRAM_BUILDING) pthread_cond_wait(&context->changed, &context->lock);
+    if (program->state == SORA_PROGRAM_NEW) status = build_program(context, program, error);
+    pthread_mutex_unlock(&context->lock);
+    if (status != SORA_OK) return status;
+    cl_kernel handle = clCreateKernel(program->handle, kernel->name, &code);
+    if (code != CL_SUCCESS)
+        SORA_FAIL(error, SORA_ERROR_DEVICE, "kernels/%s.cl has no kernel %s: %s", program->file, kernel->name, sora_cl_name(code));
+    SORA_TRY(sora_cl_check(clGetKernelInfo(handle, CL_KERNEL_NUM_ARGS, sizeof kernel->arguments, &kernel->arguments, NULL),
+                           "clGetKernelInfo", error));
+    kernel->handle = handle;
+    handle = NULL;
+cleanup:
+    if (handle) clReleaseKernel(handle);
+    return status;
+}
+
+/* ---- Ahead of their first launch ------------------------------------------------------------------------------------------ */
+
+static void *build_ahead(void *self)
+{
+    sora_context *context = self;
+    pthread_mutex_lock(&context->lock);
+    for (size_t i = 0; i < context->program_count && !context->closing; i++) {
+        sora_program *program = context->programs[i];
+        if (program->state != SORA_PROGRAM_NEW || program->tried) continue;
+        program->tried = true;
+        build_program(context, program, NULL);
+    }
+    context->building = false;
+    pthread_mutex_unlock(&context->lock);
+    return NULL;
+}
+
+static void join_builder(sora_context *context)
+{
+    if (context->builder_started) pthread_join(context->builder, NULL);
+    context->builder_started = false;
+}
+
+void sora_programs_build_ahead(sora_context *context)
+{
+    pthread_mutex_lock(&context->lock);
+    bool busy = context->building;
+    context->building = true;
+    pthread_mutex_unlock(&context->lock);
+    if (busy) return;
+    join_builder(context);
+    /* Without a thread every program is built at its first launch. */
+    context->builder_started = pthread_create(&context->builder, NULL, build_ahead, context) == 0;
+}
+
+sora_status sora_programs_create(sora_context *context, sora_error *error)
+{
+    if (pthread_mutex_init(&context->lock, NULL) != 0 || pthread_cond_init(&context->changed, NULL) != 0)
+        return sora_fail(error, SORA_ERROR_MEMORY, "no lock for the programs of a context");
+    return SORA_OK;
 }
 
 void sora_programs_destroy(sora_context *context)
 {
+    pthread_mutex_lock(&context->lock);
+    context->closing = true;
+    pthread_mutex_unlock(&context->lock);
+    join_builder(context);
     for (size_t i = 0; i < context->program_count; i++) {
-        sora_program *p = &context->programs[i];
+        sora_program *p = context->programs[i];
         for (size_t k = 0; k < p->kernel_count; k++) {
-            clReleaseKernel(p->kernels[k].handle);
-            free(p->kernels[k].name);
+            if (p->kernels[k]->handle) clReleaseKernel(p->kernels[k]->handle);
+            free(p->kernels[k]->name);
+            free(p->kernels[k]);
         }
-        clReleaseProgram(p->handle);
+        if (p->handle) clReleaseProgram(p->handle);
         free(p->kernels);
         free(p->file);
         free(p->options);
+        free(p);
     }
     free(context->programs);
-    context->programs = NULL;
-    context->program_count = context->program_capacity = 0;
+    pthread_mutex_destroy(&context->lock);
+    pthread_cond_destroy(&context->changed);
 }

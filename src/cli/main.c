@@ -90,10 +90,13 @@ sora_status cli_error(sora_error *error, sora_status status, const char *format,
     return status;
 }
 
-static void on_notify(void *self, const char *message)
+static void on_notify(void *self, const sora_compile_progress *p)
 {
     (void)self;
-    fprintf(stderr, "%s\n", message);
+    bool terminal = isatty(2);
+    /* On a terminal the cursor stays in front, so that whatever comes next is written over it. */
+    fprintf(stderr, "%scompiling kernels: %u of %u, about %.0f s left%s", terminal ? "\033[K" : "", p->done, p->known,
+            p->seconds_left, terminal && p->done < p->known ? "\r" : "\n");
 }
 
 sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error)

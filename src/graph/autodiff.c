@@ -29,13 +29,6 @@ static sora_status contribute(contributions *to, sora_tensor *gradient, sora_err
     return status;
 }
 
-static size_t index_of(const sora_graph *graph, const sora_tensor *tensor)
-{
-    size_t i = 0;
-    while (graph->tensors[i] != tensor) i++;
-    return i;
-}
-
 /* tensor->gradient from what flowed into it; stays NULL where nothing did. */
 static sora_status settle(sora_graph *graph, sora_tensor *tensor, contributions *from, sora_error *error)
 {
@@ -83,7 +76,7 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
     sora_tensor *gradients[SORA_OP_MAX_OUTPUTS] = { NULL };
     bool any = false;
     for (int i = 0; i < node.output_count; i++) {
-        SORA_TRY(settle(graph, node.outputs[i], &flows[index_of(graph, node.outputs[i])], error));
+        SORA_TRY(settle(graph, node.outputs[i], &flows[node.outputs[i]->index], error));
         gradients[i] = node.outputs[i]->gradient;
         any |= gradients[i] != NULL;
     }
@@ -92,7 +85,7 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
         int64_t offset = 0;
         for (int i = 0; i < node.input_count; i++) {
             sora_tensor *x = node.inputs[i];
-            if (x->wants_gradient) SORA_TRY(pass_part(graph, x, gradients[0], offset, &flows[index_of(graph, x)], error));
+            if (x->wants_gradient) SORA_TRY(pass_part(graph, x, gradients[0], offset, &flows[x->index], error));
             offset += sora_shape_elements(&x->shape) / x->shape.dim[0];
         }
         return SORA_OK;
@@ -109,12 +102,11 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
                       node.name, node.op->name, x->name);
         if (x->param) {
             back.parameter_gradients[i] = true;
-            size_t at = index_of(graph, x);
-            graph->statistics.gradients += !param_seen[at];
-            param_seen[at] = true;
+            graph->statistics.gradients += !param_seen[x->index];
+            param_seen[x->index] = true;
         } else {
             SORA_TRY(add_gradient(graph, x, &back.input_gradients[i], error));
-            SORA_TRY(contribute(&flows[index_of(graph, x)], back.input_gradients[i], error));
+            SORA_TRY(contribute(&flows[x->index], back.input_gradients[i], error));
         }
     }
     if (!wanted) return SORA_OK;
@@ -157,7 +149,7 @@ sora_status sora_graph_differentiate(sora_graph *graph, sora_tensor *loss, sora_
     SORA_TRY(sora_node_add(graph, SORA_NODE_SEED, loss->name, &seed, error));
     seed->outputs[0] = one;
     seed->output_count = 1;
-    SORA_TRY(contribute(&flows[index_of(graph, loss)], one, error));
+    SORA_TRY(contribute(&flows[loss->index], one, error));
     for (int n = graph->forward_nodes - 1; n >= 0; n--) SORA_TRY(differentiate_node(graph, n, flows, param_seen, error));
 cleanup:
     for (size_t i = 0; flows && i < tensors; i++) free(flows[i].items);

@@ -15,7 +15,8 @@ sora_arena *sora_graph_arena(sora_graph *graph)
     return graph->options.share ? sora_graph_arena(graph->options.share) : &graph->own;
 }
 
-/* What was never written shows as NaN instead of as whatever the memory held. */
+/* What was never written shows as NaN instead of as whatever the memory held. Not in a shared arena: it would touch all of it
+ * before the first step, on a processor as long as half a step. */
 static sora_status fill_chunk(sora_graph *graph, sora_buffer *buffer, sora_error *error)
 {
     sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE((int64_t)(buffer->bytes / sizeof(float))));
@@ -57,7 +58,7 @@ sora_status sora_graph_allocate(sora_graph *graph, sora_error *error)
         if (arena->chunks[i].bytes >= graph->chunk_bytes[i] && arena->chunks[i].memory) continue;
         sora_buffer_destroy(&arena->chunks[i]);
         SORA_TRY(sora_buffer_create(graph->context, graph->chunk_bytes[i], "activations", &arena->chunks[i], error));
-        SORA_TRY(fill_chunk(graph, &arena->chunks[i], error));
+        if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(fill_chunk(graph, &arena->chunks[i], error));
     }
     if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(write_guards(graph, error));
     graph->allocated = true;
@@ -74,6 +75,12 @@ static sora_view whole_view(const sora_tensor *tensor, sora_view view)
     return view;
 }
 
+/* A rehearsal before there is memory only asks whether a tensor is there. */
+static cl_mem memory_of(sora_graph *graph, size_t chunk)
+{
+    return graph->allocated ? sora_graph_arena(graph)->chunks[chunk].memory : (cl_mem)graph;
+}
+
 static sora_view view_of(sora_graph *graph, const sora_tensor *tensor)
 {
     int64_t offset;
@@ -83,7 +90,7 @@ static sora_view view_of(sora_graph *graph, const sora_tensor *tensor)
     if (root->block < 0) return (sora_view) { 0 };
     const sora_block *block = &graph->blocks[root->block];
     uint64_t guard = graph->options.policy == SORA_PLAN_SEPARATE ? SORA_GUARD : 0;
-    sora_view view = { .memory = sora_graph_arena(graph)->chunks[block->chunk].memory,
+    sora_view view = { .memory = memory_of(graph, block->chunk),
                        .offset = block->offset / sizeof(float) + guard + (uint64_t)offset,
                        .dtype = tensor->dtype,
                        .shape = tensor->current,
@@ -183,6 +190,17 @@ static sora_status run_range(sora_graph *graph, size_t from, size_t to, sora_err
         }
     }
     return SORA_OK;
+}
+
+sora_status sora_graph_prepare(sora_graph *graph, sora_error *error)
+{
+    if (!graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is not planned yet");
+    if (!sora_params_placed(graph->params))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters have no place on the device yet: sora_params_place gives them one");
+    sora_launches_rehearse(graph->context);
+    sora_status status = run_range(graph, 0, graph->node_count, error);
+    sora_launches_rehearsed(graph->context);
+    return status;
 }
 
 sora_status sora_graph_forward(sora_graph *graph, int count, uint32_t step, uint32_t first_sample, sora_error *error)

@@ -63,7 +63,13 @@ sora_tensor *sora_tensor_add(sora_graph *graph, const char *name, sora_dtype dty
     if (sora_reserve(&graph->tensors, &graph->tensor_capacity, graph->tensor_count + 1, sizeof *graph->tensors, error) != SORA_OK)
         return NULL;
     if (sora_allocate(1, sizeof *tensor, name, &tensor, error) != SORA_OK) return NULL;
-    *tensor = (sora_tensor) { .graph = graph, .dtype = dtype, .shape = shape, .current = shape, .producer = -1, .block = -1 };
+    *tensor = (sora_tensor) { .graph = graph,
+                              .index = graph->tensor_count,
+                              .dtype = dtype,
+                              .shape = shape,
+                              .current = shape,
+                              .producer = -1,
+                              .block = -1 };
     if (sora_duplicate(name, &tensor->name, error) != SORA_OK) {
         free(tensor);
         return NULL;

@@ -40,8 +40,9 @@ struct sora_params {
     sora_context *context;
     sora_param **items;
     size_t count, capacity;
-    bool on_device;
-    sora_moment_layout moments;
+    bool placed;    /* device memory is taken; */
+    bool on_device; /* and holds the values */
+    sora_moment_layout moments, placed_moments;
     param_group groups[SORA_PARAM_GROUPS];
     sora_buffer *frozen; /* frozen parameters and state, in as few buffers as the largest allocation allows */
     size_t frozen_count;
@@ -78,7 +79,7 @@ static void free_device(sora_params *params)
     free(params->frozen);
     params->frozen = NULL;
     params->frozen_count = 0;
-    params->on_device = false;
+    params->placed = params->on_device = false;
 }
 
 void sora_params_destroy(sora_params **pointer)
@@ -571,13 +572,12 @@ cleanup:
     return status;
 }
 
-sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)
+sora_status sora_params_place(sora_params *params, sora_moment_layout moments, sora_error *error)
 {
     sora_status status = SORA_OK;
     extents groups;
     uint64_t *sizes = NULL;
-    sora_moment_layout before = params->moments;
-    if (params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the device already");
+    if (params->placed) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters have a place on the device already");
     SORA_TRY(sora_allocate(params->count, sizeof *sizes, "parameter layout", &sizes, error));
     size_t buffers = lay_out(params, moments, false, groups, sizes);
     SORA_TRY(sora_allocate(buffers, sizeof *params->frozen, "frozen parameters", &params->frozen, error));
@@ -586,6 +586,28 @@ sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, 
         SORA_TRY(sora_buffer_create(params->context, sizes[i] * sizeof(float), "frozen parameters", &params->frozen[i], error));
     for (int g = 0; g < SORA_PARAM_GROUPS; g++) SORA_TRY(create_group(params, g, groups[g], error));
     lay_out(params, moments, true, groups, sizes);
+    params->placed = true;
+    params->placed_moments = moments;
+cleanup:
+    free(sizes);
+    if (status != SORA_OK) free_device(params);
+    return status;
+}
+
+bool sora_params_placed(const sora_params *params)
+{
+    return params->placed;
+}
+
+sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_moment_layout before = params->moments;
+    if (params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the device already");
+    if (!params->placed) SORA_TRY(sora_params_place(params, moments, error));
+    if (moments != params->placed_moments)
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "parameters were placed with moments of layout %d, not %d", (int)params->placed_moments,
+                  (int)moments);
     params->on_device = true;
     params->moments = moments;
     for (size_t i = 0; i < params->count; i++) {
@@ -600,7 +622,6 @@ sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, 
     /* Only now that nothing can fail: a failed upload leaves the set as it was. */
     drop_host(params, SORA_PART_VALUE);
 cleanup:
-    free(sizes);
     if (status != SORA_OK) {
         free_device(params);
         params->moments = before;
@@ -635,7 +656,7 @@ bool sora_params_on_device(const sora_params *params)
 sora_view sora_param_view(const sora_param *param, sora_param_part part)
 {
     const sora_params *params = param->params;
-    if (!params->on_device) return (sora_view) { 0 };
+    if (!params->placed) return (sora_view) { 0 };
     const sora_buffer *buffer = param->trainable          ? &params->groups[param->kind].parts[part]
                                 : part == SORA_PART_VALUE ? param->buffer
                                                           : NULL;

@@ -10,6 +10,7 @@
 
 struct sora_tensor {
     sora_graph *graph;
+    size_t index; /* in the graph's tensors */
     char *name;
     sora_dtype dtype;
     sora_shape shape;      /* for the largest batch; of a gradient: of its tensor */

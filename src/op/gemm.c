@@ -332,6 +332,7 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
 {
     cl_command_queue queue = sora_context_queue(context);
     cl_event event = NULL;
+    if (context->rehearsing) return SORA_OK;
     CLBlastStatusCode code =
         CLBlastSgemm(CLBlastLayoutRowMajor, a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
                      b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)d->m, (size_t)d->n, (size_t)k, alpha,

@@ -174,6 +174,8 @@ static sora_status open_training(sora_context *context, const sora_bench_options
     SORA_TRY(build(context, t, &image, &text, error));
     t->predicted = sora_params_device_bytes(t->params, sora_optimizer_moments(&rule)) + sora_graph_stats(t->graph).arena_bytes +
                    sora_optimizer_device_bytes(t->params, &rule);
+    SORA_TRY(sora_params_place(t->params, sora_optimizer_moments(&rule), error));
+    SORA_TRY(sora_graph_prepare(t->graph, error));
     SORA_TRY(sora_params_upload(t->params, sora_optimizer_moments(&rule), error));
     SORA_TRY(sora_optimizer_create(t->params, &rule, &t->optimizer, error));
     SORA_TRY(t->t5 ? write_ids(context, &text, &t->o, error) : write_images(context, &image, &t->o, error));

@@ -53,6 +53,13 @@ cleanup:
     return status;
 }
 
+static sora_status prepare(void *self, sora_error *error)
+{
+    sora_t5_task *task = self;
+    sora_status status = sora_graph_prepare(sora_t5_graphs_longest(&task->train)->graph, error);
+    return status == SORA_OK ? sora_graph_prepare(sora_t5_graphs_longest(&task->eval)->graph, error) : status;
+}
+
 static void drop(void *self)
 {
     sora_t5_task *task = self;
@@ -197,6 +204,7 @@ sora_task sora_t5_task_of(sora_t5_task *task)
                          .layers = sora_t5_layers(task->t5),
                          .batches_per_epoch = sora_t5_batches_per_epoch(task->batches),
                          .build = build,
+                         .prepare = prepare,
                          .drop = drop,
                          .seek = seek,
                          .micro_step = micro_step,

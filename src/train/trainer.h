@@ -37,6 +37,8 @@ typedef struct sora_task {
     /* Builds and plans the graphs (training, and evaluation in the same memory) for a batch without allocating; the trainer drops
      * them before parameters move. *arena_bytes: device memory that all of them take together. */
     sora_status (*build)(void *self, int batch, uint64_t *arena_bytes, sora_error *error);
+    /* Their kernels are made ready meanwhile (sora_graph_prepare). */
+    sora_status (*prepare)(void *self, sora_error *error);
     void (*drop)(void *self);
     /* Data goes on with this batch, counted over epochs. */
     sora_status (*seek)(void *self, uint64_t batch, sora_error *error);

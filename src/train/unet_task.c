@@ -35,6 +35,13 @@ cleanup:
     return status;
 }
 
+static sora_status prepare(void *self, sora_error *error)
+{
+    sora_unet_task *task = self;
+    sora_status status = sora_graph_prepare(task->train.graph, error);
+    return status == SORA_OK ? sora_graph_prepare(task->eval.graph, error) : status;
+}
+
 static void drop(void *self)
 {
     sora_unet_task *task = self;
@@ -172,6 +179,7 @@ sora_task sora_unet_task_of(sora_unet_task *task)
                          .layers = sora_unet_layers(task->unet),
                          .batches_per_epoch = (images + batch - 1) / batch,
                          .build = build,
+                         .prepare = prepare,
                          .drop = drop,
                          .seek = seek,
                          .micro_step = micro_step,
