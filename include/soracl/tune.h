@@ -8,21 +8,21 @@
 extern "C" {
 #endif
 
-/* Products and convolutions can be done in several ways (variants); which is fastest depends on device and shape. Tuning takes down
- * the shapes of whatever runs meanwhile, measures every variant of each, and keeps what was clearly faster than the default and
- * right: checked against sums in double precision on the host. Choices are kept in the cache folder by device and driver, and are
- * used by every context from then on. One thread at a time. */
+/* Products and convolutions can be done in several ways (variants); which is fastest depends on device and shape. Tuning takes
+ * down the shapes of whatever runs meanwhile, measures every variant of each, and keeps what was clearly faster than the default
+ * and right: checked against sums in double precision on the host. Choices are kept in the cache folder by device and driver, and
+ * are used by every context from then on. One thread at a time. */
 
 /* Between begin and end shapes are taken down; run what is to be tuned: one step is enough. */
 SORA_API sora_status sora_tune_begin(sora_context *context, sora_error *error);
 SORA_API void sora_tune_end(sora_context *context);
 
 typedef struct sora_tune_row {
-    char shape[96];                 /* "gemm 2048 x 512 x 512, B in panels" */
-    char standard[48], best[48];    /* variants, as text */
+    char shape[96];                   /* "gemm 2048 x 512 x 512, B in panels" */
+    char standard[48], best[48];      /* variants, as text */
     double standard_seconds, seconds; /* of one launch: the default's, the best's */
-    int tried, wrong;               /* variants: measured, refused because their result was wrong */
-    bool changed;                   /* the best is kept as this shape's choice */
+    int tried, wrong;                 /* variants: measured, refused because their result was wrong */
+    bool changed;                     /* the best is kept as this shape's choice */
 } sora_tune_row;
 
 typedef struct sora_tune_options {
@@ -32,8 +32,8 @@ typedef struct sora_tune_options {
     void *self;
 } sora_tune_options;
 
-/* Measures the shapes taken down and keeps the choices in the context and, at the end or when stopped, on disk (SORA_ERROR_IO where
- * that can't be written; the context has them all the same). *rows[*count] is the caller's (free()). */
+/* Measures the shapes taken down and keeps the choices in the context and, at the end or when stopped, on disk (SORA_ERROR_IO
+ * where that can't be written; the context has them all the same). *rows[*count] is the caller's (free()). */
 SORA_API sora_status sora_tune_run(sora_context *context, const sora_tune_options *options, sora_tune_row **rows, size_t *count,
                                    sora_error *error);
 

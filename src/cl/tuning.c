@@ -26,7 +26,8 @@ int64_t sora_tuning_class(int64_t x)
 static int compare_keys(const char *op, const int64_t *shape, const sora_tuning_entry *entry)
 {
     int order = strcmp(op, entry->op);
-    for (int i = 0; order == 0 && i < SORA_TUNING_NUMBERS; i++) order = (shape[i] > entry->shape[i]) - (shape[i] < entry->shape[i]);
+    for (int i = 0; order == 0 && i < SORA_TUNING_NUMBERS; i++)
+        order = (shape[i] > entry->shape[i]) - (shape[i] < entry->shape[i]);
     return order;
 }
 
@@ -45,7 +46,8 @@ static size_t place_of(const sora_tuning_entry *entries, size_t count, const cha
     return low;
 }
 
-static sora_status insert(sora_tuning_entry **entries, size_t *count, size_t *capacity, const sora_tuning_entry *entry, sora_error *error)
+static sora_status insert(sora_tuning_entry **entries, size_t *count, size_t *capacity, const sora_tuning_entry *entry,
+                          sora_error *error)
 {
     bool there;
     size_t at = place_of(*entries, *count, entry->op, entry->shape, &there);
@@ -81,7 +83,8 @@ bool sora_tuning_find(sora_context *context, const sora_tuning_key *key, sora_tu
     return there;
 }
 
-/* ---- Files --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Files
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 static json_t *entry_json(const sora_tuning_entry *e)
 {
@@ -102,8 +105,8 @@ sora_status sora_tune_save(const sora_context *context, const char *path, sora_e
     json_t *root = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "format", FORMAT, "device", d->name, "platform", d->platform, "driver",
                              d->driver, "version", d->version, "choices", list);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
-    sora_status status = text ? sora_file_write(path, text, strlen(text), error)
-                              : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
+    sora_status status =
+        text ? sora_file_write(path, text, strlen(text), error) : sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory", path);
     free(text);
     json_decref(root);
     return status;
@@ -155,14 +158,16 @@ sora_status sora_tune_load(sora_context *context, const char *path, sora_error *
     if (!says(root, "format", FORMAT)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: not choices of variants (" FORMAT ")", path);
     if (!says(root, "device", d->name) || !says(root, "platform", d->platform) || !says(root, "driver", d->driver) ||
         !says(root, "version", d->version))
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: choices of another device or driver, not of %s with driver %s", path, d->name, d->driver);
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: choices of another device or driver, not of %s with driver %s", path, d->name,
+                  d->driver);
     const json_t *list = json_object_get(root, "choices");
-    if (!json_is_array(list) || json_array_size(list) > MOST_ENTRIES) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no list of choices", path);
+    if (!json_is_array(list) || json_array_size(list) > MOST_ENTRIES)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no list of choices", path);
     for (size_t i = 0; i < json_array_size(list); i++) {
         sora_tuning_entry entry;
         if (read_entry(json_array_get(list, i), &entry) != SORA_OK)
-            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: choice %zu is none: op, shape and variant of %d numbers, seconds, standard", path, i,
-                      SORA_TUNING_NUMBERS);
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: choice %zu is none: op, shape and variant of %d numbers, seconds, standard",
+                      path, i, SORA_TUNING_NUMBERS);
         SORA_TRY(insert(&read.entries, &read.count, &read.capacity, &entry, error));
     }
     free(context->tuning.entries);
@@ -181,8 +186,10 @@ void sora_tuning_open(sora_context *context)
 {
     const sora_device *d = &context->device;
     char *key = NULL;
-    if (!context->cache || sora_format(&key, NULL, "%s\n%s\n%s\n%s", d->platform, d->name, d->driver, d->version) != SORA_OK) return;
-    sora_format(&context->tuning.path, NULL, "%s/tuning-%016llx.json", context->cache, (unsigned long long)XXH3_64bits(key, strlen(key)));
+    if (!context->cache || sora_format(&key, NULL, "%s\n%s\n%s\n%s", d->platform, d->name, d->driver, d->version) != SORA_OK)
+        return;
+    sora_format(&context->tuning.path, NULL, "%s/tuning-%016llx.json", context->cache,
+                (unsigned long long)XXH3_64bits(key, strlen(key)));
     free(key);
     if (context->tuning.path && sora_path_exists(context->tuning.path)) sora_tune_load(context, context->tuning.path, NULL);
 }

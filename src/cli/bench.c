@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli.h"
-#include "soracl/bench.h"
+#include "bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,22 +108,41 @@ static sora_status run_step(const cli_globals *globals, const sora_bench_options
     return status;
 }
 
+sora_status cli_step_options(const cli_step_words *w, const char *model, sora_bench_options *o, sora_error *error)
+{
+    bool fc = strcmp(model, "unet-fc") == 0, classic = strcmp(model, "unet") == 0;
+    const struct {
+        const char *name, *text;
+        long standard, most;
+        int *out;
+    } numbers[] = { { "batch", w->batch, 8, 4096, &o->batch },
+                    { "steps", w->steps, 5, 1000, &o->steps },
+                    { "rank", w->rank, fc ? 40 : 16, 4096, &o->rank },
+                    { "source", w->source, 256, 4096, &o->source },
+                    { "target", w->target, 32, 4096, &o->target_length },
+                    { "size", w->size, fc ? 256 : 128, 4096, &o->size },
+                    { "width", w->width, classic ? 64 : 0, 1024, &o->width } };
+    sora_status status = SORA_OK;
+    o->model = model;
+    o->method = w->method;
+    o->target = w->layers;
+    for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        long value = numbers[i].standard;
+        status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, error);
+        *numbers[i].out = (int)value;
+    }
+    return status;
+}
+
 int cli_bench_step(int argc, char **argv)
 {
     cli_globals globals = { 0 };
+    cli_step_words words = { 0 };
     sora_bench_options o = { 0 };
-    const char *batch = NULL, *rank = NULL, *source = NULL, *target = NULL, *size = NULL, *width = NULL, *steps = NULL,
-               *word[1] = { NULL };
+    const char *word[1] = { NULL };
     const cli_option options[] = {
-        { "method", "Step", "NAME", "what is trained (full|lora|sora)", "sora", NULL, &o.method },
-        { "batch", "Step", "N", "images or texts in a batch", "8", NULL, &batch },
-        { "steps", "Step", "N", "steps that are counted, behind two that warm up", "5", NULL, &steps },
-        { "rank", "Step", "N", "of the adapters", "16; unet-fc: 40", NULL, &rank },
-        { "layers", "Step", "TEXT", "regular expression: which get adapters", "T5: all; U-Nets: bottleneck.*", NULL, &o.target },
-        { "source", "Step", "N", "t5-small: tokens of a text", "256", NULL, &source },
-        { "target", "Step", "N", "t5-small: tokens of a summary", "32", NULL, &target },
-        { "size", "Step", "N", "U-Nets: pixels of an image's side", "256; unet: 128", NULL, &size },
-        { "width", "Step", "N", "unet: channels of the first level", "64", NULL, &width },
+        CLI_STEP_OPTIONS(words),
+        { "steps", "Step", "N", "steps that are counted, behind two that warm up", "5", NULL, &words.steps },
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "bench step",
@@ -142,24 +160,7 @@ int cli_bench_step(int argc, char **argv)
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!word[0])
         return cli_fail(cli_error(&error, SORA_ERROR_ARGUMENT, "bench step takes a network: t5-small, unet-fc or unet"), &error);
-    bool fc = strcmp(word[0], "unet-fc") == 0;
-    const struct {
-        const char *name, *text;
-        long standard, most;
-        int *out;
-    } numbers[] = { { "batch", batch, 8, 4096, &o.batch },
-                    { "steps", steps, 5, 1000, &o.steps },
-                    { "rank", rank, fc ? 40 : 16, 4096, &o.rank },
-                    { "source", source, 256, 4096, &o.source },
-                    { "target", target, 32, 4096, &o.target_length },
-                    { "size", size, fc ? 256 : 128, 4096, &o.size },
-                    { "width", width, strcmp(word[0], "unet") == 0 ? 64 : 0, 1024, &o.width } };
-    o.model = word[0];
-    for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        long value = numbers[i].standard;
-        status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, &error);
-        *numbers[i].out = (int)value;
-    }
+    status = cli_step_options(&words, word[0], &o, &error);
     if (status == SORA_OK) status = run_step(&globals, &o, &error);
     return cli_fail(status, &error);
 }

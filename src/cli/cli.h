@@ -80,6 +80,7 @@ int cli_devices(int argc, char **argv);
 int cli_bench_limits(int argc, char **argv);
 int cli_bench_step(int argc, char **argv);
 int cli_bench_compare(int argc, char **argv);
+int cli_tune(int argc, char **argv);
 int cli_data_hands(int argc, char **argv);
 int cli_data_headlines(int argc, char **argv);
 int cli_unet_train(int argc, char **argv);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include "soracl/tune.h"
+
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
 
 static json_t *device_json(const sora_device *d, bool picked)
 {
@@ -40,6 +44,22 @@ static void print_device(const sora_device *d, bool picked, const char *reason)
     if (picked) printf("     picked: %s\n", reason);
 }
 
+/* Of the device that a run would take. */
+static void print_tuning(const cli_globals *globals)
+{
+    sora_context *context;
+    if (cli_open_context(globals, &context, NULL) != SORA_OK) return;
+    const char *path = sora_tune_path(context);
+    struct stat file;
+    char day[32] = "";
+    if (path && stat(path, &file) == 0) strftime(day, sizeof day, "%Y-%m-%d", localtime(&file.st_mtime));
+    if (*day && sora_tune_choices(context) > 0)
+        printf("     tuned: %zu choices, %s (%s)\n", sora_tune_choices(context), day, path);
+    else
+        printf("     tuned: no; \"soracl tune\" measures what is fastest on it\n");
+    sora_context_destroy(&context);
+}
+
 int cli_devices(int argc, char **argv)
 {
     cli_globals globals = { 0 };
@@ -68,6 +88,7 @@ int cli_devices(int argc, char **argv)
     } else if (status == SORA_OK) {
         for (size_t i = 0; i < count; i++) print_device(&devices[i], i == picked, reason);
     }
+    if (status == SORA_OK && !globals.json) print_tuning(&globals);
     free(devices);
     return cli_fail(status, &error);
 }

@@ -17,6 +17,7 @@ static const struct {
     { "bench limits", "what the device can do: multiply-adds, bytes, launches", cli_bench_limits },
     { "bench step", "time and memory of whole training steps", cli_bench_step },
     { "bench compare", "steps measured on several devices side by side", cli_bench_compare },
+    { "tune", "measure variants of products and convolutions on this device, keep the best", cli_tune },
     { "data hands", "draw a data set of hand images", cli_data_hands },
     { "data headlines", "(text, title) pairs from Debian's package descriptions", cli_data_headlines },
     { "unet train", "train a U-Net from new weights", cli_unet_train },

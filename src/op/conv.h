@@ -2,6 +2,7 @@
 #ifndef SORA_OP_CONV_H
 #define SORA_OP_CONV_H
 
+#include "cl/tuning.h"
 #include "op/op.h"
 
 /* Convolutions as launches, for the ops that are made of them (in conv2d.c). Images [n, channels, h, w] may have a larger first
@@ -13,6 +14,12 @@ sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_err
 /* Pixels in one register: the device's float width, 1 on a GPU. */
 int sora_conv_lanes(const sora_device_limits *limits);
 
+/* Sums that a work-item keeps in registers: output channels by tiles of neighbouring pixels. */
+typedef struct sora_conv_variant {
+    int block, tiles;
+} sora_conv_variant;
+#define SORA_CONV_VARIANTS 16
+
 typedef struct sora_conv_desc {
     int kernel; /* 1 or 3 */
     const sora_view *x;
@@ -23,8 +30,13 @@ typedef struct sora_conv_desc {
     const sora_view *y;
     bool accumulate; /* y += */
     sora_view workspace;
+    const sora_conv_variant *variant; /* NULL: the one that was measured to be best, or the default */
     const char *label;
 } sora_conv_desc;
+
+/* The ways in which the device can do a convolution of x to that many channels, the default first; returns how many. */
+int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                       sora_conv_variant out[SORA_CONV_VARIANTS]);
 
 /* Scratch in elements for an input of that shape. */
 uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x);

@@ -50,12 +50,11 @@ uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const
     return padded_elements(limits, kernel, x);
 }
 
-static void program_options(const sora_context *context, int kernel, int block, bool padded, bool flip, char out[128])
+static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles_of(limits, block),
-             sora_conv_lanes(limits), padded ? " -D PADDED" : "", flip ? " -D FLIP" : "",
-             sora_is_cpu(context) ? " -D SORA_CPU" : "");
+    snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles, sora_conv_lanes(limits),
+             padded ? " -D PADDED" : "", flip ? " -D FLIP" : "", sora_is_cpu(context) ? " -D SORA_CPU" : "");
 }
 
 /* x as the kernels read it: itself, or a padded copy at the start of the workspace. */
@@ -76,7 +75,7 @@ static sora_status make_source(sora_context *context, int kernel, const sora_vie
     if (!is_padded(limits, kernel, &x->shape)) return SORA_OK;
     int margin = margin_of(limits, x->shape.dim[3]), room = n + 2 * margin;
     *out = (source) { *workspace, (int64_t)channels * room, room, margin, true };
-    program_options(context, kernel, 1, true, false, options);
+    program_options(context, kernel, 1, tiles_of(limits, 1), true, false, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",
@@ -94,6 +93,43 @@ static int block_of(int64_t channels, int most)
     int block = 1;
     while (block < channels && block < most) block *= 2;
     return block;
+}
+
+/* Measured: padded planes are fastest with most sums, whose loads are shared; others with few, as their loop is there twice. */
+static sora_conv_variant standard_variant(const sora_device_limits *limits, int block, bool padded)
+{
+    int tiles = tiles_of(limits, block);
+    return (sora_conv_variant) { block, padded ? tiles : SORA_MIN(tiles, SORA_MAX(1, 4 / block)) };
+}
+
+int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                       sora_conv_variant out[SORA_CONV_VARIANTS])
+{
+    int count = 1, most = block_of(outputs, 8);
+    out[0] = standard_variant(limits, most, is_padded(limits, kernel, x));
+    for (int block = most; block >= 1; block /= 2)
+        for (int tiles = 4; tiles >= 1; tiles /= 2) {
+            bool fits = limits->type == SORA_DEVICE_CPU ? block * tiles <= sums_of(limits) : tiles == 1;
+            if (fits && (block != out[0].block || tiles != out[0].tiles)) out[count++] = (sora_conv_variant) { block, tiles };
+        }
+    return count;
+}
+
+/* The one that was measured to be best, if it still is one; else the default. */
+static sora_conv_variant choose(sora_context *context, const sora_conv_desc *desc)
+{
+    sora_conv_variant variants[SORA_CONV_VARIANTS];
+    const sora_shape *x = &desc->x->shape;
+    int64_t outputs = desc->y->shape.dim[1];
+    int count = sora_conv_variants(&sora_context_device(context)->limits, desc->kernel, x, outputs, variants);
+    sora_tuning_key key = {
+        "conv", { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3], desc->flip }
+    };
+    sora_tuning_variant best;
+    if (!sora_tuning_find(context, &key, &best)) return variants[0];
+    for (int i = 0; i < count; i++)
+        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1]) return variants[i];
+    return variants[0];
 }
 
 /* Tiles that one work-item takes: enough work to be worth it, but items for every compute unit. */
@@ -131,12 +167,12 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
-    int block = block_of(outputs, 8);
-    int pixels = lanes * tiles_of(&sora_context_device(context)->limits, block);
+    sora_conv_variant variant = desc->variant ? *desc->variant : choose(context, desc);
+    int block = variant.block, pixels = lanes * variant.tiles;
     int64_t blocks = (outputs + block - 1) / block, tiles = (n + pixels - 1) / pixels;
     int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * pixels);
     size_t items = (size_t)((tiles + per_item - 1) / per_item);
-    program_options(context, desc->kernel, block, x.padded, desc->flip, options);
+    program_options(context, desc->kernel, block, variant.tiles, x.padded, desc->flip, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) {
@@ -202,7 +238,7 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     partial.offset += padded_elements(limits, desc->kernel, in);
-    program_options(context, desc->kernel, block, x.padded, false, options);
+    program_options(context, desc->kernel, block, tiles_of(limits, block), x.padded, false, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) {
@@ -239,7 +275,7 @@ sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, 
 {
     char options[128];
     size_t images = (size_t)dy->shape.dim[0], outputs = (size_t)dy->shape.dim[1];
-    program_options(context, 1, 1, false, false, options);
+    program_options(context, 1, 1, tiles_of(&sora_context_device(context)->limits, 1), false, false, options);
     sora_status status =
         sora_launch(context,
                     &(sora_launch_desc) { .file = "conv2d",

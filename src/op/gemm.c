@@ -100,8 +100,8 @@ sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
     int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->a2.transposed) << 3 |
                 (d->k2 && d->b2.transposed) << 4;
     return (sora_tuning_key) { "gemm",
-                               { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k), sora_tuning_class(d->k2),
-                                 forms, d->b.panel } };
+                               { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
+                                 sora_tuning_class(d->k2), forms, d->b.panel } };
 }
 
 sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *v)
@@ -110,8 +110,20 @@ sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *v)
                                      v->item_rows, v->item_columns } };
 }
 
-/* The one that was measured to be best, if it still is one; else the default. */
-static sora_gemm_variant choose(sora_context *context, const sora_gemm_desc *desc)
+sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers)
+{
+    const int32_t *n = numbers->number;
+    return (sora_gemm_variant) { .provider = (sora_gemm_provider)n[0],
+                                 .rows = n[1],
+                                 .vectors = n[2],
+                                 .group_rows = n[3],
+                                 .group_columns = n[4],
+                                 .group_depth = n[5],
+                                 .item_rows = n[6],
+                                 .item_columns = n[7] };
+}
+
+sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc)
 {
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     int count = sora_gemm_variants(&sora_context_device(context)->limits, desc, variants);
@@ -397,7 +409,7 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
-    sora_gemm_variant variant = desc->variant ? *desc->variant : choose(context, desc);
+    sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
     return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_gpu(context, desc, error);

@@ -59,6 +59,10 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 /* What a choice by measurement is kept under, and a variant as its numbers. */
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *desc);
 sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *variant);
+sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers);
+
+/* The variant that was measured to be best, if it is still one of the device's; else the default. */
+sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
 /* Scratch in elements that an m x n x k product with a second pair of k2 may need in any of its variants; monotone in the sizes.
  * Where B stands in panels k counts as 0. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/run_folder.h"
 
+#include "soracl/tune.h"
+
 #include "base/file.h"
 #include "base/memory.h"
 #include "train/run_options.h"
@@ -81,12 +83,31 @@ static bool inside(const char *path, const char *folder)
     return yes;
 }
 
+/* A run is to give the same bits whenever it goes on: it keeps the variants that were chosen when it began. */
+static sora_status take_variants(sora_context *context, const char *path, const sora_watcher *watcher, sora_error *error)
+{
+    sora_error why;
+    if (!sora_path_exists(path)) {
+        sora_tune_forget(context);
+        return SORA_OK;
+    }
+    sora_status status = sora_tune_load(context, path, &why);
+    if (status == SORA_ERROR_INPUT) {
+        sora_tune_forget(context);
+        tell(watcher, "warning: goes on with default variants, and so not to the same bits: %s", why.message);
+        return SORA_OK;
+    }
+    if (status != SORA_OK) *error = why;
+    return status;
+}
+
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
                                  sora_run_options *options, sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *config = NULL;
+    char *config = NULL, *variants = NULL;
     SORA_TRY(sora_format(&config, error, "%s/config.json", target->folder));
+    SORA_TRY(sora_format(&variants, error, "%s/variants.json", target->folder));
     bool exists = sora_path_exists(config);
     if (target->resume) {
         if (!exists) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: nothing to resume, there is no config.json in it", target->folder);
@@ -96,6 +117,7 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
             SORA_FAIL(error, SORA_ERROR_INPUT, "%s: is a run of another task; this command goes on with runs of %s",
                       target->folder, task == SORA_TASK_T5 ? "T5" : "U-Net");
         compare_config(context, config, watcher);
+        SORA_TRY(take_variants(context, variants, watcher, error));
     } else {
         if (exists && !target->overwrite)
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds a run; --resume goes on with it, --overwrite starts anew",
@@ -105,8 +127,10 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
                       options->from);
         if (exists) SORA_TRY(sora_folder_remove(target->folder, error));
         SORA_TRY(sora_folder_create(target->folder, error));
+        if (sora_tune_choices(context) > 0) SORA_TRY(sora_tune_save(context, variants, error));
     }
 cleanup:
+    free(variants);
     free(config);
     return status;
 }

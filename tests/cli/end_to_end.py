@@ -108,6 +108,41 @@ def part_bench():
     refused("step: no such layers", 2, "nothing", "bench", "step", "unet", "--size", "32", "--width", "4", "--layers", "nothing")
 
 
+def part_tune():
+    cache = {"XDG_CACHE_HOME": str(work / "cache")}
+    shapes = json.loads(run("tune", "--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--json", env=cache).stdout)
+    rows, path = shapes["shapes"], pathlib.Path(shapes["path"])
+    check("tune measures a network's convolutions", any(r["shape"].startswith("conv 3 x 3") and r["tried"] > 1 for r in rows), rows)
+    check("no variant is wrong", all(r["wrong"] == 0 for r in rows))
+    kept = json.loads(path.read_text())["choices"]
+    check("what was faster is kept", len(kept) == sum(r["changed"] for r in rows))
+    text = run("tune", "--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--method", "full", "--budget", "1", env=cache)
+    check("tune as a table, with progress", "shape" in text.stderr and "faster variant" in text.stdout, text.stdout + text.stderr)
+    devices = run("devices", env=cache).stdout
+    check("devices says that it is tuned", f"tuned: {len(json.loads(path.read_text())['choices'])} choices" in devices, devices)
+    check("devices says that it is not", "tuned: no" in run("devices", env={"XDG_CACHE_HOME": str(work / "nothing")}).stdout)
+    # A run keeps its choices: whatever is tuned or lost meanwhile, it goes on to the same bits.
+    draw()
+    start = ["unet", "train", "--data", "gtea:gtea", "--model", "unet", "--width", "4", "--size", "32", "--batch", "4", "--steps", "4", "--save-every", "2", "--eval-every", "2",
+             "--keep", "9"]
+    run(*start, "--out", "tuned", env=cache)
+    check("a run has the choices it began with", (work / "tuned/variants.json").exists() == (len(kept) > 0))
+    shutil.copytree(work / "tuned", work / "again")
+    shutil.rmtree(work / "again/checkpoint-4")
+    path.unlink()
+    run("unet", "train", "--resume", "again", env=cache)
+    check("and goes on to the same bits without the cache", same_tree(work / "tuned/checkpoint-4", work / "again/checkpoint-4"))
+    if kept:
+        shutil.rmtree(work / "again/checkpoint-4")
+        choices = (work / "again/variants.json").read_text()
+        (work / "again/variants.json").write_text(choices.replace('"driver": "', '"driver": "another '))
+        check("choices of another device are said not to be used", "default variants" in run("unet", "train", "--resume", "again", env=cache).stderr)
+    run(*start, "--out", "plain", env={"XDG_CACHE_HOME": str(work / "nothing")})
+    check("a run without choices has none", not (work / "plain/variants.json").exists())
+    refused("tune: another network", 2, "resnet", "tune", "--for", "resnet")
+    refused("tune: budget", 2, "budget", "tune", "--budget", "soon")
+
+
 def headlines():
     lists = work / "lists"
     lists.mkdir()

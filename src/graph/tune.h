@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SORA_GRAPH_TUNE_H
+#define SORA_GRAPH_TUNE_H
+
+#include "cl/buffer.h"
+#include "cl/tuning.h"
+
+#define SORA_TUNE_VARIANTS 32
+
+/* An op whose variants can be measured, each by itself on random operands. */
+typedef struct sora_tunable {
+    const char *op; /* of its keys */
+    void (*describe)(const int64_t *shape, char text[96]);
+    /* All that the device can do, the default first; returns how many. */
+    int (*variants)(const sora_device_limits *limits, const int64_t *shape, sora_tuning_variant out[SORA_TUNE_VARIANTS]);
+    void (*name)(const sora_tuning_variant *variant, char text[48]);
+    double (*flops)(const int64_t *shape);
+    /* Operands on the device; release accepts what failed half way. */
+    sora_status (*prepare)(sora_context *context, const int64_t *shape, void **self, sora_error *error);
+    sora_status (*launch)(void *self, const sora_tuning_variant *variant, sora_error *error);
+    /* Whether the last launch's result is right: some elements against sums in double precision. */
+    sora_status (*check)(void *self, bool *right, sora_error *error);
+    void (*release)(void *self);
+} sora_tunable;
+
+extern const sora_tunable sora_tunable_gemm, sora_tunable_conv;
+
+/* A buffer of numbers in −1 .. 1, on the device and, for the check, on the host: *host is the caller's (free()). */
+sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,
+                              sora_error *error);
+
+#endif

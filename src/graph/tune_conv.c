@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/random.h"
+#include "cl/context.h"
+#include "graph/tune.h"
+#include "op/conv.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECKED 96
+
+enum { X, WEIGHT, Y, SCRATCH, BUFFERS };
+
+typedef struct convolution {
+    sora_context *context;
+    sora_conv_desc desc;
+    sora_view x, y;
+    sora_buffer buffers[BUFFERS];
+    float *host[BUFFERS];
+} convolution;
+
+/* As the key in op/conv2d.c has it. */
+enum { KERNEL, IMAGES, INPUTS, OUTPUTS, HEIGHT, WIDTH, FLIP };
+
+static void describe(const int64_t *s, char text[96])
+{
+    snprintf(text, 96, "conv %lld x %lld, %lld x %lld x %lld, %lld to %lld%s", (long long)s[KERNEL], (long long)s[KERNEL],
+             (long long)s[IMAGES], (long long)s[HEIGHT], (long long)s[WIDTH], (long long)s[INPUTS], (long long)s[OUTPUTS],
+             s[FLIP] ? ", way back" : "");
+}
+
+static int variants(const sora_device_limits *limits, const int64_t *s, sora_tuning_variant out[SORA_TUNE_VARIANTS])
+{
+    sora_conv_variant list[SORA_CONV_VARIANTS];
+    sora_shape x = SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]);
+    int count = sora_conv_variants(limits, (int)s[KERNEL], &x, s[OUTPUTS], list);
+    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles } };
+    return count;
+}
+
+static void name(const sora_tuning_variant *variant, char text[48])
+{
+    snprintf(text, 48, "%d channels x %d tiles", variant->number[0], variant->number[1]);
+}
+
+static double flops(const int64_t *s)
+{
+    return 2.0 * (double)(s[KERNEL] * s[KERNEL] * s[IMAGES]) * (double)(s[INPUTS] * s[OUTPUTS]) * (double)(s[HEIGHT] * s[WIDTH]);
+}
+
+static void release(void *self)
+{
+    convolution *c = self;
+    if (!c) return;
+    for (int i = 0; i < BUFFERS; i++) {
+        sora_buffer_destroy(&c->buffers[i]);
+        free(c->host[i]);
+    }
+    free(c);
+}
+
+static sora_status take(convolution *c, int which, sora_shape shape, sora_view *view, sora_error *error)
+{
+    sora_status status =
+        sora_tune_operand(c->context, (uint32_t)which, sora_shape_elements(&shape), &c->buffers[which], &c->host[which], error);
+    *view = sora_view_dense(&c->buffers[which], 0, shape);
+    return status;
+}
+
+/* On the way back the weight [inputs, outputs] is read across, as backward reads a forward layer's. */
+static sora_status prepare(sora_context *context, const int64_t *s, void **self, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    convolution *c = NULL;
+    sora_view weight;
+    int64_t taps = s[KERNEL] * s[KERNEL];
+    SORA_TRY(sora_allocate(1, sizeof *c, "tuning", &c, error));
+    *self = c;
+    c->context = context;
+    SORA_TRY(take(c, X, SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]), &c->x, error));
+    SORA_TRY(take(c, WEIGHT, SORA_SHAPE(s[OUTPUTS] * s[INPUTS] * taps), &weight, error));
+    SORA_TRY(take(c, Y, SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]), &c->y, error));
+    c->desc = (sora_conv_desc) { .kernel = (int)s[KERNEL],
+                                 .x = &c->x,
+                                 .weight = weight,
+                                 .out_stride = s[FLIP] ? taps : s[INPUTS] * taps,
+                                 .in_stride = s[FLIP] ? s[OUTPUTS] * taps : taps,
+                                 .flip = s[FLIP],
+                                 .y = &c->y,
+                                 .label = "tune" };
+    uint64_t room = sora_conv_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &c->x.shape);
+    if (room) {
+        SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &c->buffers[SCRATCH], error));
+        c->desc.workspace = sora_view_dense(&c->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
+    }
+cleanup:
+    return status;
+}
+
+static sora_status launch(void *self, const sora_tuning_variant *variant, sora_error *error)
+{
+    convolution *c = self;
+    sora_conv_variant v = { variant->number[0], variant->number[1] };
+    sora_conv_desc desc = c->desc;
+    desc.variant = &v;
+    return sora_conv(c->context, &desc, error);
+}
+
+static double value_of(const convolution *c, int64_t image, int64_t o, int64_t row, int64_t column)
+{
+    const sora_shape *x = &c->x.shape;
+    int64_t taps = c->desc.kernel * c->desc.kernel, half = c->desc.kernel / 2;
+    double sum = 0.0;
+    for (int64_t i = 0; i < x->dim[1]; i++)
+        for (int64_t t = 0; t < taps; t++) {
+            int64_t y = row + t / c->desc.kernel - half, z = column + t % c->desc.kernel - half;
+            if (y < 0 || y >= x->dim[2] || z < 0 || z >= x->dim[3]) continue;
+            double w =
+                (double)c->host[WEIGHT][o * c->desc.out_stride + i * c->desc.in_stride + (c->desc.flip ? taps - 1 - t : t)];
+            sum += w * (double)c->host[X][((image * x->dim[1] + i) * x->dim[2] + y) * x->dim[3] + z];
+        }
+    return sum;
+}
+
+static sora_status check(void *self, bool *right, sora_error *error)
+{
+    convolution *c = self;
+    const sora_shape *y = &c->y.shape;
+    sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
+    sora_status status = sora_view_read(c->context, &c->y, c->host[Y], error);
+    double bound = (double)(c->desc.kernel * c->desc.kernel * c->x.shape.dim[1] + 8) * ldexp(1.0, -23);
+    *right = true;
+    for (int e = 0; status == SORA_OK && e < CHECKED; e++) {
+        int64_t at[4];
+        /* The last pixel first, which is where tiles end. */
+        for (int d = 0; d < 4; d++) at[d] = e ? (int64_t)(sora_random_uniform(&random) * (double)y->dim[d]) : y->dim[d] - 1;
+        double expected = value_of(c, at[0], at[1], at[2], at[3]);
+        float got = c->host[Y][((at[0] * y->dim[1] + at[1]) * y->dim[2] + at[2]) * y->dim[3] + at[3]];
+        *right &= fabs((double)got - expected) <= bound;
+    }
+    return status;
+}
+
+const sora_tunable sora_tunable_conv = { "conv", describe, variants, name, flops, prepare, launch, check, release };

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/random.h"
+#include "cl/context.h"
+#include "graph/tune.h"
+#include "op/gemm.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECKED 96
+
+enum { A, B, A2, B2, C, PANELS, SCRATCH, BUFFERS };
+
+typedef struct product {
+    sora_context *context;
+    sora_gemm_desc desc;
+    sora_buffer buffers[BUFFERS];
+    float *host[BUFFERS];
+} product;
+
+/* shape: as sora_gemm_tuning_key makes it. Views have no memory yet. */
+static sora_gemm_desc desc_of(const int64_t *shape)
+{
+    int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
+    sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
+    bool a = forms & 1, b = forms & 2, a2 = forms & 8, b2 = forms & 16;
+    d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a };
+    d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
+    d.a2 = (sora_gemm_operand) { .leading = a2 ? m : k2, .transposed = a2 };
+    d.b2 = (sora_gemm_operand) { .leading = b2 ? k2 : n, .transposed = b2 };
+    return d;
+}
+
+static void describe(const int64_t *shape, char text[96])
+{
+    sora_gemm_desc d = desc_of(shape);
+    char second[32] = "";
+    if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
+    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
+             d.a.transposed ? ", A by columns" : "",
+             d.b.panel && d.b.turned ? ", B's transpose in panels"
+             : d.b.panel             ? ", B in panels"
+             : d.b.transposed        ? ", B by columns"
+                                     : "");
+}
+
+static int variants(const sora_device_limits *limits, const int64_t *shape, sora_tuning_variant out[SORA_TUNE_VARIANTS])
+{
+    sora_gemm_desc d = desc_of(shape);
+    sora_gemm_variant list[SORA_GEMM_VARIANTS];
+    int count = sora_gemm_variants(limits, &d, list);
+    for (int i = 0; i < count; i++) out[i] = sora_gemm_tuning_variant(&list[i]);
+    return count;
+}
+
+static void name(const sora_tuning_variant *variant, char text[48])
+{
+    sora_gemm_variant v = sora_gemm_variant_of(variant);
+    const char *provider = sora_gemm_provider_name(v.provider);
+    if (v.group_rows)
+        snprintf(text, 48, "%s %d x %d by %d, %d x %d", provider, v.group_rows, v.group_columns, v.group_depth, v.item_rows,
+                 v.item_columns);
+    else if (v.rows)
+        snprintf(text, 48, "%s %d x %d", provider, v.rows, v.vectors);
+    else
+        snprintf(text, 48, "%s", provider);
+}
+
+static double flops(const int64_t *shape)
+{
+    return 2.0 * (double)shape[0] * (double)shape[1] * (double)(shape[2] + shape[3]);
+}
+
+static void release(void *self)
+{
+    product *p = self;
+    if (!p) return;
+    for (int i = 0; i < BUFFERS; i++) {
+        sora_buffer_destroy(&p->buffers[i]);
+        free(p->host[i]);
+    }
+    free(p);
+}
+
+static sora_status take(product *p, int which, int64_t elements, sora_gemm_operand *operand, sora_error *error)
+{
+    sora_status status = sora_tune_operand(p->context, (uint32_t)which, elements, &p->buffers[which], &p->host[which], error);
+    operand->view = sora_view_dense(&p->buffers[which], 0, SORA_SHAPE(elements));
+    return status;
+}
+
+/* B as it is on the host into panels, or into those of its transpose. */
+static sora_status bring_into_panels(product *p, sora_error *error)
+{
+    static const sora_view none = { 0 };
+    sora_gemm_desc *d = &p->desc;
+    sora_gemm_operand from = d->b;
+    int64_t n = from.turned ? d->k : d->n, k = from.turned ? d->n : d->k,
+            elements = (int64_t)sora_gemm_panel_elements(from.panel, n, k);
+    sora_status status =
+        sora_buffer_create(p->context, (uint64_t)elements * sizeof(float), "operand", &p->buffers[PANELS], error);
+    if (status != SORA_OK) return status;
+    from.transposed ^= from.turned;
+    from.panel = 0;
+    from.turned = false;
+    d->b.view = sora_view_dense(&p->buffers[PANELS], 0, SORA_SHAPE(elements));
+    return sora_gemm_pack(p->context, &from, n, k, d->b.panel, 1.0f, &none, &d->b.view, "tune", error);
+}
+
+static sora_status prepare(sora_context *context, const int64_t *shape, void **self, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    product *p = NULL;
+    sora_gemm_operand c;
+    SORA_TRY(sora_allocate(1, sizeof *p, "tuning", &p, error));
+    *self = p;
+    p->context = context;
+    p->desc = desc_of(shape);
+    sora_gemm_desc *d = &p->desc;
+    SORA_TRY(take(p, A, d->m * d->k, &d->a, error));
+    SORA_TRY(take(p, B, d->k * d->n, &d->b, error));
+    if (d->k2) SORA_TRY(take(p, A2, d->m * d->k2, &d->a2, error));
+    if (d->k2) SORA_TRY(take(p, B2, d->k2 * d->n, &d->b2, error));
+    SORA_TRY(take(p, C, d->m * d->n, &c, error));
+    d->c = c.view;
+    if (d->b.panel) SORA_TRY(bring_into_panels(p, error));
+    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k, d->k2);
+    if (room) {
+        SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &p->buffers[SCRATCH], error));
+        d->workspace = sora_view_dense(&p->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
+    }
+cleanup:
+    return status;
+}
+
+static sora_status launch(void *self, const sora_tuning_variant *variant, sora_error *error)
+{
+    product *p = self;
+    sora_gemm_variant v = sora_gemm_variant_of(variant);
+    sora_gemm_desc desc = p->desc;
+    desc.variant = &v;
+    return sora_gemm(p->context, &desc, error);
+}
+
+static double term(const float *data, const sora_gemm_operand *operand, int64_t row, int64_t column)
+{
+    return (double)data[operand->transposed ? column * operand->leading + row : row * operand->leading + column];
+}
+
+static sora_status check(void *self, bool *right, sora_error *error)
+{
+    product *p = self;
+    const sora_gemm_desc *d = &p->desc;
+    sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
+    sora_status status = sora_view_read(p->context, &d->c, p->host[C], error);
+    *right = true;
+    for (int e = 0; status == SORA_OK && e < CHECKED; e++) {
+        int64_t i = (int64_t)(sora_random_uniform(&random) * (double)d->m),
+                j = (int64_t)(sora_random_uniform(&random) * (double)d->n);
+        double sum = 0.0;
+        if (e == 0) i = d->m - 1, j = d->n - 1; /* the corner, which is where tiles end */
+        for (int64_t l = 0; l < d->k; l++) sum += term(p->host[A], &d->a, i, l) * term(p->host[B], &d->b, l, j);
+        for (int64_t l = 0; l < d->k2; l++) sum += term(p->host[A2], &d->a2, i, l) * term(p->host[B2], &d->b2, l, j);
+        /* Each of k sums rounds by at most half an ulp of a partial sum, which is below k. */
+        double bound = (double)(d->k + d->k2 + 8) * ldexp(1.0, -23);
+        *right &= fabs((double)p->host[C][i * d->n + j] - sum) <= bound;
+    }
+    return status;
+}
+
+const sora_tunable sora_tunable_gemm = { "gemm", describe, variants, name, flops, prepare, launch, check, release };
