@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Squares of 2 x 2 pixels of a plane with rows of `pitch`, one for each of the pixels at .. at + XV - 1 of a plane of n that is half as high and
+ * `width` wide: q[0] to q[3] are their upper left, upper right, lower left and lower right pixels; 0 behind the small plane. Needs vector.h. */
+
+inline int square_at(int at, int width, int pitch)
+{
+    int row = at / width;
+    return 2 * (row * pitch + at - row * width);
+}
+
+/* Whole halves of a register lie within a row: two loads for each row of pixels, which are taken apart. */
+#define SQUARE_HALVES(at, n, width) (XV > 1 && (width) % (XV / 2) == 0 && (at) + XV <= (n))
+#define SECOND_HALF(first) (width % XV == 0 ? (first) + XV : plane + square_at(at + XV / 2, width, pitch))
+
+inline void load_squares(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
+{
+#if XV == 1
+    plane += square_at(at, width, pitch);
+    FOR(t, 4) q[t] = at < n ? plane[t / 2 * pitch + t % 2] : 0.0f;
+#else
+    if (SQUARE_HALVES(at, n, width)) {
+        __global const float *first = plane + square_at(at, width, pitch), *second = SECOND_HALF(first);
+        FOR(row, 2)
+        {
+            floatx a = LOADX(first + row * pitch), b = LOADX(second + row * pitch);
+            q[2 * row] = (floatx)(a.even, b.even);
+            q[2 * row + 1] = (floatx)(a.odd, b.odd);
+        }
+        return;
+    }
+    float lanes[4][XV];
+    EDGE_LOOP(l)
+    {
+        __global const float *square = plane + square_at(min(at + l, n - 1), width, pitch);
+        FOR(t, 4) lanes[t][l] = at + l < n ? square[t / 2 * pitch + t % 2] : 0.0f;
+    }
+    FOR(t, 4) q[t] = JOIN(vload, XV)(0, lanes[t]);
+#endif
+}
+
+inline void store_squares(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
+{
+#if XV == 1
+    plane += square_at(at, width, pitch);
+    if (at < n)
+        FOR(t, 4) plane[t / 2 * pitch + t % 2] = q[t];
+#else
+    if (SQUARE_HALVES(at, n, width)) {
+        __global float *first = plane + square_at(at, width, pitch), *second = SECOND_HALF(first);
+        FOR(row, 2)
+        {
+            floatx a, b;
+            a.even = q[2 * row].lo;
+            a.odd = q[2 * row + 1].lo;
+            b.even = q[2 * row].hi;
+            b.odd = q[2 * row + 1].hi;
+            STOREX(a, first + row * pitch);
+            STOREX(b, second + row * pitch);
+        }
+        return;
+    }
+    float lanes[4][XV];
+    FOR(t, 4) JOIN(vstore, XV)(q[t], 0, lanes[t]);
+    for (int l = 0; l < XV && at + l < n; l++) {
+        __global float *square = plane + square_at(at + l, width, pitch);
+        FOR(t, 4) square[t / 2 * pitch + t % 2] = lanes[t][l];
+    }
+#endif
+}
+
+/* Which of a square is its first maximum in row order (NaN is above everything), and that one. */
+inline intx first_maximum(const floatx *q, floatx *value)
+{
+    intx best = 0;
+    *value = q[0];
+    for (int t = 1; t < 4; t++) {
+        intx above = select(isgreater(q[t], *value) | isnan(q[t]), (intx)0, isnan(*value));
+        best = select(best, (intx)t, above);
+        *value = select(*value, q[t], above);
+    }
+    return best;
+}
