@@ -11,7 +11,7 @@
  * where either a plane has several runs or a group several images. Part: (channel, group, run). */
 #define PART_AT(group, channel, channels, run, runs) (((long)(group) * (channels) + (channel)) * (runs) + (run))
 
-inline floatx normalised(floatx x, float m, float scale, float b, int relu)
+INLINE floatx normalised(floatx x, float m, float scale, float b, int relu)
 {
     floatx v = MAD(x - m, (floatx)scale, (floatx)b);
     return relu ? select(v, (floatx)0.0f, isless(v, (floatx)0.0f)) : v; /* NaN stays */
@@ -128,13 +128,13 @@ __kernel void norm_pool(__global const float *x, ulong x_at, __global float *y, 
 }
 
 /* What arrives at the normalised values: dy, without what the ReLU cut. */
-inline floatx arriving(floatx x, floatx dy, float m, float scale, float b, int relu)
+INLINE floatx arriving(floatx x, floatx dy, float m, float scale, float b, int relu)
 {
     return relu ? select((floatx)0.0f, dy, isgreater(MAD(x - m, (floatx)scale, (floatx)b), (floatx)0.0f)) : dy;
 }
 
 /* The same of squares, where the first maximum of each also gets what comes back from pooling. d: dy, then the result. */
-inline void arriving_squares(const floatx *x, floatx pooled, float m, float scale, float b, int relu, floatx *d)
+INLINE void arriving_squares(const floatx *x, floatx pooled, float m, float scale, float b, int relu, floatx *d)
 {
     floatx y[4], value;
     FOR(t, 4) y[t] = normalised(x[t], m, scale, b, relu);

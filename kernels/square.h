@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Squares of 2 x 2 pixels of a plane with rows of `pitch`, one for each of the pixels at .. at + XV - 1 of a plane of n that is half as high and
- * `width` wide: q[0] to q[3] are their upper left, upper right, lower left and lower right pixels; 0 behind the small plane. Needs vector.h. */
+ * `width` wide: q[0] to q[3] are their upper left, upper right, lower left and lower right pixels; 0 behind the small plane. Needs vector.h. Arrays of vectors stay
+ * in registers only where all is one function, but for edges, which are rare. */
 
-inline int square_at(int at, int width, int pitch)
+#define INLINE __attribute__((always_inline)) inline
+
+INLINE int square_at(int at, int width, int pitch)
 {
     int row = at / width;
     return 2 * (row * pitch + at - row * width);
@@ -12,7 +15,30 @@ inline int square_at(int at, int width, int pitch)
 #define SQUARE_HALVES(at, n, width) (XV > 1 && (width) % (XV / 2) == 0 && (at) + XV <= (n))
 #define SECOND_HALF(first) (width % XV == 0 ? (first) + XV : plane + square_at(at + XV / 2, width, pitch))
 
-inline void load_squares(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
+#if XV > 1
+__attribute__((noinline)) void load_squares_edge(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
+{
+    float lanes[4][XV];
+    EDGE_LOOP(l)
+    {
+        __global const float *square = plane + square_at(min(at + l, n - 1), width, pitch);
+        FOR(t, 4) lanes[t][l] = at + l < n ? square[t / 2 * pitch + t % 2] : 0.0f;
+    }
+    FOR(t, 4) q[t] = JOIN(vload, XV)(0, lanes[t]);
+}
+
+__attribute__((noinline)) void store_squares_edge(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
+{
+    float lanes[4][XV];
+    FOR(t, 4) JOIN(vstore, XV)(q[t], 0, lanes[t]);
+    for (int l = 0; l < XV && at + l < n; l++) {
+        __global float *square = plane + square_at(at + l, width, pitch);
+        FOR(t, 4) square[t / 2 * pitch + t % 2] = lanes[t][l];
+    }
+}
+#endif
+
+INLINE void load_squares(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
 {
 #if XV == 1
     plane += square_at(at, width, pitch);
@@ -26,19 +52,15 @@ inline void load_squares(__global const float *plane, int at, int n, int width, 
             q[2 * row] = (floatx)(a.even, b.even);
             q[2 * row + 1] = (floatx)(a.odd, b.odd);
         }
-        return;
+    } else {
+        floatx edge[4];
+        load_squares_edge(plane, at, n, width, pitch, edge);
+        FOR(t, 4) q[t] = edge[t];
     }
-    float lanes[4][XV];
-    EDGE_LOOP(l)
-    {
-        __global const float *square = plane + square_at(min(at + l, n - 1), width, pitch);
-        FOR(t, 4) lanes[t][l] = at + l < n ? square[t / 2 * pitch + t % 2] : 0.0f;
-    }
-    FOR(t, 4) q[t] = JOIN(vload, XV)(0, lanes[t]);
 #endif
 }
 
-inline void store_squares(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
+INLINE void store_squares(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
 {
 #if XV == 1
     plane += square_at(at, width, pitch);
@@ -57,26 +79,23 @@ inline void store_squares(const floatx *q, __global float *plane, int at, int n,
             STOREX(a, first + row * pitch);
             STOREX(b, second + row * pitch);
         }
-        return;
-    }
-    float lanes[4][XV];
-    FOR(t, 4) JOIN(vstore, XV)(q[t], 0, lanes[t]);
-    for (int l = 0; l < XV && at + l < n; l++) {
-        __global float *square = plane + square_at(at + l, width, pitch);
-        FOR(t, 4) square[t / 2 * pitch + t % 2] = lanes[t][l];
+    } else {
+        floatx edge[4];
+        FOR(t, 4) edge[t] = q[t];
+        store_squares_edge(edge, plane, at, n, width, pitch);
     }
 #endif
 }
 
 /* Which of a square is its first maximum in row order (NaN is above everything), and that one. */
-inline intx first_maximum(const floatx *q, floatx *value)
+INLINE intx first_maximum(const floatx *q, floatx *value)
 {
     intx best = 0;
     *value = q[0];
     for (int t = 1; t < 4; t++) {
-        intx above = select(isgreater(q[t], *value) | isnan(q[t]), (intx)0, isnan(*value));
-        best = select(best, (intx)t, above);
-        *value = select(*value, q[t], above);
+        intx stays = islessequal(q[t], *value) | isnan(*value);
+        best = select((intx)t, best, stays);
+        *value = select(q[t], *value, stays);
     }
     return best;
 }
