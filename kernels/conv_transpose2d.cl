@@ -6,6 +6,16 @@
 /* 2 x 2, stride 2: every input pixel makes a square of four output pixels of its own, so no two overlap. Pixels of a plane are taken as one
  * row, XV at a time. */
 
+#define load_inside(plane, at, n) LOADX((plane) + (at))
+
+/* One tile's sums over the inputs, read by LOAD. */
+#define FORWARD(LOAD)                                                \
+    for (int c = 0; c < inputs; c++) {                               \
+        floatx v = LOAD(x + (long)c * n, at, n);                     \
+        __global const float *taps = w + (long)c * outputs * 4;      \
+        FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);        \
+    }
+
 /* y[o] = b[o] + sum over c of w[c][o][tap] x[c]. Work-items: (runs of tiles, outputs, images). */
 __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
                                 ulong b_at, __global float *restrict y, ulong y_at, long x_stride, long y_stride, int inputs, int outputs, int height,
@@ -20,10 +30,10 @@ __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __
         int at = (int)tile * XV;
         floatx sum[4];
         FOR(t, 4) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
-        for (int c = 0; c < inputs; c++) {
-            floatx v = load_within(x + (long)c * n, at, n);
-            __global const float *taps = w + (long)c * outputs * 4;
-            FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);
+        if (at + XV <= n) {
+            FORWARD(load_inside)
+        } else {
+            FORWARD(load_within)
         }
         store_squares(sum, y, at, n, width, 2 * width);
     }
@@ -31,6 +41,17 @@ __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __
 
 /* dx[c] = sum over o and taps of w[c][o][tap] dy[o]. Work-items: (runs of tiles, blocks of BB inputs, images). */
 #define BB 8
+#define BACKWARD(LOAD)                                                                                    \
+    for (int o = 0; o < outputs; o++) {                                                                   \
+        floatx v[4];                                                                                      \
+        LOAD(dy + (long)o * 4 * n, at, n, width, 2 * width, v);                                           \
+        FOR(k, BB)                                                                                        \
+        {                                                                                                 \
+            __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;     \
+            FOR(t, 4) sum[k] = MAD((floatx)(taps[t]), v[t], sum[k]);                                      \
+        }                                                                                                 \
+    }
+
 __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at, __global const float *restrict w, ulong w_at, __global float *restrict dx,
                                  ulong dx_at, long dy_stride, long dx_stride, int inputs, int outputs, int height, int width)
 {
@@ -42,14 +63,10 @@ __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at,
         int at = (int)tile * XV;
         floatx sum[BB];
         FOR(k, BB) sum[k] = (floatx)0.0f;
-        for (int o = 0; o < outputs; o++) {
-            floatx v[4];
-            load_squares(dy + (long)o * 4 * n, at, n, width, 2 * width, v);
-            FOR(k, BB)
-            {
-                __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;
-                FOR(t, 4) sum[k] = MAD((floatx)(taps[t]), v[t], sum[k]);
-            }
+        if (SQUARES_INSIDE(at, n, width)) {
+            BACKWARD(load_squares_inside)
+        } else {
+            BACKWARD(load_squares_edge)
         }
         FOR(k, BB) if (c + k < inputs) store_within(sum[k], dx + (long)(c + k) * n, at, n);
     }
@@ -57,6 +74,15 @@ __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at,
 
 /* Partial sums of dW[c][o][tap] = sum of x[c] dy[o]; part: a run of the tiles of all images. Work-items: (outputs, blocks of CB inputs, parts). */
 #define CB 4
+#define PRODUCTS(LOAD_SQUARES, LOAD)                                         \
+    floatx d[4];                                                             \
+    LOAD_SQUARES(outs, at, n, width, 2 * width, d);                          \
+    FOR(k, CB)                                                               \
+    {                                                                        \
+        floatx v = LOAD(ins + (long)min(c + k, inputs - 1) * n, at, n);      \
+        FOR(t, 4) sum[k][t] = MAD(d[t], v, sum[k][t]);                       \
+    }
+
 __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
                                        __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int inputs, int outputs, int height,
                                        int width, int images, int run)
@@ -69,12 +95,10 @@ __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x
         int image = tile / tiles, at = (tile - image * tiles) * XV;
         __global const float *ins = x + x_at + image * x_stride, *outs = dy + dy_at + image * dy_stride + (long)o * 4 * n;
         for (; at < n && tile < last; at += XV, tile++) {
-            floatx d[4];
-            load_squares(outs, at, n, width, 2 * width, d);
-            FOR(k, CB)
-            {
-                floatx v = load_within(ins + (long)min(c + k, inputs - 1) * n, at, n);
-                FOR(t, 4) sum[k][t] = MAD(d[t], v, sum[k][t]);
+            if (SQUARES_INSIDE(at, n, width)) {
+                PRODUCTS(load_squares_inside, load_inside)
+            } else {
+                PRODUCTS(load_squares_edge, load_within)
             }
         }
     }

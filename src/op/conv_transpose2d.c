@@ -5,13 +5,17 @@
 /* CB and BB of the kernels */
 #define INPUT_BLOCK 4
 #define BACK_BLOCK 8
+/* A part's pixels of x and dy are read by many work-items, one after the other: they should stay in a near cache. */
+#define PART_ELEMENTS 65536
 
 static int64_t part_count(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     int64_t lanes = sora_conv_lanes(limits), tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
     int64_t items = outputs * ((x->dim[1] + INPUT_BLOCK - 1) / INPUT_BLOCK);
     int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
-    return SORA_MAX(1, SORA_MIN((wanted + items - 1) / items, SORA_MIN(tiles, 256)));
+    int64_t elements = sora_shape_elements(x) / x->dim[1] * (x->dim[1] + 4 * outputs);
+    int64_t parts = SORA_MAX((wanted + items - 1) / items, elements / PART_ELEMENTS);
+    return SORA_MAX(1, SORA_MIN(parts, SORA_MIN(tiles, 256)));
 }
 
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
