@@ -14,6 +14,12 @@ static int64_t pixels_of(const sora_shape *x)
     return x->dim[2] * x->dim[3];
 }
 
+/* Bytes of that many tensors like x, a pooled one being a quarter. */
+static double bytes_of(const sora_view *x, double tensors)
+{
+    return 4.0 * (double)sora_view_elements(x) * tensors;
+}
+
 /* Sums over a channel's pixels are of parts of fixed size: runs of a plane, or planes of a group of images. */
 typedef struct parts {
     int64_t runs, group, groups;
@@ -75,6 +81,7 @@ static sora_status batch_statistics(const sora_op_run *run, const sora_view *mea
                               .options = options,
                               .global = { (size_t)p.runs, channels, (size_t)p.groups },
                               .label = run->name,
+                              .bytes = bytes_of(x, 1),
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride), SORA_INT(n),
                                                           SORA_INT(p.runs), SORA_INT(images), SORA_INT(p.group)) },
         error);
@@ -121,6 +128,7 @@ static sora_status normalise(const sora_op_run *run, const sora_view *mean, cons
     sora_launch_desc desc = { .file = "batch_norm",
                               .kernel = "norm_apply",
                               .label = run->name,
+                              .bytes = bytes_of(x, 2),
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), NORM_VIEWS(mean, deviation),
                                                           SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(n),
                                                           SORA_INT(attributes_of(run->attributes)->relu)) };
@@ -135,6 +143,7 @@ static sora_status normalise_and_pool(const sora_op_run *run, const sora_view *m
     sora_launch_desc desc = { .file = "batch_norm",
                               .kernel = "norm_pool",
                               .label = run->name,
+                              .bytes = bytes_of(x, 2.25),
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_VIEW(pooled),
                                                           NORM_VIEWS(mean, deviation), SORA_LONG(x->stride), SORA_LONG(y->stride),
                                                           SORA_LONG(pooled->stride), SORA_INT(n), SORA_INT(pooled->shape.dim[3]),
@@ -172,6 +181,7 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
                               .label = run->name };
     if (pooled->memory) {
         desc.kernel = "norm_pool_gradient_parts";
+        desc.bytes = bytes_of(x, dy->memory ? 2.25 : 1.25);
         desc.arguments = SORA_ARGUMENTS(
             SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(pooled), NORM_VIEWS(mean, deviation), SORA_VIEW(partial), SORA_LONG(x->stride),
             SORA_LONG(dy->stride), SORA_LONG(pooled->stride), SORA_INT(pixels_of(&pooled->shape)), SORA_INT(pooled->shape.dim[3]),
@@ -179,6 +189,7 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
         return sora_launch(run->context, &desc, error);
     }
     desc.kernel = "norm_gradient_parts";
+    desc.bytes = bytes_of(x, 2);
     desc.arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), NORM_VIEWS(mean, deviation), SORA_VIEW(partial),
                                     SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_INT(pixels_of(&x->shape)),
                                     SORA_INT(p->runs), SORA_INT(x->shape.dim[0]), SORA_INT(p->group), SORA_INT(a->relu));
@@ -215,6 +226,7 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *total
     sora_launch_desc desc = { .file = "batch_norm", .label = run->name };
     if (pooled->memory) {
         desc.kernel = "norm_pool_backward";
+        desc.bytes = bytes_of(x, dy->memory ? 3.25 : 2.25);
         desc.arguments =
             SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(pooled), SORA_VIEW(dx), NORM_VIEWS(mean, deviation),
                            SORA_VIEW(total), SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(pooled->stride),
@@ -223,6 +235,7 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *total
         return sora_launch_planes(run->context, desc, n / 4, channels, images, 4, error);
     }
     desc.kernel = "norm_backward";
+    desc.bytes = bytes_of(x, 3);
     desc.arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), NORM_VIEWS(mean, deviation), SORA_VIEW(total),
                                     SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(n),
                                     SORA_FLOAT(images * n), SORA_INT(a->relu), SORA_INT(a->frozen));

@@ -14,10 +14,12 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static sora_status launch(const sora_op_run *run, sora_launch_desc desc, const sora_shape *y, sora_error *error)
+/* `tensors` like x that are read and written; the pooled one is a quarter. */
+static sora_status launch(const sora_op_run *run, sora_launch_desc desc, const sora_shape *y, double tensors, sora_error *error)
 {
     desc.file = "max_pool2d";
     desc.label = run->name;
+    desc.bytes = 4.0 * (double)sora_view_elements(&run->inputs[0]) * tensors;
     return sora_launch_planes(run->context, desc, y->dim[2] * y->dim[3], y->dim[1], y->dim[0], 4, error);
 }
 
@@ -27,7 +29,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_launch_desc desc = { .kernel = "pool_forward",
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_LONG(x->stride), SORA_LONG(y->stride),
                                                           SORA_INT(x->shape.dim[2]), SORA_INT(x->shape.dim[3])) };
-    return launch(run, desc, &y->shape, error);
+    return launch(run, desc, &y->shape, 1.25, error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
@@ -37,7 +39,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), SORA_LONG(x->stride),
                                                           SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(x->shape.dim[2]),
                                                           SORA_INT(x->shape.dim[3])) };
-    return launch(run, desc, &dy->shape, error);
+    return launch(run, desc, &dy->shape, 2.25, error);
 }
 
 const sora_op sora_op_max_pool2d = {
