@@ -1,40 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "sum.h"
+#include "vector.h"
+#include "square.h"
 
-/* Statistics are sums of x - shift and its square, with the channel's first element for the shift: one pass, without the cancellation of
- * E[x^2] - E[x]^2. Parts: (channel, image, run of pixels). */
-__kernel void norm_parts(__global const float *restrict x, ulong x_at, __global float *restrict partial, ulong partial_at, long stride, int n, int runs)
+/* Planes of n pixels are taken in vectors. With a pooled output beside the normalised one (2 x 2, stride 2, even sides) they are taken in squares
+ * instead, so that what pooling takes, and what comes back from it, is there while the square is in registers.
+ *
+ * What a channel sums over its pixels is summed in parts of fixed size: work-items are (runs of a plane's vectors, channels, groups of images),
+ * where either a plane has several runs or a group several images. Part: (channel, group, run). */
+#define PART_AT(group, channel, channels, run, runs) (((long)(group) * (channels) + (channel)) * (runs) + (run))
+
+INLINE floatx normalised(floatx x, float m, float scale, float b, int relu)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1);
-    long image = (long)get_global_id(2), first = PART_FIRST(n, runs, run), last = PART_LAST(n, runs, run);
-    float shift = x[x_at + (long)c * n], sum, squares;
-    x += x_at + image * stride + (long)c * n;
-    SUM_PAIR(sum, squares, first, last, i, v = x[i] - shift, v, v * v);
-    partial += partial_at + 2 * ((image * channels + c) * runs + run);
-    partial[0] = sum;
-    partial[1] = squares;
+    floatx v = MAD(x - m, (floatx)scale, (floatx)b);
+    return relu ? select(v, (floatx)0.0f, isless(v, (floatx)0.0f)) : v; /* NaN stays */
 }
 
-__kernel void norm_statistics(__global const float *restrict x, ulong x_at, __global const float *restrict partial, ulong partial_at,
-                              __global float *restrict mean, ulong mean_at, __global float *restrict deviation, ulong deviation_at,
-                              __global float *restrict running_mean, ulong running_mean_at, __global float *restrict running_variance,
-                              ulong running_variance_at, int n, int runs, int images, float momentum, float epsilon)
+/* Statistics of a part: pixels, their mean, the sum of squares of what they differ from it. Sums are of x - shift, with the first pixel for the
+ * shift: one pass, without the cancellation of E[x^2] - E[x]^2. */
+__kernel void norm_parts(__global const float *restrict x, ulong x_at, __global float *restrict partial, ulong partial_at, long stride, int n, int runs,
+                         int images, int group)
 {
-    int c = (int)get_global_id(0), channels = (int)get_global_size(0);
-    float count = (float)images * (float)n, sum = 0.0f, squares = 0.0f;
-    for (int image = 0; image < images; image++) {
-        __global const float *part = partial + partial_at + 2L * ((long)image * channels + c) * runs;
-        for (int r = 0; r < runs; r++) {
-            sum += part[2 * r];
-            squares += part[2 * r + 1];
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
+    int end = min(images, (g + 1) * group);
+    x += x_at + (long)c * n;
+    float shift = x[(long)g * group * stride + min(first, n - 1)];
+    floatx sum = (floatx)0.0f, squares = (floatx)0.0f;
+    for (int image = g * group; image < end; image++) {
+        __global const float *plane = x + image * stride;
+        int at = first;
+        for (; at + XV <= last; at += XV) {
+            floatx d = LOADX(plane + at) - shift;
+            sum += d;
+            squares = MAD(d, d, squares);
+        }
+        if (at < last) {
+            floatx d = select((floatx)0.0f, load_within(plane, at, n) - shift, LANE_NUMBERS < n - at);
+            sum += d;
+            squares = MAD(d, d, squares);
         }
     }
-    float offset = sum / count, m = x[x_at + (long)c * n] + offset;
-    float variance = max(squares / count - offset * offset, 0.0f);
+    float count = (float)max(0, last - first) * (float)(end - g * group), total = SUM_LANES(sum), offset = count > 0.0f ? total / count : 0.0f;
+    partial += partial_at + 3 * PART_AT(g, c, channels, run, runs);
+    partial[0] = count;
+    partial[1] = shift + offset;
+    partial[2] = max(SUM_LANES(squares) - total * offset, 0.0f);
+}
+
+/* All parts of a channel, groups [groups][channels][runs], in order. */
+__kernel void norm_statistics(__global const float *restrict partial, ulong partial_at, __global float *restrict mean, ulong mean_at,
+                              __global float *restrict deviation, ulong deviation_at, __global float *restrict running_mean, ulong running_mean_at,
+                              __global float *restrict running_variance, ulong running_variance_at, int runs, int groups, float count, float momentum,
+                              float epsilon)
+{
+    int c = (int)get_global_id(0), channels = (int)get_global_size(0);
+    partial += partial_at;
+    float shift = partial[3 * PART_AT(0, c, channels, 0, runs) + 1], sum = 0.0f, squares = 0.0f;
+    for (int g = 0; g < groups; g++)
+        for (int r = 0; r < runs; r++) {
+            __global const float *part = partial + 3 * PART_AT(g, c, channels, r, runs);
+            sum += part[0] * (part[1] - shift);
+        }
+    float m = shift + sum / count;
+    for (int g = 0; g < groups; g++)
+        for (int r = 0; r < runs; r++) {
+            __global const float *part = partial + 3 * PART_AT(g, c, channels, r, runs);
+            squares += part[2] + part[0] * (part[1] - m) * (part[1] - m);
+        }
+    float variance = squares / count, unbiased = count > 1.0f ? squares / (count - 1.0f) : variance;
     mean[mean_at + c] = m;
     deviation[deviation_at + c] = rsqrt(variance + epsilon);
-    float unbiased = count > 1.0f ? variance * (count / (count - 1.0f)) : variance;
     running_mean[running_mean_at + c] += momentum * (m - running_mean[running_mean_at + c]);
     running_variance[running_variance_at + c] += momentum * (unbiased - running_variance[running_variance_at + c]);
 }
@@ -49,7 +86,7 @@ __kernel void norm_frozen(__global const float *restrict running_mean, ulong run
     deviation[deviation_at + c] = rsqrt(running_variance[running_variance_at + c] + epsilon);
 }
 
-/* Work-items: (runs of pixels, channels, images). */
+/* y may stand in x's memory. Work-items: (runs of vectors, channels, images). */
 __kernel void norm_apply(__global const float *x, ulong x_at, __global float *y, ulong y_at, __global const float *restrict mean, ulong mean_at,
                          __global const float *restrict deviation, ulong deviation_at, __global const float *restrict gamma, ulong gamma_at,
                          __global const float *restrict beta, ulong beta_at, long x_stride, long y_stride, int n, int relu)
@@ -59,49 +96,127 @@ __kernel void norm_apply(__global const float *x, ulong x_at, __global float *y,
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
     x += x_at + image * x_stride + (long)c * n;
     y += y_at + image * y_stride + (long)c * n;
-    EACH(i, n)
+    EACH(tile, (n + XV - 1) / XV)
     {
-        float v = (x[i] - m) * scale + b;
-        y[i] = relu && v < 0.0f ? 0.0f : v;
+        int at = (int)tile * XV;
+        store_within(normalised(load_within(x, at, n), m, scale, b, relu), y, at, n);
+    }
+}
+
+/* The same in squares; n pixels of the pooled plane. */
+__kernel void norm_pool(__global const float *x, ulong x_at, __global float *y, ulong y_at, __global float *restrict pooled, ulong pooled_at,
+                        __global const float *restrict mean, ulong mean_at, __global const float *restrict deviation, ulong deviation_at,
+                        __global const float *restrict gamma, ulong gamma_at, __global const float *restrict beta, ulong beta_at, long x_stride,
+                        long y_stride, long pooled_stride, int n, int width, int relu)
+{
+    int c = (int)get_global_id(1);
+    long image = (long)get_global_id(2);
+    float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
+    x += x_at + image * x_stride + (long)c * 4 * n;
+    y += y_at + image * y_stride + (long)c * 4 * n;
+    pooled += pooled_at + image * pooled_stride + (long)c * n;
+    EACH(tile, (n + XV - 1) / XV)
+    {
+        int at = (int)tile * XV;
+        floatx q[4], value;
+        load_squares(x, at, n, width, 2 * width, q);
+        FOR(t, 4) q[t] = normalised(q[t], m, scale, b, relu);
+        first_maximum(q, &value);
+        store_squares(q, y, at, n, width, 2 * width);
+        store_within(value, pooled, at, n);
     }
 }
 
 /* What arrives at the normalised values: dy, without what the ReLU cut. */
-inline float arriving(float x, float dy, float m, float scale, float b, int relu)
+INLINE floatx arriving(floatx x, floatx dy, float m, float scale, float b, int relu)
 {
-    return relu && !((x - m) * scale + b > 0.0f) ? 0.0f : dy;
+    return relu ? select((floatx)0.0f, dy, isgreater(MAD(x - m, (floatx)scale, (floatx)b), (floatx)0.0f)) : dy;
 }
 
+/* The same of squares, where the first maximum of each also gets what comes back from pooling. d: dy, then the result. */
+INLINE void arriving_squares(const floatx *x, floatx pooled, float m, float scale, float b, int relu, floatx *d)
+{
+    floatx y[4], value;
+    FOR(t, 4) y[t] = normalised(x[t], m, scale, b, relu);
+    intx best = first_maximum(y, &value);
+    FOR(t, 4) d[t] = arriving(x[t], d[t] + select((floatx)0.0f, pooled, best == t), m, scale, b, relu);
+}
+
+/* Sums of a part: what arrives, and its product with x - mean. */
 __kernel void norm_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
                                   __global const float *restrict mean, ulong mean_at, __global const float *restrict deviation, ulong deviation_at,
                                   __global const float *restrict gamma, ulong gamma_at, __global const float *restrict beta, ulong beta_at,
-                                  __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int n, int runs, int relu)
+                                  __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int n, int runs, int images, int group,
+                                  int relu)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1);
-    long image = (long)get_global_id(2), first = PART_FIRST(n, runs, run), last = PART_LAST(n, runs, run);
-    float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c], sum, product;
-    x += x_at + image * x_stride + (long)c * n;
-    dy += dy_at + image * dy_stride + (long)c * n;
-    SUM_PAIR(sum, product, first, last, i, d = arriving(x[i], dy[i], m, scale, b, relu), d, d * (x[i] - m));
-    partial += partial_at + 2 * ((image * channels + c) * runs + run);
-    partial[0] = sum;
-    partial[1] = product;
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
+    int end = min(images, (g + 1) * group);
+    float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
+    x += x_at + (long)c * n;
+    dy += dy_at + (long)c * n;
+    floatx sum = (floatx)0.0f, product = (floatx)0.0f;
+    for (int image = g * group; image < end; image++)
+        for (int at = first; at < last; at += XV) {
+            floatx v = load_within(x + image * x_stride, at, n), d = arriving(v, load_within(dy + image * dy_stride, at, n), m, scale, b, relu);
+            sum += d;
+            product = MAD(d, v - m, product);
+        }
+    partial += partial_at + 2 * PART_AT(g, c, channels, run, runs);
+    partial[0] = SUM_LANES(sum);
+    partial[1] = SUM_LANES(product);
+}
+
+/* dy of a square's pixels, which may be absent: then only pooling sends something. */
+#define LOAD_DY(dy, at) \
+    if (has_dy) load_squares(dy, at, n, width, 2 * width, d); \
+    else FOR(t, 4) d[t] = (floatx)0.0f;
+
+__kernel void norm_pool_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
+                                       __global const float *restrict pooled, ulong pooled_at, __global const float *restrict mean, ulong mean_at,
+                                       __global const float *restrict deviation, ulong deviation_at, __global const float *restrict gamma, ulong gamma_at,
+                                       __global const float *restrict beta, ulong beta_at, __global float *restrict partial, ulong partial_at,
+                                       long x_stride, long dy_stride, long pooled_stride, int n, int width, int runs, int images, int group, int relu,
+                                       int has_dy)
+{
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
+    int end = min(images, (g + 1) * group);
+    float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
+    x += x_at + (long)c * 4 * n;
+    dy += dy_at + (long)c * 4 * n;
+    pooled += pooled_at + (long)c * n;
+    floatx sum = (floatx)0.0f, product = (floatx)0.0f;
+    for (int image = g * group; image < end; image++)
+        for (int at = first; at < last; at += XV) {
+            floatx v[4], d[4];
+            load_squares(x + image * x_stride, at, n, width, 2 * width, v);
+            LOAD_DY(dy + image * dy_stride, at)
+            arriving_squares(v, load_within(pooled + image * pooled_stride, at, n), m, scale, b, relu, d);
+            FOR(t, 4)
+            {
+                sum += d[t];
+                product = MAD(d[t], v[t] - m, product);
+            }
+        }
+    partial += partial_at + 2 * PART_AT(g, c, channels, run, runs);
+    partial[0] = SUM_LANES(sum);
+    partial[1] = SUM_LANES(product);
 }
 
 /* total[c] = (sum of dy, sum of dy * normalised x), added to the gradients of beta and gamma where those are wanted. */
 __kernel void norm_gradient_total(__global const float *restrict partial, ulong partial_at, __global const float *restrict deviation, ulong deviation_at,
                                   __global float *restrict total, ulong total_at, __global float *restrict gamma, ulong gamma_at, __global float *restrict beta,
-                                  ulong beta_at, int runs, int images, int has_gamma, int has_beta)
+                                  ulong beta_at, int runs, int groups, int has_gamma, int has_beta)
 {
     int c = (int)get_global_id(0), channels = (int)get_global_size(0);
     float sum = 0.0f, product = 0.0f;
-    for (int image = 0; image < images; image++) {
-        __global const float *part = partial + partial_at + 2L * ((long)image * channels + c) * runs;
+    for (int g = 0; g < groups; g++)
         for (int r = 0; r < runs; r++) {
-            sum += part[2 * r];
-            product += part[2 * r + 1];
+            __global const float *part = partial + partial_at + 2 * PART_AT(g, c, channels, r, runs);
+            sum += part[0];
+            product += part[1];
         }
-    }
     product *= deviation[deviation_at + c];
     total[total_at + 2 * c] = sum;
     total[total_at + 2 * c + 1] = product;
@@ -123,5 +238,36 @@ __kernel void norm_backward(__global const float *restrict x, ulong x_at, __glob
     x += x_at + image * x_stride + (long)c * n;
     dy += dy_at + image * dy_stride + (long)c * n;
     dx += dx_at + image * dx_stride + (long)c * n;
-    EACH(i, n) dx[i] = scale * (arriving(x[i], dy[i], m, scale, b, relu) - mean_dy - (x[i] - m) * mean_product);
+    EACH(tile, (n + XV - 1) / XV)
+    {
+        int at = (int)tile * XV;
+        floatx v = load_within(x, at, n), g = arriving(v, load_within(dy, at, n), m, scale, b, relu);
+        store_within(scale * (g - mean_dy - (v - m) * mean_product), dx, at, n);
+    }
+}
+
+__kernel void norm_pool_backward(__global const float *restrict x, ulong x_at, __global const float *dy, ulong dy_at, __global const float *restrict pooled,
+                                 ulong pooled_at, __global float *dx, ulong dx_at, __global const float *restrict mean, ulong mean_at,
+                                 __global const float *restrict deviation, ulong deviation_at, __global const float *restrict gamma, ulong gamma_at,
+                                 __global const float *restrict beta, ulong beta_at, __global const float *restrict total, ulong total_at, long x_stride,
+                                 long dy_stride, long pooled_stride, long dx_stride, int n, int width, float count, int relu, int frozen, int has_dy)
+{
+    int c = (int)get_global_id(1);
+    long image = (long)get_global_id(2);
+    float m = mean[mean_at + c], deviated = deviation[deviation_at + c], scale = deviated * gamma[gamma_at + c], b = beta[beta_at + c];
+    float mean_dy = frozen ? 0.0f : total[total_at + 2 * c] / count, mean_product = frozen ? 0.0f : deviated * total[total_at + 2 * c + 1] / count;
+    x += x_at + image * x_stride + (long)c * 4 * n;
+    dy += dy_at + image * dy_stride + (long)c * 4 * n;
+    pooled += pooled_at + image * pooled_stride + (long)c * n;
+    dx += dx_at + image * dx_stride + (long)c * 4 * n;
+    EACH(tile, (n + XV - 1) / XV)
+    {
+        int at = (int)tile * XV;
+        floatx v[4], d[4];
+        load_squares(x, at, n, width, 2 * width, v);
+        LOAD_DY(dy, at)
+        arriving_squares(v, load_within(pooled, at, n), m, scale, b, relu, d);
+        FOR(t, 4) d[t] = scale * (d[t] - mean_dy - (v[t] - m) * mean_product);
+        store_squares(d, dx, at, n, width, 2 * width);
+    }
 }

@@ -1,111 +1,88 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "vector.h"
+#include "square.h"
 
 /* 2 x 2, stride 2: every input pixel makes a square of four output pixels of its own, so no two overlap. Pixels of a plane are taken as one
  * row, XV at a time. */
 
-inline int place(int at, int width, int tap)
-{
-    int row = at / width;
-    return (2 * row + tap / 2) * 2 * width + 2 * (at - row * width) + tap % 2;
-}
+#define load_inside(plane, at, n) LOADX((plane) + (at))
 
-/* The output pixels of taps (ty, 0) and (ty, 1) for the input pixels at .. at + XV - 1; 0 behind the plane. They are neighbours, so where
- * a tile lies within one row they are two loads that are taken apart. */
-inline void gather(__global const float *plane, int at, int n, int width, int ty, floatx *left, floatx *right)
-{
-#if XV == 1
-    *left = at < n ? plane[place(at, width, 2 * ty)] : 0.0f;
-    *right = at < n ? plane[place(at, width, 2 * ty + 1)] : 0.0f;
-#else
-    if (width % XV == 0) {
-        plane += place(at, width, 2 * ty);
-        floatx a = LOADX(plane), b = LOADX(plane + XV);
-        *left = (floatx)(a.even, b.even);
-        *right = (floatx)(a.odd, b.odd);
-        return;
+/* One tile's sums over the inputs, read by LOAD. */
+#define FORWARD(LOAD)                                                \
+    for (int c = 0; c < inputs; c++) {                               \
+        floatx v = LOAD(x + (long)c * n, at, n);                     \
+        __global const float *taps = w + (long)c * outputs * 4;      \
+        FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);        \
     }
-    float lanes[2][XV];
-    for (int l = 0; l < XV; l++)
-        for (int t = 0; t < 2; t++) lanes[t][l] = at + l < n ? plane[place(at + l, width, 2 * ty + t)] : 0.0f;
-    *left = JOIN(vload, XV)(0, lanes[0]);
-    *right = JOIN(vload, XV)(0, lanes[1]);
-#endif
-}
 
-inline void scatter(floatx left, floatx right, __global float *plane, int at, int n, int width, int ty)
-{
-#if XV == 1
-    if (at < n) {
-        plane[place(at, width, 2 * ty)] = left;
-        plane[place(at, width, 2 * ty + 1)] = right;
-    }
-#else
-    if (width % XV == 0) {
-        floatx a, b;
-        a.even = left.lo;
-        a.odd = right.lo;
-        b.even = left.hi;
-        b.odd = right.hi;
-        plane += place(at, width, 2 * ty);
-        STOREX(a, plane);
-        STOREX(b, plane + XV);
-        return;
-    }
-    float lanes[2][XV];
-    JOIN(vstore, XV)(left, 0, lanes[0]);
-    JOIN(vstore, XV)(right, 0, lanes[1]);
-    for (int l = 0; l < XV && at + l < n; l++)
-        for (int t = 0; t < 2; t++) plane[place(at + l, width, 2 * ty + t)] = lanes[t][l];
-#endif
-}
-
-/* y[o] = b[o] + sum over c of w[c][o][tap] x[c]. Work-items: (tiles, outputs, images). */
+/* y[o] = b[o] + sum over c of w[c][o][tap] x[c]. Work-items: (runs of tiles, outputs, images). */
 __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
                                 ulong b_at, __global float *restrict y, ulong y_at, long x_stride, long y_stride, int inputs, int outputs, int height,
                                 int width, int has_bias)
 {
-    int n = height * width, at = (int)get_global_id(0) * XV, o = (int)get_global_id(1);
-    if (at >= n) return;
+    int n = height * width, o = (int)get_global_id(1);
     x += x_at + (long)get_global_id(2) * x_stride;
     y += y_at + (long)get_global_id(2) * y_stride + (long)o * 4 * n;
-    floatx sum[4];
-    FOR(t, 4) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
-    for (int c = 0; c < inputs; c++) {
-        floatx v = load_within(x + (long)c * n, at, n);
-        __global const float *taps = w + w_at + ((long)c * outputs + o) * 4;
-        FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);
+    w += w_at + o * 4;
+    EACH(tile, (n + XV - 1) / XV)
+    {
+        int at = (int)tile * XV;
+        floatx sum[4];
+        FOR(t, 4) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
+        if (at + XV <= n) {
+            FORWARD(load_inside)
+        } else {
+            FORWARD(load_within)
+        }
+        store_squares(sum, y, at, n, width, 2 * width);
     }
-    scatter(sum[0], sum[1], y, at, n, width, 0);
-    scatter(sum[2], sum[3], y, at, n, width, 1);
 }
 
-/* dx[c] = sum over o and taps of w[c][o][tap] dy[o]. Work-items: (tiles, blocks of CB inputs, images). */
-#define CB 4
+/* dx[c] = sum over o and taps of w[c][o][tap] dy[o]. Work-items: (runs of tiles, blocks of BB inputs, images). */
+#define BB 8
+#define BACKWARD(LOAD)                                                                                    \
+    for (int o = 0; o < outputs; o++) {                                                                   \
+        floatx v[4];                                                                                      \
+        LOAD(dy + (long)o * 4 * n, at, n, width, 2 * width, v);                                           \
+        FOR(k, BB)                                                                                        \
+        {                                                                                                 \
+            __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;     \
+            FOR(t, 4) sum[k] = MAD((floatx)(taps[t]), v[t], sum[k]);                                      \
+        }                                                                                                 \
+    }
+
 __kernel void transpose_backward(__global const float *restrict dy, ulong dy_at, __global const float *restrict w, ulong w_at, __global float *restrict dx,
                                  ulong dx_at, long dy_stride, long dx_stride, int inputs, int outputs, int height, int width)
 {
-    int n = height * width, at = (int)get_global_id(0) * XV, c = (int)get_global_id(1) * CB;
-    if (at >= n) return;
+    int n = height * width, c = (int)get_global_id(1) * BB;
     dy += dy_at + (long)get_global_id(2) * dy_stride;
     dx += dx_at + (long)get_global_id(2) * dx_stride;
-    floatx sum[CB];
-    FOR(k, CB) sum[k] = (floatx)0.0f;
-    for (int o = 0; o < outputs; o++) {
-        floatx v[4];
-        gather(dy + (long)o * 4 * n, at, n, width, 0, &v[0], &v[1]);
-        gather(dy + (long)o * 4 * n, at, n, width, 1, &v[2], &v[3]);
-        FOR(k, CB)
-        {
-            __global const float *taps = w + w_at + ((long)min(c + k, inputs - 1) * outputs + o) * 4;
-            FOR(t, 4) sum[k] = MAD((floatx)(taps[t]), v[t], sum[k]);
+    EACH(tile, (n + XV - 1) / XV)
+    {
+        int at = (int)tile * XV;
+        floatx sum[BB];
+        FOR(k, BB) sum[k] = (floatx)0.0f;
+        if (SQUARES_INSIDE(at, n, width)) {
+            BACKWARD(load_squares_inside)
+        } else {
+            BACKWARD(load_squares_edge)
         }
+        FOR(k, BB) if (c + k < inputs) store_within(sum[k], dx + (long)(c + k) * n, at, n);
     }
-    FOR(k, CB) if (c + k < inputs) store_within(sum[k], dx + (long)(c + k) * n, at, n);
 }
 
 /* Partial sums of dW[c][o][tap] = sum of x[c] dy[o]; part: a run of the tiles of all images. Work-items: (outputs, blocks of CB inputs, parts). */
+#define CB 4
+#define PRODUCTS(LOAD_SQUARES, LOAD)                                         \
+    floatx d[4];                                                             \
+    LOAD_SQUARES(outs, at, n, width, 2 * width, d);                          \
+    FOR(k, CB)                                                               \
+    {                                                                        \
+        floatx v = LOAD(ins + (long)min(c + k, inputs - 1) * n, at, n);      \
+        FOR(t, 4) sum[k][t] = MAD(d[t], v, sum[k][t]);                       \
+    }
+
 __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
                                        __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int inputs, int outputs, int height,
                                        int width, int images, int run)
@@ -114,16 +91,15 @@ __kernel void transpose_gradient_parts(__global const float *restrict x, ulong x
     floatx sum[CB][4];
     FOR(k, CB) FOR(t, 4) sum[k][t] = (floatx)0.0f;
     int last = min(images * tiles, (part + 1) * run);
-    for (int tile = part * run; tile < last; tile++) {
+    for (int tile = part * run; tile < last;) {
         int image = tile / tiles, at = (tile - image * tiles) * XV;
         __global const float *ins = x + x_at + image * x_stride, *outs = dy + dy_at + image * dy_stride + (long)o * 4 * n;
-        floatx d[4];
-        gather(outs, at, n, width, 0, &d[0], &d[1]);
-        gather(outs, at, n, width, 1, &d[2], &d[3]);
-        FOR(k, CB)
-        {
-            floatx v = load_within(ins + (long)min(c + k, inputs - 1) * n, at, n);
-            FOR(t, 4) sum[k][t] = MAD(d[t], v, sum[k][t]);
+        for (; at < n && tile < last; at += XV, tile++) {
+            if (SQUARES_INSIDE(at, n, width)) {
+                PRODUCTS(load_squares_inside, load_inside)
+            } else {
+                PRODUCTS(load_squares_edge, load_within)
+            }
         }
     }
     partial += partial_at + (long)part * inputs * outputs * 4;

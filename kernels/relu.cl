@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 
-__kernel void forward(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n)
+__kernel void forward(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, int n)
 {
-    long row = (long)get_global_id(1);
+    long row = (long)get_global_id(2);
     x += x_at + row * x_stride;
     y += y_at + row * y_stride;
     EACH(i, n)
@@ -14,9 +14,9 @@ __kernel void forward(__global const float *x, ulong x_at, __global float *y, ul
 }
 
 __kernel void backward(__global const float *y, ulong y_at, __global const float *dy, ulong dy_at, __global float *dx, ulong dx_at, long y_stride,
-                            long dy_stride, long dx_stride, long n)
+                            long dy_stride, long dx_stride, int n)
 {
-    long row = (long)get_global_id(1);
+    long row = (long)get_global_id(2);
     y += y_at + row * y_stride;
     dy += dy_at + row * dy_stride;
     dx += dx_at + row * dx_stride;

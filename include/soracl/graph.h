@@ -106,6 +106,7 @@ typedef struct sora_graph_options {
     int batch;     /* the largest */
     uint64_t seed; /* of dropout */
     sora_plan_policy policy;
+    bool unfused; /* every layer is launches of its own (tests) */
     sora_graph
         *share; /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
 } sora_graph_options;

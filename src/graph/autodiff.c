@@ -22,6 +22,21 @@ static sora_status add_gradient(sora_graph *graph, const sora_tensor *of, sora_t
     return SORA_OK;
 }
 
+/* The shape of x's gradient where a node of `op` is the only one to make it: of a concatenation the trailing inputs may want
+ * none. */
+static sora_shape wanted_part(const sora_graph *graph, const sora_op *op, const sora_tensor *x)
+{
+    sora_shape shape = x->shape;
+    int consumers = 0;
+    for (int n = 0; n < graph->forward_nodes; n++)
+        for (int i = 0; i < graph->nodes[n].input_count; i++) consumers += graph->nodes[n].inputs[i] == x;
+    const sora_node *joins = x->producer >= 0 ? &graph->nodes[x->producer] : NULL;
+    if (graph->options.unfused || !op->gradient_leading || consumers != 1 || !joins || joins->op != &sora_op_concat) return shape;
+    for (int i = joins->input_count - 1; i > 0 && !joins->inputs[i]->wants_gradient; i--)
+        shape.dim[1] -= joins->inputs[i]->shape.dim[1];
+    return shape;
+}
+
 static sora_status contribute(contributions *to, sora_tensor *gradient, sora_error *error)
 {
     sora_status status = sora_reserve(&to->items, &to->capacity, to->count + 1, sizeof *to->items, error);
@@ -106,6 +121,7 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
             param_seen[x->index] = true;
         } else {
             SORA_TRY(add_gradient(graph, x, &back.input_gradients[i], error));
+            if (i == 0) back.input_gradients[i]->shape = wanted_part(graph, node.op, x);
             SORA_TRY(contribute(&flows[x->index], back.input_gradients[i], error));
         }
     }

@@ -271,8 +271,12 @@ sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error)
         for (int i = 0; i < SORA_OP_MAX_SAVED; i++)
             if (node->saved[i]) node->saved[i]->current = rule.saved[i];
     }
-    for (size_t i = 0; i < graph->tensor_count; i++)
-        if (graph->tensors[i]->of) graph->tensors[i]->current = graph->tensors[i]->of->current;
+    for (size_t i = 0; i < graph->tensor_count; i++) {
+        sora_tensor *t = graph->tensors[i];
+        if (!t->of) continue;
+        t->current = t->of->current;
+        t->current.dim[1] = t->shape.dim[1];
+    }
     return SORA_OK;
 }
 
@@ -288,6 +292,7 @@ sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *er
     }
     if (graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is planned already");
     if (graph->node_count == 0) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph has no nodes");
+    if (!graph->options.unfused) sora_graph_fuse(graph);
     graph->forward_nodes = (int)graph->node_count;
     if (loss) SORA_TRY(sora_graph_differentiate(graph, loss, error));
     SORA_TRY(sora_graph_place(graph, error));

@@ -13,7 +13,7 @@ struct sora_tensor {
     size_t index; /* in the graph's tensors */
     char *name;
     sora_dtype dtype;
-    sora_shape shape;      /* for the largest batch; of a gradient: of its tensor */
+    sora_shape shape;      /* for the largest batch; of a gradient: of its tensor, or of the leading channels that are wanted */
     sora_shape current;    /* for the last forward's count */
     sora_param *param;     /* not NULL: stands with the parameters */
     bool joined;           /* with those that stand behind `param`: `shape` is all of theirs */
@@ -109,6 +109,8 @@ sora_status sora_node_add(sora_graph *graph, sora_node_kind kind, const char *na
 /* Shapes of every tensor for `count` items, by the ops' own rules. */
 sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error);
 
+/* Replaces chains of forward nodes by ops that do the same in fewer passes. */
+void sora_graph_fuse(sora_graph *graph);
 sora_status sora_graph_differentiate(sora_graph *graph, sora_tensor *loss, sora_error *error);
 sora_status sora_graph_place(sora_graph *graph, sora_error *error);
 

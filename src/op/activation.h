@@ -2,8 +2,7 @@
 #ifndef SORA_OP_ACTIVATION_H
 #define SORA_OP_ACTIVATION_H
 
-#include "op/op.h"
-#include "op/range.h"
+#include "op/plane.h"
 
 /* Functions of one element whose slope follows from the output: kernel file `file` has forward and backward. */
 
@@ -23,8 +22,8 @@ static inline sora_status sora_activation_forward(const sora_op_run *run, const 
                               .kernel = "forward",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_LONG(x->stride), SORA_LONG(y->stride),
-                                                          SORA_LONG(n)) };
-    return sora_launch_range(run->context, desc, n, x->shape.dim[0], error);
+                                                          SORA_INT(n)) };
+    return sora_launch_planes(run->context, desc, n, 1, x->shape.dim[0], 1, error);
 }
 
 static inline sora_status sora_activation_backward(const sora_op_run *run, const char *file, sora_error *error)
@@ -35,8 +34,8 @@ static inline sora_status sora_activation_backward(const sora_op_run *run, const
                               .kernel = "backward",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(dy), SORA_VIEW(dx), SORA_LONG(y->stride),
-                                                          SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_LONG(n)) };
-    return sora_launch_range(run->context, desc, n, y->shape.dim[0], error);
+                                                          SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(n)) };
+    return sora_launch_planes(run->context, desc, n, 1, y->shape.dim[0], 1, error);
 }
 
 #endif

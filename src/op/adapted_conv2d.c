@@ -142,8 +142,10 @@ static sora_status input_gradient(const sora_op_run *run, scratch *s, sora_error
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *dx = &run->input_gradients[X];
-    int64_t taps = a->kernel * a->kernel, row = dx->shape.dim[1] * taps;
+    int64_t taps = a->kernel * a->kernel, row = run->inputs[X].shape.dim[1] * taps;
     bool dropped = sora_adapted_drops(run);
+    s->dropped.shape = dx->shape;
+    s->dropped.stride = sora_view_inner(dx);
     sora_conv_desc base = { .kernel = a->kernel,
                             .x = &run->output_gradients[0],
                             .weight = run->inputs[WEIGHT],
@@ -227,6 +229,7 @@ const sora_op sora_op_adapted_conv2d = { .name = "adapted_conv2d",
                                          .parameters = 1 << WEIGHT | 1 << BIAS | 1 << DOWN | 1 << UP | 1 << GATE,
                                          .differentiable = 1 << X | 1 << DOWN | 1 << UP | 1 << GATE,
                                          .uses_inputs = 0x3b,
+                                         .gradient_leading = true,
                                          .random = true,
                                          .infer = infer,
                                          .forward = forward,

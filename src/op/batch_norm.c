@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/ops.h"
-#include "op/range.h"
+#include "op/plane.h"
 
 enum { X, GAMMA, BETA, RUNNING_MEAN, RUNNING_VARIANCE };
 
@@ -14,9 +14,22 @@ static int64_t pixels_of(const sora_shape *x)
     return x->dim[2] * x->dim[3];
 }
 
-static int64_t runs_of(const sora_shape *x)
+/* Bytes of that many tensors like x, a pooled one being a quarter. */
+static double bytes_of(const sora_view *x, double tensors)
 {
-    return SORA_MIN(sora_sum_parts(pixels_of(x)), 64);
+    return 4.0 * (double)sora_view_elements(x) * tensors;
+}
+
+/* Sums over a channel's pixels are of parts of fixed size: runs of a plane, or planes of a group of images. */
+typedef struct parts {
+    int64_t runs, group, groups;
+} parts;
+
+static parts parts_of(const sora_shape *x)
+{
+    parts p = { .runs = SORA_MIN(sora_sum_parts(pixels_of(x)), 64), .group = SORA_MAX(1, SORA_SUM_RUN / pixels_of(x)) };
+    p.groups = (x->dim[0] + p.group - 1) / p.group;
+    return p;
 }
 
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
@@ -30,28 +43,18 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
             return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s takes %lld values for each of its four parameters, not %s",
                              sora_shape_text(x, text), (long long)x->dim[1], sora_shape_text(p, other));
     }
-    uint64_t channels = (uint64_t)x->dim[1], partial = 2 * (uint64_t)(x->dim[0] * x->dim[1] * runs_of(x));
-    rule->output_count = 1;
+    bool pool = attributes_of(rule->attributes)->pool;
+    if (pool && (x->dim[2] % 2 || x->dim[3] % 2))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s; expected even h and w to pool", sora_shape_text(x, text));
+    parts p = parts_of(x);
+    uint64_t channels = (uint64_t)x->dim[1], partial = channels * (uint64_t)(p.runs * p.groups);
+    rule->output_count = pool ? 2 : 1;
     rule->outputs[0] = *x;
+    if (pool) rule->outputs[1] = SORA_SHAPE(x->dim[0], x->dim[1], x->dim[2] / 2, x->dim[3] / 2);
     if (rule->training) rule->saved[0] = rule->saved[1] = SORA_SHAPE(x->dim[1]);
-    rule->forward_workspace = 2 * channels + partial;
-    rule->backward_workspace = 2 * channels + partial;
+    rule->forward_workspace = 2 * channels + 3 * partial;
+    rule->backward_workspace = 2 * channels + 2 * partial;
     return SORA_OK;
-}
-
-/* (runs of pixels, channels, images), as sora_launch_range does for two dimensions. */
-static void pixel_sizes(const sora_context *context, const sora_shape *x, sora_launch_desc *desc)
-{
-    int64_t n = pixels_of(x);
-    desc->options = sora_range_options(context);
-    desc->global[1] = (size_t)x->dim[1];
-    desc->global[2] = (size_t)x->dim[0];
-    if (sora_is_cpu(context)) {
-        desc->global[0] = (size_t)SORA_MAX(1, n / (4 * SORA_RANGE_CPU_ELEMENTS));
-    } else {
-        desc->global[0] = (size_t)((n + SORA_RANGE_GPU_GROUP - 1) / SORA_RANGE_GPU_GROUP * SORA_RANGE_GPU_GROUP);
-        desc->local[0] = SORA_RANGE_GPU_GROUP;
-    }
 }
 
 static sora_view part_of(const sora_view *workspace, uint64_t offset)
@@ -66,40 +69,45 @@ static sora_status batch_statistics(const sora_op_run *run, const sora_view *mea
 {
     const sora_batch_norm_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X];
-    size_t channels = (size_t)x->shape.dim[1], images = (size_t)x->shape.dim[0];
-    int64_t n = pixels_of(&x->shape), runs = runs_of(&x->shape);
-    const char *options = sora_range_options(run->context);
-    sora_status status =
-        sora_launch(run->context,
-                    &(sora_launch_desc) { .file = "batch_norm",
-                                          .kernel = "norm_parts",
-                                          .options = options,
-                                          .global = { (size_t)runs, channels, images },
-                                          .label = run->name,
-                                          .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride),
-                                                                      SORA_INT(n), SORA_INT(runs)) },
-                    error);
-    if (status != SORA_OK) return status;
-    return sora_launch(
+    size_t channels = (size_t)x->shape.dim[1];
+    int64_t n = pixels_of(&x->shape), images = x->shape.dim[0];
+    parts p = parts_of(&x->shape);
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
+    sora_status status = sora_launch(
         run->context,
         &(sora_launch_desc) { .file = "batch_norm",
-                              .kernel = "norm_statistics",
+                              .kernel = "norm_parts",
                               .options = options,
-                              .global = { channels },
+                              .global = { (size_t)p.runs, channels, (size_t)p.groups },
                               .label = run->name,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_VIEW(mean), SORA_VIEW(deviation),
-                                                          SORA_VIEW(&run->inputs[RUNNING_MEAN]),
-                                                          SORA_VIEW(&run->inputs[RUNNING_VARIANCE]), SORA_INT(n), SORA_INT(runs),
-                                                          SORA_INT(images), SORA_FLOAT(a->momentum), SORA_FLOAT(a->epsilon)) },
+                              .bytes = bytes_of(x, 1),
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride), SORA_INT(n),
+                                                          SORA_INT(p.runs), SORA_INT(images), SORA_INT(p.group)) },
         error);
+    if (status != SORA_OK) return status;
+    return sora_launch(run->context,
+                       &(sora_launch_desc) { .file = "batch_norm",
+                                             .kernel = "norm_statistics",
+                                             .options = options,
+                                             .global = { channels },
+                                             .label = run->name,
+                                             .arguments = SORA_ARGUMENTS(
+                                                 SORA_VIEW(partial), SORA_VIEW(mean), SORA_VIEW(deviation),
+                                                 SORA_VIEW(&run->inputs[RUNNING_MEAN]), SORA_VIEW(&run->inputs[RUNNING_VARIANCE]),
+                                                 SORA_INT(p.runs), SORA_INT(p.groups), SORA_FLOAT(images * n),
+                                                 SORA_FLOAT(a->momentum), SORA_FLOAT(a->epsilon)) },
+                       error);
 }
 
 static sora_status frozen_statistics(const sora_op_run *run, const sora_view *mean, const sora_view *deviation, sora_error *error)
 {
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
     return sora_launch(run->context,
                        &(sora_launch_desc) { .file = "batch_norm",
                                              .kernel = "norm_frozen",
-                                             .options = sora_range_options(run->context),
+                                             .options = options,
                                              .global = { (size_t)run->inputs[X].shape.dim[1] },
                                              .label = run->name,
                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&run->inputs[RUNNING_MEAN]),
@@ -109,12 +117,45 @@ static sora_status frozen_statistics(const sora_op_run *run, const sora_view *me
                        error);
 }
 
+/* Views of what both ways of normalising read. */
+#define NORM_VIEWS(mean, deviation) \
+    SORA_VIEW(mean), SORA_VIEW(deviation), SORA_VIEW(&run->inputs[GAMMA]), SORA_VIEW(&run->inputs[BETA])
+
+static sora_status normalise(const sora_op_run *run, const sora_view *mean, const sora_view *deviation, sora_error *error)
+{
+    const sora_view *x = &run->inputs[X], *y = &run->outputs[0];
+    int64_t n = pixels_of(&x->shape);
+    sora_launch_desc desc = { .file = "batch_norm",
+                              .kernel = "norm_apply",
+                              .label = run->name,
+                              .bytes = bytes_of(x, 2),
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), NORM_VIEWS(mean, deviation),
+                                                          SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(n),
+                                                          SORA_INT(attributes_of(run->attributes)->relu)) };
+    return sora_launch_planes(run->context, desc, n, x->shape.dim[1], x->shape.dim[0], 1, error);
+}
+
+static sora_status normalise_and_pool(const sora_op_run *run, const sora_view *mean, const sora_view *deviation,
+                                      sora_error *error)
+{
+    const sora_view *x = &run->inputs[X], *y = &run->outputs[0], *pooled = &run->outputs[1];
+    int64_t n = pixels_of(&pooled->shape);
+    sora_launch_desc desc = { .file = "batch_norm",
+                              .kernel = "norm_pool",
+                              .label = run->name,
+                              .bytes = bytes_of(x, 2.25),
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_VIEW(pooled),
+                                                          NORM_VIEWS(mean, deviation), SORA_LONG(x->stride), SORA_LONG(y->stride),
+                                                          SORA_LONG(pooled->stride), SORA_INT(n), SORA_INT(pooled->shape.dim[3]),
+                                                          SORA_INT(attributes_of(run->attributes)->relu)) };
+    return sora_launch_planes(run->context, desc, n, x->shape.dim[1], x->shape.dim[0], 4, error);
+}
+
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_batch_norm_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *y = &run->outputs[0];
-    uint64_t channels = (uint64_t)x->shape.dim[1];
+    uint64_t channels = (uint64_t)run->inputs[X].shape.dim[1];
     sora_view mean = run->training ? run->saved[0] : part_of(&run->workspace, 0);
     sora_view deviation = run->training ? run->saved[1] : part_of(&run->workspace, channels),
               partial = part_of(&run->workspace, 2 * channels);
@@ -122,74 +163,92 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
         SORA_TRY(batch_statistics(run, &mean, &deviation, &partial, error));
     else
         SORA_TRY(frozen_statistics(run, &mean, &deviation, error));
-    sora_launch_desc desc = { .file = "batch_norm",
-                              .kernel = "norm_apply",
-                              .label = run->name,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_VIEW(&mean), SORA_VIEW(&deviation),
-                                                          SORA_VIEW(&run->inputs[GAMMA]), SORA_VIEW(&run->inputs[BETA]),
-                                                          SORA_LONG(x->stride), SORA_LONG(y->stride),
-                                                          SORA_INT(pixels_of(&x->shape)), SORA_INT(a->relu)) };
-    pixel_sizes(run->context, &x->shape, &desc);
-    SORA_TRY(sora_launch(run->context, &desc, error));
+    SORA_TRY(a->pool ? normalise_and_pool(run, &mean, &deviation, error) : normalise(run, &mean, &deviation, error));
 cleanup:
     return status;
 }
 
-static sora_status parameter_sums(const sora_op_run *run, const sora_view *total, const sora_view *partial, sora_error *error)
+static sora_status gradient_parts(const sora_op_run *run, const parts *p, const sora_view *partial, sora_error *error)
 {
     const sora_batch_norm_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *dgamma = &run->input_gradients[GAMMA],
-                    *dbeta = &run->input_gradients[BETA];
-    size_t channels = (size_t)x->shape.dim[1], images = (size_t)x->shape.dim[0];
-    int64_t n = pixels_of(&x->shape), runs = runs_of(&x->shape);
-    const char *options = sora_range_options(run->context);
-    sora_status status = sora_launch(
-        run->context,
-        &(sora_launch_desc) { .file = "batch_norm",
-                              .kernel = "norm_gradient_parts",
+    const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *pooled = &run->output_gradients[1];
+    const sora_view *mean = &run->saved[0], *deviation = &run->saved[1];
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
+    sora_launch_desc desc = { .file = "batch_norm",
                               .options = options,
-                              .global = { (size_t)runs, channels, images },
-                              .label = run->name,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->saved[1]),
-                                  SORA_VIEW(&run->inputs[GAMMA]), SORA_VIEW(&run->inputs[BETA]), SORA_VIEW(partial),
-                                  SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_INT(n), SORA_INT(runs), SORA_INT(a->relu)) },
-        error);
+                              .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
+                              .label = run->name };
+    if (pooled->memory) {
+        desc.kernel = "norm_pool_gradient_parts";
+        desc.bytes = bytes_of(x, dy->memory ? 2.25 : 1.25);
+        desc.arguments = SORA_ARGUMENTS(
+            SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(pooled), NORM_VIEWS(mean, deviation), SORA_VIEW(partial), SORA_LONG(x->stride),
+            SORA_LONG(dy->stride), SORA_LONG(pooled->stride), SORA_INT(pixels_of(&pooled->shape)), SORA_INT(pooled->shape.dim[3]),
+            SORA_INT(p->runs), SORA_INT(x->shape.dim[0]), SORA_INT(p->group), SORA_INT(a->relu), SORA_INT(dy->memory != NULL));
+        return sora_launch(run->context, &desc, error);
+    }
+    desc.kernel = "norm_gradient_parts";
+    desc.bytes = bytes_of(x, 2);
+    desc.arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), NORM_VIEWS(mean, deviation), SORA_VIEW(partial),
+                                    SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_INT(pixels_of(&x->shape)),
+                                    SORA_INT(p->runs), SORA_INT(x->shape.dim[0]), SORA_INT(p->group), SORA_INT(a->relu));
+    return sora_launch(run->context, &desc, error);
+}
+
+static sora_status parameter_sums(const sora_op_run *run, const sora_view *total, const sora_view *partial, sora_error *error)
+{
+    const sora_view *dgamma = &run->input_gradients[GAMMA], *dbeta = &run->input_gradients[BETA];
+    parts p = parts_of(&run->inputs[X].shape);
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
+    sora_status status = gradient_parts(run, &p, partial, error);
     if (status != SORA_OK) return status;
-    return sora_launch(
-        run->context,
-        &(sora_launch_desc) { .file = "batch_norm",
-                              .kernel = "norm_gradient_total",
-                              .options = options,
-                              .global = { channels },
-                              .label = run->name,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(partial), SORA_VIEW(&run->saved[1]), SORA_VIEW(total),
-                                                          SORA_VIEW(dgamma), SORA_VIEW(dbeta), SORA_INT(runs), SORA_INT(images),
-                                                          SORA_INT(dgamma->memory != NULL), SORA_INT(dbeta->memory != NULL)) },
-        error);
+    return sora_launch(run->context,
+                       &(sora_launch_desc) {
+                           .file = "batch_norm",
+                           .kernel = "norm_gradient_total",
+                           .options = options,
+                           .global = { (size_t)run->inputs[X].shape.dim[1] },
+                           .label = run->name,
+                           .arguments = SORA_ARGUMENTS(SORA_VIEW(partial), SORA_VIEW(&run->saved[1]), SORA_VIEW(total),
+                                                       SORA_VIEW(dgamma), SORA_VIEW(dbeta), SORA_INT(p.runs), SORA_INT(p.groups),
+                                                       SORA_INT(dgamma->memory != NULL), SORA_INT(dbeta->memory != NULL)) },
+                       error);
+}
+
+static sora_status input_gradient(const sora_op_run *run, const sora_view *total, sora_error *error)
+{
+    const sora_batch_norm_attributes *a = attributes_of(run->attributes);
+    const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *pooled = &run->output_gradients[1],
+                    *dx = &run->input_gradients[X], *mean = &run->saved[0], *deviation = &run->saved[1];
+    int64_t channels = x->shape.dim[1], images = x->shape.dim[0], n = pixels_of(&x->shape);
+    sora_launch_desc desc = { .file = "batch_norm", .label = run->name };
+    if (pooled->memory) {
+        desc.kernel = "norm_pool_backward";
+        desc.bytes = bytes_of(x, dy->memory ? 3.25 : 2.25);
+        desc.arguments =
+            SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(pooled), SORA_VIEW(dx), NORM_VIEWS(mean, deviation),
+                           SORA_VIEW(total), SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(pooled->stride),
+                           SORA_LONG(dx->stride), SORA_INT(n / 4), SORA_INT(pooled->shape.dim[3]), SORA_FLOAT(images * n),
+                           SORA_INT(a->relu), SORA_INT(a->frozen), SORA_INT(dy->memory != NULL));
+        return sora_launch_planes(run->context, desc, n / 4, channels, images, 4, error);
+    }
+    desc.kernel = "norm_backward";
+    desc.bytes = bytes_of(x, 3);
+    desc.arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), NORM_VIEWS(mean, deviation), SORA_VIEW(total),
+                                    SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(n),
+                                    SORA_FLOAT(images * n), SORA_INT(a->relu), SORA_INT(a->frozen));
+    return sora_launch_planes(run->context, desc, n, channels, images, 1, error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
-    const sora_batch_norm_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *dx = &run->input_gradients[X];
-    int64_t n = pixels_of(&x->shape);
-    sora_view total = part_of(&run->workspace, 0), partial = part_of(&run->workspace, 2 * (uint64_t)x->shape.dim[1]);
+    sora_view total = part_of(&run->workspace, 0), partial = part_of(&run->workspace, 2 * (uint64_t)run->inputs[X].shape.dim[1]);
     bool wanted = run->input_gradients[GAMMA].memory || run->input_gradients[BETA].memory;
-    if (!a->frozen || wanted) SORA_TRY(parameter_sums(run, &total, &partial, error));
-    if (dx->memory) {
-        sora_launch_desc desc = { .file = "batch_norm",
-                                  .kernel = "norm_backward",
-                                  .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(
-                                      SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), SORA_VIEW(&run->saved[0]),
-                                      SORA_VIEW(&run->saved[1]), SORA_VIEW(&run->inputs[GAMMA]), SORA_VIEW(&run->inputs[BETA]),
-                                      SORA_VIEW(&total), SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(dx->stride),
-                                      SORA_INT(n), SORA_FLOAT(x->shape.dim[0] * n), SORA_INT(a->relu), SORA_INT(a->frozen)) };
-        pixel_sizes(run->context, &x->shape, &desc);
-        SORA_TRY(sora_launch(run->context, &desc, error));
-    }
+    if (!attributes_of(run->attributes)->frozen || wanted) SORA_TRY(parameter_sums(run, &total, &partial, error));
+    if (run->input_gradients[X].memory) SORA_TRY(input_gradient(run, &total, error));
 cleanup:
     return status;
 }
@@ -198,7 +257,7 @@ const sora_op sora_op_batch_norm = { .name = "batch_norm",
                                      .parameters = 1 << GAMMA | 1 << BETA,
                                      .differentiable = 1 << X | 1 << GAMMA | 1 << BETA,
                                      .uses_inputs = 1 << X | 1 << GAMMA | 1 << BETA,
-                                     .in_place = 0,
+                                     .in_place = 1 << X,
                                      .gradient_in_place = true,
                                      .infer = infer,
                                      .forward = forward,

@@ -390,6 +390,7 @@ const sora_op sora_op_conv2d = { .name = "conv2d",
                                  .parameters = 6,
                                  .differentiable = 7,
                                  .uses_inputs = 3,
+                                 .gradient_leading = true,
                                  .infer = infer,
                                  .forward = forward,
                                  .backward = backward };

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op/conv.h"
 #include "op/ops.h"
-#include "op/range.h"
+#include "op/plane.h"
 
-#include <stdio.h>
-
-#define INPUT_BLOCK 4 /* CB of the kernels */
+/* CB and BB of the kernels */
+#define INPUT_BLOCK 4
+#define BACK_BLOCK 8
+/* A part's pixels of x and dy are read by many work-items, one after the other: they should stay in a near cache. */
+#define PART_ELEMENTS 65536
 
 static int64_t part_count(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     int64_t lanes = sora_conv_lanes(limits), tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
     int64_t items = outputs * ((x->dim[1] + INPUT_BLOCK - 1) / INPUT_BLOCK);
     int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
-    return SORA_MAX(1, SORA_MIN((wanted + items - 1) / items, SORA_MIN(tiles, 256)));
+    int64_t elements = sora_shape_elements(x) / x->dim[1] * (x->dim[1] + 4 * outputs);
+    int64_t parts = SORA_MAX((wanted + items - 1) / items, elements / PART_ELEMENTS);
+    return SORA_MAX(1, SORA_MIN(parts, SORA_MIN(tiles, 256)));
 }
 
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
@@ -30,13 +33,6 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static void program_options(const sora_context *context, char out[64])
-{
-    snprintf(out, 64, "-D XV=%d%s", sora_conv_lanes(&sora_context_device(context)->limits),
-             sora_is_cpu(context) ? " -D SORA_CPU" : "");
-}
-
-/* Sizes of a launch over (tiles of x's pixels, channels, images). */
 /* Forward and each gradient. */
 static double flops_of(const sora_shape *x, int64_t outputs)
 {
@@ -49,34 +45,21 @@ static double bytes_of(const sora_shape *x, int64_t outputs)
     return 4.0 * ((double)sora_shape_elements(x) * (1.0 + 4.0 * (double)outputs / inputs) + 4.0 * inputs * (double)outputs);
 }
 
-static void tile_sizes(const sora_context *context, const sora_shape *x, int64_t channels, sora_launch_desc *desc)
-{
-    int64_t lanes = sora_conv_lanes(&sora_context_device(context)->limits), tiles = (x->dim[2] * x->dim[3] + lanes - 1) / lanes;
-    bool cpu = sora_is_cpu(context);
-    desc->global[0] = (size_t)(cpu ? tiles : (tiles + 63) / 64 * 64);
-    desc->global[1] = (size_t)channels;
-    desc->global[2] = (size_t)x->dim[0];
-    desc->local[0] = cpu ? 1 : 64;
-}
-
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     static const sora_view none = { 0 };
     const sora_view *x = &run->inputs[0], *y = &run->outputs[0], *bias = run->input_count > 2 ? &run->inputs[2] : &none;
-    char options[64];
-    program_options(run->context, options);
+    const sora_shape *in = &x->shape;
     sora_launch_desc desc = { .file = "conv_transpose2d",
                               .kernel = "transpose_forward",
-                              .options = options,
                               .flops = flops_of(&x->shape, y->shape.dim[1]),
                               .bytes = bytes_of(&x->shape, y->shape.dim[1]),
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[1]), SORA_VIEW(bias), SORA_VIEW(y),
-                                                          SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(x->shape.dim[1]),
-                                                          SORA_INT(y->shape.dim[1]), SORA_INT(x->shape.dim[2]),
-                                                          SORA_INT(x->shape.dim[3]), SORA_INT(bias->memory != NULL)) };
-    tile_sizes(run->context, &x->shape, y->shape.dim[1], &desc);
-    return sora_launch(run->context, &desc, error);
+                                                          SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(in->dim[1]),
+                                                          SORA_INT(y->shape.dim[1]), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
+                                                          SORA_INT(bias->memory != NULL)) };
+    return sora_launch_planes(run->context, desc, in->dim[2] * in->dim[3], y->shape.dim[1], in->dim[0], in->dim[1], error);
 }
 
 static sora_status weight_gradient(const sora_op_run *run, const char *options, sora_error *error)
@@ -118,8 +101,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_view *dy = &run->output_gradients[0], *dx = &run->input_gradients[0], *dw = &run->input_gradients[1];
-    char options[64];
-    program_options(run->context, options);
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
     if (dw->memory) SORA_TRY(weight_gradient(run, options, error));
     if (run->input_count > 2 && run->input_gradients[2].memory)
         SORA_TRY(sora_conv_bias_gradient(run->context, dy, &run->input_gradients[2], &run->workspace, run->name, error));
@@ -127,7 +110,6 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         const sora_shape *in = &dx->shape;
         sora_launch_desc desc = { .file = "conv_transpose2d",
                                   .kernel = "transpose_backward",
-                                  .options = options,
                                   .flops = flops_of(in, dy->shape.dim[1]),
                                   .bytes = bytes_of(in, dy->shape.dim[1]),
                                   .label = run->name,
@@ -135,8 +117,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                       SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(&run->inputs[1]), SORA_VIEW(dx),
                                                      SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(in->dim[1]),
                                                      SORA_INT(dy->shape.dim[1]), SORA_INT(in->dim[2]), SORA_INT(in->dim[3])) };
-        tile_sizes(run->context, in, (in->dim[1] + INPUT_BLOCK - 1) / INPUT_BLOCK, &desc);
-        SORA_TRY(sora_launch(run->context, &desc, error));
+        SORA_TRY(sora_launch_planes(run->context, desc, in->dim[2] * in->dim[3], (in->dim[1] + BACK_BLOCK - 1) / BACK_BLOCK,
+                                    in->dim[0], BACK_BLOCK * dy->shape.dim[1], error));
     }
 cleanup:
     return status;

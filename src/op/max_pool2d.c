@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/ops.h"
-#include "op/range.h"
+#include "op/plane.h"
 
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
@@ -14,17 +14,13 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-/* sora_launch_range counts elements; these launches count rows of a few dozen. */
-static sora_status launch_rows(const sora_op_run *run, sora_launch_desc desc, const sora_shape *y, sora_error *error)
+/* `tensors` like x that are read and written; the pooled one is a quarter. */
+static sora_status launch(const sora_op_run *run, sora_launch_desc desc, const sora_shape *y, double tensors, sora_error *error)
 {
-    int64_t rows = y->dim[1] * y->dim[2];
     desc.file = "max_pool2d";
     desc.label = run->name;
-    if (!sora_is_cpu(run->context)) return sora_launch_range(run->context, desc, rows, y->dim[0], error);
-    desc.options = sora_range_options(run->context);
-    desc.global[0] = (size_t)SORA_MAX(1, SORA_MIN(rows, rows * y->dim[3] / SORA_RANGE_CPU_ELEMENTS));
-    desc.global[1] = (size_t)y->dim[0];
-    return sora_launch(run->context, &desc, error);
+    desc.bytes = 4.0 * (double)sora_view_elements(&run->inputs[0]) * tensors;
+    return sora_launch_planes(run->context, desc, y->dim[2] * y->dim[3], y->dim[1], y->dim[0], 4, error);
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
@@ -32,20 +28,18 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     const sora_view *x = &run->inputs[0], *y = &run->outputs[0];
     sora_launch_desc desc = { .kernel = "pool_forward",
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(y), SORA_LONG(x->stride), SORA_LONG(y->stride),
-                                                          SORA_INT(x->shape.dim[2]), SORA_INT(x->shape.dim[3]),
-                                                          SORA_LONG(y->shape.dim[1] * y->shape.dim[2])) };
-    return launch_rows(run, desc, &y->shape, error);
+                                                          SORA_INT(x->shape.dim[2]), SORA_INT(x->shape.dim[3])) };
+    return launch(run, desc, &y->shape, 1.25, error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *x = &run->inputs[0], *dy = &run->output_gradients[0], *dx = &run->input_gradients[0];
     sora_launch_desc desc = { .kernel = "pool_backward",
-                              .arguments =
-                                  SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), SORA_LONG(x->stride),
-                                                 SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(x->shape.dim[2]),
-                                                 SORA_INT(x->shape.dim[3]), SORA_LONG(dy->shape.dim[1] * dy->shape.dim[2])) };
-    return launch_rows(run, desc, &dy->shape, error);
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), SORA_VIEW(dx), SORA_LONG(x->stride),
+                                                          SORA_LONG(dy->stride), SORA_LONG(dx->stride), SORA_INT(x->shape.dim[2]),
+                                                          SORA_INT(x->shape.dim[3])) };
+    return launch(run, desc, &dy->shape, 2.25, error);
 }
 
 const sora_op sora_op_max_pool2d = {

@@ -63,6 +63,7 @@ typedef struct sora_op {
     uint32_t uses_inputs;    /* bit i: backward reads input i */
     uint32_t uses_outputs;   /* bit i: backward reads output i */
     uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
+    bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
     bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
     bool random;             /* uses seed, step, stream, sample */
     sora_status (*infer)(sora_op_shape_rule *rule, sora_error *error);

@@ -53,12 +53,14 @@ extern const sora_op sora_op_max_pool2d;
 
 /* Batch norm over n, h, w (, ReLU).  inputs x [n, c, h, w], γ [c], β [c], running mean [c], running variance [c] (the last two
  * are state: updated by forward in training with the unbiased variance, as PyTorch). Saves mean and 1/σ [c] each.
- * frozen: running statistics are used and stay, in training too. */
+ * frozen: running statistics are used and stay, in training too.
+ * pool: a second output, max_pool2d of the first, for even h and w (made by the graph, graph/fuse.c). */
 typedef struct sora_batch_norm_attributes {
     float epsilon;  /* 1e-5 */
     float momentum; /* 0.1 */
     bool frozen;
     bool relu;
+    bool pool;
 } sora_batch_norm_attributes;
 extern const sora_op sora_op_batch_norm;
 

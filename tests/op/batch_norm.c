@@ -3,8 +3,15 @@
 
 #include <math.h>
 
-static const sora_batch_norm_attributes plain = { 1e-5f, 0.1f, false, false }, relu = { 1e-5f, 0.1f, false, true },
-                                        frozen = { 1e-5f, 0.1f, true, false }, frozen_relu = { 1e-5f, 0.1f, true, true };
+#define ATTRIBUTES(...)                                 \
+    {                                                   \
+        .epsilon = 1e-5f, .momentum = 0.1f, __VA_ARGS__ \
+    }
+static const sora_batch_norm_attributes plain = ATTRIBUTES(), relu = ATTRIBUTES(.relu = true),
+                                        frozen = ATTRIBUTES(.frozen = true),
+                                        frozen_relu = ATTRIBUTES(.frozen = true, .relu = true), pool = ATTRIBUTES(.pool = true),
+                                        pool_relu = ATTRIBUTES(.relu = true, .pool = true),
+                                        pool_frozen = ATTRIBUTES(.frozen = true, .relu = true, .pool = true);
 #define CASE(n, c, h, w) .inputs = { SORA_SHAPE(n, c, h, w), SORA_SHAPE(c), SORA_SHAPE(c), SORA_SHAPE(c), SORA_SHAPE(c) }
 #define VARIANCE                \
     { 0 }, { 0 }, { 0 }, { 0 }, \
@@ -38,6 +45,20 @@ static const check_case cases[] = {
       .attributes = &plain,
       .forward_only = true },
     { .label = "several runs", CASE(2, 2, 65, 65), .values = { VARIANCE }, .attributes = &plain, .samples = 40 },
+    { .label = "groups of images", CASE(65, 2, 17, 3), .values = { VARIANCE }, .attributes = &plain, .batch = 63, .samples = 40 },
+    { .label = "pool, strided",
+      CASE(4, 2, 6, 10),
+      .values = { VARIANCE },
+      .attributes = &pool,
+      .batch = 3,
+      .strided = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "pool, relu", CASE(3, 3, 4, 16), .values = { VARIANCE }, .attributes = &pool_relu, .small = true, .as_gpu = true },
+    { .label = "pool, frozen", CASE(3, 3, 4, 6), .values = { VARIANCE }, .attributes = &pool_frozen, .as_gpu = true },
+    { .label = "pool, evaluation", CASE(3, 3, 4, 6), .values = { VARIANCE }, .attributes = &pool_relu, .evaluation = true },
+    { .label = "pool, several runs", CASE(2, 2, 66, 64), .values = { VARIANCE }, .attributes = &pool_relu, .samples = 40 },
+    { .label = "pool, odd", CASE(2, 3, 4, 5), .attributes = &pool, .refused = "expected even h and w" },
     { .label = "channels",
       .inputs = { SORA_SHAPE(2, 3, 4, 4), SORA_SHAPE(3), SORA_SHAPE(4), SORA_SHAPE(3), SORA_SHAPE(3) },
       .attributes = &plain,
@@ -69,6 +90,11 @@ static void reference(const check_reference *r)
             double y = (r->inputs[0][at] - mean) / sqrt(variance + (double)a->epsilon) * r->inputs[1][c] + r->inputs[2][c];
             r->outputs[0][at] = a->relu && y < 0 ? 0 : y;
         }
+    }
+    int64_t width = x->dim[3], pooled = a->pool ? items * channels * pixels / 4 : 0;
+    for (int64_t i = 0; i < pooled; i++) {
+        const double *square = r->outputs[0] + (2 * (i / (width / 2)) * width + 2 * (i % (width / 2)));
+        r->outputs[1][i] = fmax(fmax(square[0], square[1]), fmax(square[width], square[width + 1]));
     }
 }
 
