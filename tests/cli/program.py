@@ -22,7 +22,7 @@ def check(name, condition, detail=""):
     state["failed"] += not condition
     print(f"{'ok' if condition else 'not ok'} {state['number']} - {name}")
     if not condition and detail:
-        print("\n".join("# " + line for line in str(detail).splitlines()[-15:]))
+        print("\n".join(str(detail).splitlines()[-15:]), file=sys.stderr, flush=True)
     sys.stdout.flush()
 
 
