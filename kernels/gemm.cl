@@ -104,10 +104,11 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
 #endif
 
 /* MR rows by NV vectors of C += A B over k terms; the block of C stays in registers. Rows behind the last are that one again. */
-#define PRODUCT(A, A_STEP, TERM_STEP, B, B_STEP, TERMS)                                   \
+#define PRODUCT(A, A_STEP, TERM_STEP, SPACE, B, B_STEP, TERMS)                            \
     do {                                                                                  \
         long offset[MR];                                                                  \
-        __global const float *a = (A) + row * (A_STEP), *right = (B);                     \
+        __global const float *a = (A) + row * (A_STEP);                                   \
+        SPACE const float *right = (B);                                                   \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
         for (int p = 0; p < (TERMS); p++) {                                               \
             floatx v[NV];                                                                 \
@@ -134,8 +135,8 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), b, b_row, k);
-        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), b2, b2_row, k2);
+        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), __global, b, b_row, k);
+        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), __global, b2, b2_row, k2);
         /* Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
         float block[MR * W];
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
@@ -156,6 +157,43 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
             }
         }
     }
+}
+
+/* Few rows of C and many terms: B, stored [k, n], is read once. A strip of its columns passes in blocks of terms, which stand in panels in a near
+ * cache for all rows of C, and so does C of the strip until the end. Work-items: strips of `tiles` tiles of W columns. */
+#define STREAM_ROWS 48
+#define STREAM_COLUMNS 128
+#define STREAM_TERMS 32
+
+__kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global float *restrict c, ulong c_at,
+                          long lead, long b_row, long c_row, int m, int n, int k, int tiles, float alpha, int accumulate)
+{
+    float panels[STREAM_COLUMNS * STREAM_TERMS], sums[STREAM_COLUMNS * (STREAM_ROWS + MR)];
+    int first = (int)get_global_id(0) * tiles * W, last = min(n, first + tiles * W);
+    for (int x = 0; x < STREAM_COLUMNS * (m + MR); x++) sums[x] = 0.0f;
+    for (int at = 0; at < k; at += STREAM_TERMS) {
+        int terms = min(STREAM_TERMS, k - at);
+        for (int p = 0; p < terms; p++)
+            for (int column = first, tile = 0; column < last; column += W, tile++)
+                FOR(j, NV) STOREX(load_within(b + b_at + (at + p) * b_row, column + j * XV, n), panels + (tile * STREAM_TERMS + p) * W + j * XV);
+        for (int column = first, tile = 0; column < last; column += W, tile++)
+            for (int row = 0; row < m; row += MR) {
+                int rows = min(MR, m - row);
+                float *block = sums + (tile * (m + MR) + row) * W;
+                floatx sum[MR][NV];
+                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * W + j * XV);
+                PRODUCT(a_all + a_at + at * A_TERM(lead), A_ROW(lead), A_TERM(lead), , panels + tile * STREAM_TERMS * W, W, terms);
+                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+            }
+    }
+    for (int column = first, tile = 0; column < last; column += W, tile++)
+        for (int row = 0; row < m; row++)
+            for (int j = 0; j < W; j += XV) {
+                __global float *out = c + c_at + row * c_row;
+                floatx v = alpha * LOADX(sums + (tile * (m + MR) + row) * W + j);
+                if (accumulate) v += load_within(out, column + j, n);
+                store_within(v, out, column + j, n);
+            }
 }
 
 #else

@@ -13,6 +13,10 @@
 #define DOT_ROWS 4 /* DM, DN and TS of the kernels */
 #define DOT_COLUMNS 4
 #define LOCAL_TILE 16
+#define STREAM_ROWS 48 /* as the kernel has them */
+#define STREAM_COLUMNS 128
+/* Terms below which gathering C in memory costs more than reading B again. */
+#define STREAM_LEAST 256
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 200000
@@ -24,7 +28,8 @@
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    return provider == SORA_GEMM_TILE ? "tile" : provider == SORA_GEMM_DOT ? "dot" : "clblast";
+    static const char *const names[] = { "tile", "dot", "stream", "clblast" };
+    return names[provider];
 }
 
 /* ---- Variants -----------------------------------------------------------------------------------------------------------------
@@ -57,12 +62,19 @@ static bool is_inner(const sora_gemm_desc *d)
     return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
 }
 
+static bool is_streamed(const sora_gemm_desc *d)
+{
+    return !d->b.panel && !d->b.transposed && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 && !d->relu &&
+           !d->column_scale.memory && !d->bias.memory;
+}
+
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
     int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
+    if (is_streamed(d)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_STREAM };
     out[count++] = block_of(lanes, first / lanes);
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
@@ -216,6 +228,30 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
                                   SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
                                   SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+        error);
+}
+
+static sora_status run_stream(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+{
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int lanes = sora_conv_lanes(limits), width = panel_of(lanes, d->n);
+    int64_t across = panels_of(width, d->n), share = across / (2 * (int64_t)limits->compute_units);
+    int64_t tiles = SORA_MAX(1, SORA_MIN(share, STREAM_COLUMNS / width));
+    char options[OPTIONS];
+    program_options(context, block_of(lanes, width / lanes).rows, width / lanes, d->a.transposed, false, options);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) {
+            .file = "gemm",
+            .kernel = "gemm_stream",
+            .options = options,
+            .flops = flops_of(d),
+            .bytes = bytes_of(d),
+            .global = { (size_t)((across + tiles - 1) / tiles) },
+            .label = d->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
+                                        SORA_LONG(d->b.leading), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n),
+                                        SORA_INT(d->k), SORA_INT(tiles), SORA_FLOAT(or_one(d->alpha)), SORA_INT(d->accumulate)) },
         error);
 }
 
@@ -412,5 +448,6 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
+    if (variant.provider == SORA_GEMM_STREAM) return run_stream(context, desc, error);
     return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_gpu(context, desc, error);
 }

@@ -12,6 +12,7 @@
 typedef enum sora_gemm_provider {
     SORA_GEMM_TILE = 0, /* ours: a tile of C in registers */
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
+    SORA_GEMM_STREAM,   /* ours, on a CPU, for few rows and many terms: B, stored [k, n], streams by once */
     SORA_GEMM_CLBLAST,
 } sora_gemm_provider;
 

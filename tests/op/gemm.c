@@ -169,8 +169,9 @@ static void check_product(fixture *f, sora_context *context, const product *p)
     for (int number = 0; check_variant(f, context, number, p); number++) continue;
 }
 
-static const int64_t sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
-                                    { 1, 257, 65 }, { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 } };
+static const int64_t sizes[][3] = { { 1, 1, 1 },      { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
+                                    { 1, 257, 65 },   { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 },
+                                    { 17, 257, 300 }, { 1, 7, 256 },  { 48, 129, 270 } };
 
 static void check_context(fixture *f, sora_context *context)
 {
@@ -184,7 +185,7 @@ static void check_context(fixture *f, sora_context *context)
             dressed.bias = dressed.relu = true, dressed.padding = 3;
             check_product(f, context, &dressed);
             product gathering = plain;
-            gathering.accumulate = gathering.scale = true, gathering.alpha = -1.5f, gathering.padding = 1;
+            gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
             dressed.panels = gathering.panels = panels, dressed.alpha = -2.0f;
             for (int turned = 0; panels && turned < 2; turned++) {
