@@ -128,7 +128,7 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
                         int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS)
 {
-    int tile = (int)get_global_id(1), column = tile * W, first = (int)get_global_id(0) * run * MR, last = min(m, first + run * MR);
+    int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
     for (int row = first; row < last; row += MR) {

@@ -19,7 +19,7 @@
 #define STREAM_LEAST 256
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
-#define TILE_WORK 200000
+#define TILE_WORK 400000
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
 #define DOT_MOST 32
@@ -331,7 +331,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { (size_t)((down + run - 1) / run), (size_t)across },
+                              .global = { (size_t)across, (size_t)((down + run - 1) / run) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
