@@ -70,10 +70,11 @@ static void touch(sora_tensor *tensor, int time)
 static void touch_backward(const sora_graph *graph, const sora_node *node, int time)
 {
     const sora_node *forward = &graph->nodes[node->forward];
+    bool reads_outputs = !node->op->reads_outputs || node->op->reads_outputs(forward->attributes);
     for (int i = 0; i < forward->input_count; i++)
         if (node->op->uses_inputs >> i & 1) touch(forward->inputs[i], time);
     for (int i = 0; i < forward->output_count; i++) {
-        if (node->op->uses_outputs >> i & 1) touch(forward->outputs[i], time);
+        if (reads_outputs && node->op->uses_outputs >> i & 1) touch(forward->outputs[i], time);
         touch(node->output_gradients[i], time);
     }
     for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(forward->saved[i], time);

@@ -12,6 +12,11 @@ static const sora_adapted_attributes *attributes_of(const void *attributes)
     return attributes;
 }
 
+static bool reads_outputs(const void *attributes)
+{
+    return attributes_of(attributes)->relu;
+}
+
 static bool is_packed(const void *attributes)
 {
     return attributes_of(attributes)->modules > 0;
@@ -232,6 +237,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                            .workspace = workspace,
                                            .label = run->name },
                        error));
+    SORA_TRY(sora_linear_thin(run, &a->behind_relu, error));
 cleanup:
     return status;
 }
@@ -298,7 +304,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
     layer layers[SORA_ADAPTED_MODULES];
     int count = layers_of(run, layers);
-    SORA_TRY(sora_linear_arriving(run, a->relu, &workspace, &dy, error));
+    SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r)), gated = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
     for (int i = 0; i < count; i++) {
@@ -335,6 +341,7 @@ const sora_op sora_op_adapted_linear = { .name = "adapted_linear",
                                          .differentiable = 1 << X | 1 << DOWN | 1 << UP | 1 << GATE,
                                          .uses_inputs = 0x3b,
                                          .uses_outputs = 1,
+                                         .reads_outputs = reads_outputs,
                                          .random = true,
                                          .infer = infer,
                                          .forward = forward,

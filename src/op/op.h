@@ -58,14 +58,15 @@ typedef struct sora_op_run {
 
 typedef struct sora_op {
     const char *name;
-    uint32_t parameters;     /* bit i: input i is a parameter (its gradient accumulates) */
-    uint32_t differentiable; /* bit i: a gradient for input i can be asked for */
-    uint32_t uses_inputs;    /* bit i: backward reads input i */
-    uint32_t uses_outputs;   /* bit i: backward reads output i */
-    uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
-    bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
-    bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
-    bool random;             /* uses seed, step, stream, sample */
+    uint32_t parameters;                           /* bit i: input i is a parameter (its gradient accumulates) */
+    uint32_t differentiable;                       /* bit i: a gradient for input i can be asked for */
+    uint32_t uses_inputs;                          /* bit i: backward reads input i */
+    uint32_t uses_outputs;                         /* bit i: backward reads output i, */
+    bool (*reads_outputs)(const void *attributes); /* if this says so, where it hangs on the attributes; NULL: it does */
+    uint32_t in_place;                             /* bit i: output 0 may stand in input i's memory (same shape and strides) */
+    bool gradient_leading;  /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
+    bool gradient_in_place; /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
+    bool random;            /* uses seed, step, stream, sample */
     sora_status (*infer)(sora_op_shape_rule *rule, sora_error *error);
     sora_status (*forward)(const sora_op_run *run, sora_error *error);
     sora_status (*backward)(const sora_op_run *run, sora_error *error); /* NULL: not differentiable */
