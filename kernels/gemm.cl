@@ -17,6 +17,16 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
     __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias, int relu, int accumulate
 #define FINISH(v, column) finish(v, column, scale, scale_at, bias, bias_at, has_scale, has_bias, relu)
 
+/* Products of equal sizes are the third dimension of work-items; their operands lie so far apart. */
+#define BATCH_PARAMETERS long a_next, long b_next, long c_next
+#define NEXT_PRODUCT(a, b, c)                                                                                               \
+    do {                                                                                                                    \
+        long product = (long)get_global_id(2);                                                                              \
+        a += product * a_next;                                                                                              \
+        b += product * b_next;                                                                                              \
+        c += product * c_next;                                                                                              \
+    } while (0)
+
 #ifdef SORA_CPU
 
 /* Few rows: B, stored [n, k], is read once, as it is. Inner products of rows, XV terms at a time. Work-items: (groups of tiles along n, tiles along m). */
@@ -126,8 +136,10 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
 /* Work-items: (runs of row blocks, tiles of W columns). A panel of B has `split` tiles; panels lie b_panel apart, and their rows b_row. */
 __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2_all,
                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
-                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS)
+                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS,
+                        BATCH_PARAMETERS)
 {
+    NEXT_PRODUCT(a_all, b, c);
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
@@ -222,8 +234,9 @@ __kernel __attribute__((reqd_work_group_size(TS, TS, 1))) void
 gemm_local(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
            __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
            long a_column, long b_row, long b_column, long a2_row, long a2_column, long b2_row, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
-           float alpha2, int has_gate, EPILOGUE_PARAMETERS)
+           float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
+    NEXT_PRODUCT(a, b, c);
     __local float left[TS * TS], right[TS * TS];
     int column = (int)get_global_id(0), row = (int)get_global_id(1);
     float sum = alpha * tile_product(a + a_at, a_row, a_column, b + b_at, b_row, b_column, row, column, m, n, k, a, 0, left, right);

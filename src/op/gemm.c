@@ -32,6 +32,11 @@ const char *sora_gemm_provider_name(sora_gemm_provider provider)
     return names[provider];
 }
 
+static int64_t products_of(const sora_gemm_desc *d)
+{
+    return SORA_MAX(1, d->batch.count);
+}
+
 /* ---- Variants -----------------------------------------------------------------------------------------------------------------
  */
 
@@ -90,21 +95,22 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
 
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
  * GPUs. */
-static int gpu_variants(sora_gemm_variant *out)
+static int gpu_variants(const sora_gemm_desc *d, sora_gemm_variant *out)
 {
-    out[0] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
-    out[1] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
-                                   .group_rows = LOCAL_TILE,
-                                   .group_columns = LOCAL_TILE,
-                                   .group_depth = LOCAL_TILE,
-                                   .item_rows = 1,
-                                   .item_columns = 1 };
-    return 2;
+    int count = 0;
+    if (products_of(d) == 1) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
+                                         .group_rows = LOCAL_TILE,
+                                         .group_columns = LOCAL_TILE,
+                                         .group_depth = LOCAL_TILE,
+                                         .item_rows = 1,
+                                         .item_columns = 1 };
+    return count;
 }
 
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
-    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(out);
+    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(desc, out);
 }
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
@@ -183,12 +189,12 @@ static steps steps_of(const sora_gemm_operand *operand)
 
 static double flops_of(const sora_gemm_desc *d)
 {
-    return 2.0 * (double)(d->m * d->n) * (double)(d->k + d->k2);
+    return 2.0 * (double)(products_of(d) * d->m * d->n) * (double)(d->k + d->k2);
 }
 
 static double bytes_of(const sora_gemm_desc *d)
 {
-    return 4.0 * (double)((d->m + d->n) * (d->k + d->k2) + d->m * d->n);
+    return 4.0 * (double)(products_of(d) * ((d->m + d->n) * (d->k + d->k2) + d->m * d->n));
 }
 
 #define OPTIONS 128
@@ -321,7 +327,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     if (status != SORA_OK) return status;
     int64_t down = (d->m + v->rows - 1) / v->rows, across = panels_of(width, d->n);
     int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
-            most = across * down / (4 * (int64_t)limits->compute_units);
+            most = products_of(d) * across * down / (4 * (int64_t)limits->compute_units);
     int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
     program_options(context, v->rows, v->vectors, d->a.transposed, d->k2 && d->a2.transposed, options);
     return sora_launch(
@@ -331,7 +337,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { (size_t)across, (size_t)((down + run - 1) / run) },
+                              .global = { (size_t)across, (size_t)((down + run - 1) / run), (size_t)products_of(d) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
@@ -340,7 +346,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
                                   SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
                                   SORA_INT(run), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
                                   SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
@@ -356,8 +362,8 @@ static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_
                               .options = "-D XV=1",
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { across, down },
-                              .local = { LOCAL_TILE, LOCAL_TILE },
+                              .global = { across, down, (size_t)products_of(d) },
+                              .local = { LOCAL_TILE, LOCAL_TILE, 1 },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
@@ -367,7 +373,7 @@ static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)),
                                   SORA_INT(d->gate2.memory != NULL), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
                                   SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
@@ -445,6 +451,9 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
+    if (desc->batch.count > 1 && (desc->k2 || (sora_is_cpu(context) && (!desc->b.panel || desc->b.turned))))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %lld products at once; expected one pair of operands, B in panels",
+                         desc->label ? desc->label : "gemm", (long long)desc->batch.count);
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);

@@ -34,6 +34,13 @@ typedef struct sora_gemm_operand {
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
 } sora_gemm_operand;
 
+/* Products of equal sizes in one launch, each one's operands so many elements behind the last's. One pair of operands, and B
+ * stands in panels where the device has them. */
+typedef struct sora_gemm_batch {
+    int64_t count; /* 0 counts as 1 */
+    int64_t a, b, c;
+} sora_gemm_batch;
+
 typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
@@ -49,6 +56,7 @@ typedef struct sora_gemm_desc {
     bool accumulate; /* C += instead of C = */
     sora_view c;
     int64_t c_leading;
+    sora_gemm_batch batch;
     sora_view workspace; /* of at least sora_gemm_workspace elements */
     const char *label;
 } sora_gemm_desc;
