@@ -208,45 +208,65 @@ __kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __gl
             }
 }
 
-#else
+#elif defined TM
 
-/* A square of C by a work-group of TS x TS, operands through local memory. B's element (k, j) stands at k * b_row + j * b_column. */
-#define TS 16
+/* TM rows by TN columns of C by a work-group, TK terms at a time through local memory. A work-item has IM by IN of them, LY and LX apart, so that
+ * neighbours read and write neighbouring numbers. Element (i, k) of A stands at i * row + k * term, (k, j) of B at k * term + j * column. */
+#define LX (TN / IN)
+#define LY (TM / IM)
 
-inline float tile_product(__global const float *a, long a_row, long a_column, __global const float *b, long b_row, long b_column, int row, int column, int m,
-                          int n, int k, __global const float *gate, int has_gate, __local float *left, __local float *right)
+/* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1], terms times gate and factor; what lies outside is 0. */
+inline void stage(__global const float *restrict x, long line, long term, int first, int lines, int at, int terms, int count, __global const float *restrict gate,
+                  int has_gate, float factor, __local float *out)
 {
-    int x = (int)get_local_id(0), y = (int)get_local_id(1);
-    float sum = 0.0f;
-    for (int at = 0; at < k; at += TS) {
-        int ka = at + x, kb = at + y;
-        float v = row < m && ka < k ? a[row * a_row + ka * a_column] : 0.0f;
-        left[y * TS + x] = has_gate && ka < k ? v * gate[ka] : v;
-        right[y * TS + x] = column < n && kb < k ? b[kb * b_row + column * b_column] : 0.0f;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int p = 0; p < TS; p++) sum = MAD(left[y * TS + p], right[p * TS + x], sum);
-        barrier(CLK_LOCAL_MEM_FENCE);
+    for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {
+        int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;
+        float v = first + i < lines && at + p < terms ? factor * x[(first + i) * line + (at + p) * term] : 0.0f;
+        out[p * (count + 1) + i] = has_gate && at + p < terms ? v * gate[at + p] : v;
     }
-    return sum;
 }
 
-__kernel __attribute__((reqd_work_group_size(TS, TS, 1))) void
+inline void add_product(__global const float *restrict a, long a_row, long a_term, __global const float *restrict b, long b_term, long b_column, int row, int column,
+                        int m, int n, int k, __global const float *restrict gate, int has_gate, float alpha, __local float *left, __local float *right,
+                        float sum[IM][IN])
+{
+    int x = (int)get_local_id(0), y = (int)get_local_id(1);
+    for (int at = 0; at < k; at += TK) {
+        stage(a, a_row, a_term, row, m, at, k, TM, gate, has_gate, alpha, left);
+        stage(b, b_column, b_term, column, n, at, k, TN, gate, 0, 1.0f, right);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int p = 0; p < TK; p++) {
+            float l[IM], r[IN];
+            FOR(i, IM) l[i] = left[p * (TM + 1) + y + i * LY];
+            FOR(j, IN) r[j] = right[p * (TN + 1) + x + j * LX];
+            FOR(i, IM) FOR(j, IN) sum[i][j] = MAD(l[i], r[j], sum[i][j]);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+
+__kernel __attribute__((reqd_work_group_size(LX, LY, 1))) void
 gemm_local(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
            __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
-           long a_column, long b_row, long b_column, long a2_row, long a2_column, long b2_row, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
+           long a_term, long b_term, long b_column, long a2_row, long a2_term, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
            float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
-    __local float left[TS * TS], right[TS * TS];
-    int column = (int)get_global_id(0), row = (int)get_global_id(1);
-    float sum = alpha * tile_product(a + a_at, a_row, a_column, b + b_at, b_row, b_column, row, column, m, n, k, a, 0, left, right);
-    if (k2)
-        sum += alpha2 *
-               tile_product(a2 + a2_at, a2_row, a2_column, b2 + b2_at, b2_row, b2_column, row, column, m, n, k2, gate + gate_at, has_gate, left, right);
-    if (row < m && column < n) {
-        __global float *out = c + c_at + row * c_row + column;
-        float v = FINISH(sum, column);
-        *out = accumulate ? *out + v : v;
+    __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
+    int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN;
+    float sum[IM][IN];
+    FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
+    add_product(a + a_at, a_row, a_term, b + b_at, b_term, b_column, row, column, m, n, k, gate, 0, alpha, left, right, sum);
+    if (k2) add_product(a2 + a2_at, a2_row, a2_term, b2 + b2_at, b2_term, b2_column, row, column, m, n, k2, gate + gate_at, has_gate, alpha2, left, right, sum);
+    FOR(i, IM)
+    FOR(j, IN)
+    {
+        int at_row = row + (int)get_local_id(1) + i * LY, at_column = column + (int)get_local_id(0) + j * LX;
+        if (at_row < m && at_column < n) {
+            __global float *out = c + c_at + at_row * c_row + at_column;
+            float v = FINISH(sum[i][j], at_column);
+            *out = accumulate ? *out + v : v;
+        }
     }
 }
 

@@ -10,9 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DOT_ROWS 4 /* DM, DN and TS of the kernels */
+#define DOT_ROWS 4 /* DM and DN of the kernels */
 #define DOT_COLUMNS 4
-#define LOCAL_TILE 16
 #define STREAM_ROWS 48 /* as the kernel has them */
 #define STREAM_COLUMNS 128
 /* Terms below which gathering C in memory costs more than reading B again. */
@@ -93,24 +92,46 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     return count;
 }
 
-/* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
- * GPUs. */
-static int gpu_variants(const sora_gemm_desc *d, sora_gemm_variant *out)
+/* C of a work-group, terms at a time, C of a work-item; the largest first. */
+static const int groups[][5] = {
+    { 128, 64, 16, 8, 4 }, { 64, 64, 16, 4, 4 }, { 64, 64, 8, 8, 8 }, { 32, 32, 16, 2, 2 }, { 16, 16, 16, 1, 1 }
+};
+
+static bool group_fits(const sora_device_limits *limits, const int *g)
 {
-    int count = 0;
+    uint64_t items = (uint64_t)(g[0] / g[3] * (g[1] / g[4])), local = (uint64_t)(g[2] * (g[0] + g[1] + 2)) * sizeof(float);
+    return items <= limits->work_group && local <= limits->local_bytes;
+}
+
+static sora_gemm_variant group_of(const int *g)
+{
+    return (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
+                                 .group_rows = g[0],
+                                 .group_columns = g[1],
+                                 .group_depth = g[2],
+                                 .item_rows = g[3],
+                                 .item_columns = g[4] };
+}
+
+/* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
+ * GPUs. Of ours the default is the largest group that C fills. */
+static int gpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
+{
+    int count = 0, standard = -1;
     if (products_of(d) == 1) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
-    out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
-                                         .group_rows = LOCAL_TILE,
-                                         .group_columns = LOCAL_TILE,
-                                         .group_depth = LOCAL_TILE,
-                                         .item_rows = 1,
-                                         .item_columns = 1 };
+    for (int i = 0; i < (int)SORA_COUNT(groups); i++) {
+        bool filled = standard >= 0 && groups[standard][0] <= d->m && groups[standard][1] <= d->n;
+        if (!filled && group_fits(limits, groups[i])) standard = i;
+    }
+    if (standard >= 0) out[count++] = group_of(groups[standard]);
+    for (int i = 0; i < (int)SORA_COUNT(groups); i++)
+        if (i != standard && group_fits(limits, groups[i])) out[count++] = group_of(groups[i]);
     return count;
 }
 
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
-    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(desc, out);
+    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(limits, desc, out);
 }
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
@@ -350,20 +371,23 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
         error);
 }
 
-static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     steps a = steps_of(&d->a), a2 = steps_of(&d->a2), b = steps_of(&d->b), b2 = steps_of(&d->b2);
-    size_t across = (size_t)(d->n + LOCAL_TILE - 1) / LOCAL_TILE * LOCAL_TILE,
-           down = (size_t)(d->m + LOCAL_TILE - 1) / LOCAL_TILE * LOCAL_TILE;
+    size_t items_across = (size_t)(v->group_columns / v->item_columns), items_down = (size_t)(v->group_rows / v->item_rows);
+    size_t across = (size_t)panels_of(v->group_columns, d->n), down = (size_t)panels_of(v->group_rows, d->m);
+    char options[OPTIONS];
+    snprintf(options, sizeof options, "-D XV=1 -D TM=%d -D TN=%d -D TK=%d -D IM=%d -D IN=%d", v->group_rows, v->group_columns,
+             v->group_depth, v->item_rows, v->item_columns);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_local",
-                              .options = "-D XV=1",
+                              .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { across, down, (size_t)products_of(d) },
-                              .local = { LOCAL_TILE, LOCAL_TILE, 1 },
+                              .global = { across * items_across, down * items_down, (size_t)products_of(d) },
+                              .local = { items_across, items_down, 1 },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
@@ -458,5 +482,5 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
     if (variant.provider == SORA_GEMM_STREAM) return run_stream(context, desc, error);
-    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_gpu(context, desc, error);
+    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_group(context, desc, &variant, error);
 }
