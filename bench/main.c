@@ -31,7 +31,7 @@ static const struct {
 static int usage(void)
 {
     fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [--device NAME] [--seconds N]\n"
-          "                  [--network t5-small|unet-fc|unet] [--steps N] [--json FILE]\n"
+          "                  [--network t5-small|unet-fc] [--steps N] [--json FILE]\n"
           "  at least one part; --seconds for each group (default 1), whose items are measured in turn; --network and --steps "
           "(1) of\n"
           "  step, which measures nothing: it is for callgrind\n",
