@@ -26,7 +26,8 @@ svg .soft { fill: var(--soft); } svg .on { fill: var(--on); font-size: 12px; } .
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem; } .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .35em; }
 @media (max-width: 700px) { .wide { display: none; } .narrow { display: block; } body { padding: .8rem .8rem 2rem; }
   table.targets, table.targets tbody { display: block; } table.targets tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
-  table.targets thead { display: none; } table.targets td { display: block; border: 0; padding: 0; text-align: left; } table.targets td.n { white-space: normal; }
+  table.targets thead { display: none; } table.targets td { display: inline-block; border: 0; padding: 0 .8rem 0 0; } table.targets td:first-child { display: block; }
+  table.targets td.n small { display: inline; margin-left: .4rem; }
   table.targets td[data-name]:not(:empty)::before { content: attr(data-name) " "; color: var(--soft); }
   table.ops { font-size: .8rem; } table.ops .extra { display: none; } }
 """
@@ -84,6 +85,12 @@ def sides(row):
 # ---- Roofline -----------------------------------------------------------------------------------------------------------------------
 
 
+def ticks(low, high):
+    """Round numbers between 10^low and 10^high."""
+    values = [step * 10.0 ** power for power in range(math.floor(low), math.ceil(high) + 1) for step in (1, 2, 5)]
+    return [value for value in values if low <= math.log10(value) <= high]
+
+
 def roofline(profile, limits, colors, width, kind):
     """Log-log: operations a byte against operations a second; a dot for each kernel at a place of the network, as large as its time."""
     height, left, right, top, bottom = (420, 62, 18, 18, 44) if width > 500 else (330, 44, 10, 14, 40)
@@ -96,12 +103,12 @@ def roofline(profile, limits, colors, width, kind):
     x = lambda value: left + (math.log10(value) - x0) / (x1 - x0) * (width - left - right)
     y = lambda value: height - bottom - (math.log10(value) - y0) / (y1 - y0) * (height - top - bottom)
     out = [f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" aria-label="roofline">']
-    for power in range(math.ceil(x0), math.floor(x1) + 1):
-        out.append(f'<line x1="{x(10 ** power):.1f}" y1="{top}" x2="{x(10 ** power):.1f}" y2="{height - bottom}" stroke="var(--line)"/>'
-                   f'<text class="soft" text-anchor="middle" x="{x(10 ** power):.1f}" y="{height - bottom + 16}">{10.0 ** power:g}</text>')
-    for power in range(math.ceil(y0), math.floor(y1) + 1):
-        out.append(f'<line x1="{left}" y1="{y(10 ** power):.1f}" x2="{width - right}" y2="{y(10 ** power):.1f}" stroke="var(--line)"/>'
-                   f'<text class="soft" text-anchor="end" x="{left - 6}" y="{y(10 ** power) + 4:.1f}">{10.0 ** (power - 9):g}</text>')
+    for value in ticks(x0, x1):
+        out.append(f'<line x1="{x(value):.1f}" y1="{top}" x2="{x(value):.1f}" y2="{height - bottom}" stroke="var(--line)"/>'
+                   f'<text class="soft" text-anchor="middle" x="{x(value):.1f}" y="{height - bottom + 16}">{value:g}</text>')
+    for value in ticks(y0, y1):
+        out.append(f'<line x1="{left}" y1="{y(value):.1f}" x2="{width - right}" y2="{y(value):.1f}" stroke="var(--line)"/>'
+                   f'<text class="soft" text-anchor="end" x="{left - 6}" y="{y(value) + 4:.1f}">{1e-9 * value:g}</text>')
     start = max(10 ** x0, 10 ** y0 / rate)
     out.append(f'<polyline fill="none" stroke="var(--roof)" stroke-width="2" points="{x(start):.1f},{y(start * rate):.1f} {x(peak / rate):.1f},{y(peak):.1f} {width - right},{y(peak):.1f}"/>')
     for row in rows:
@@ -145,7 +152,7 @@ def flame(profile, colors, width, kind):
                    f'width="{max(size - 1, 0.5):.1f}" height="{row_height - 2}" rx="2" fill="{color}" fill-opacity="{opacity:.1f}"/>')
         room = int((size - 10) / 6.9)
         if room >= min(len(name), 4):
-            text = name if len(name) <= room else name[:room - 1] + "…"
+            text = name if len(name) <= room else "…" + name[1 - room:]
             out.append(f'<text class="on" x="{left + 5:.1f}" y="{3 + depth * row_height + 19}">{escape(text)}</text>')
         out.append("</g>")
         for child, below in node.items() if isinstance(node, dict) else ():
@@ -162,13 +169,13 @@ def op_table(profile, limits, colors):
         sum_of = rows.setdefault(row["op"], {"seconds": 0, "launches": 0, "flops": 0, "bytes": 0})
         for name in sum_of:
             sum_of[name] += row[name]
-    out = ['<table class="ops"><thead><tr><th>op<th class=n>ms<th class=n>of the step<th class="n extra">launches<th class=n>GFLOP/s<th class=n>of the peak'
+    out = ['<table class="ops"><thead><tr><th>op<th class=n>ms<th class=n>of the step<th class="n extra">launches<th class="n extra">GFLOP/s<th class=n>of the peak'
            '<th class="n extra">GB/s<th class="n extra">of a copy</tr></thead><tbody>']
     for op, row in sorted(rows.items(), key=lambda item: -item[1]["seconds"]):
         speed, traffic = row["flops"] / row["seconds"], row["bytes"] / row["seconds"]
         cells = [f'{1e3 * row["seconds"]:.2f}', f'{100 * row["seconds"] / total:.1f} %', f'{row["launches"]:.0f}', speed and f"{1e-9 * speed:.0f}",
                  speed and f'{100 * speed / limits["flops_per_second"]:.0f} %', traffic and f"{1e-9 * traffic:.1f}", traffic and f'{100 * traffic / limits["bytes_per_second"]:.0f} %']
-        extra = ("", "", " extra", "", "", " extra", " extra")
+        extra = ("", "", " extra", " extra", "", " extra", " extra")
         out.append(f'<tr><td><span style="color:{colors[op]}">■</span> {escape(op)}' + "".join(f'<td class="n{kind}">{cell or ""}' for kind, cell in zip(extra, cells)) + "</tr>")
     return "".join(out) + "</tbody></table>"
 
