@@ -29,7 +29,7 @@ svg .soft { fill: var(--soft); } svg .on { fill: var(--on); font-size: 12px; } .
   table.targets thead { display: none; } table.targets td { display: inline-block; border: 0; padding: 0 .8rem 0 0; } table.targets td:first-child { display: block; }
   table.targets td.n small { display: inline; margin-left: .4rem; }
   table.targets td[data-name]:not(:empty)::before { content: attr(data-name) " "; color: var(--soft); }
-  table.ops { font-size: .8rem; } table.ops .extra { display: none; } }
+  table.ops { font-size: .8rem; } table.ops td:first-child { white-space: nowrap; } table.ops .extra { display: none; } }
 """
 
 
@@ -147,9 +147,9 @@ def flame(profile, colors, width, kind):
         size = weight(node) / total * (width - 6)
         if size < 0.6:
             return
-        opacity = 1 - 0.2 * max(depth - 1, 0)
+        opacity = 1 - 0.12 * max(depth - 1, 0)
         out.append(f'<g><title>{escape(name)}: {1e3 * weight(node):.2f} ms, {100 * weight(node) / total:.1f} %</title><rect x="{left:.1f}" y="{3 + depth * row_height}" '
-                   f'width="{max(size - 1, 0.5):.1f}" height="{row_height - 2}" rx="2" fill="{color}" fill-opacity="{opacity:.1f}"/>')
+                   f'width="{max(size - 1, 0.5):.1f}" height="{row_height - 2}" rx="2" fill="{color}" fill-opacity="{opacity:.2f}"/>')
         room = int((size - 10) / 6.9)
         if room >= min(len(name), 4):
             text = name if len(name) <= room else "…" + name[1 - room:]

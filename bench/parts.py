@@ -85,7 +85,7 @@ def adapter(bench):
     bench.data["adapters"] = groups
     for way in ("forward", "backward"):
         items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
-        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "bare"}
+        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "the bare one"}
 
 
 def plan(bench):
@@ -158,7 +158,7 @@ def t5_pair(bench, name, ours, theirs, source, target, steps):
 
 
 def t5(bench):
-    time_row, memory_row = t5_pair(bench, "t5-small sora 256 / 32", "sora", "lora", 256, 32, 5)
+    time_row, memory_row = t5_pair(bench, "t5-small sora 256 / 32", "sora", "lora", 256, 32, 3)
     yield "t5 time", time_row
     yield "t5 memory", memory_row
     kept = bench.data["steps"]["t5-small sora 256 / 32"]
@@ -167,13 +167,13 @@ def t5(bench):
 
 
 def t5_long(bench):
-    time_row, memory_row = t5_pair(bench, "t5-small sora 512 / 64", "sora", "lora", 512, 64, 3)
+    time_row, memory_row = t5_pair(bench, "t5-small sora 512 / 64", "sora", "lora", 512, 64, 2)
     yield "t5-long time", time_row
     yield "t5-long memory", memory_row
 
 
 def t5_full(bench):
-    time_row, memory_row = t5_pair(bench, "t5-small full 256 / 32", "full", "full", 256, 32, 4)
+    time_row, memory_row = t5_pair(bench, "t5-small full 256 / 32", "full", "full", 256, 32, 2)
     if "value" in memory_row:
         time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
     yield "t5-full time", time_row
@@ -195,38 +195,43 @@ def setting_name(setting):
     return ", ".join(("compiled" if "--compile" in setting else "eager", "channels_last" if "--channels-last" in setting else "contiguous"))
 
 
-def unet_pair(bench, name, words, method, script, peer_words):
-    sides, first, peer_name = {"ours": lambda: bench.step(*words, "--method", method)}, {}, ""
-    if bench.python:
-        peer = lambda *setting: bench.peer(script, "--mode", "lora" if method == "sora" else method, *peer_words, *setting)
-        setting, first["peer"] = best_setting(peer)
-        sides["peer"] = lambda: peer(*setting)
-        peer_name = "PyTorch, " + setting_name(setting)
-    time_row, memory_row = step_figures(bench, name, alternate(bench.rounds, sides, say_step, first), peer_name)
+def unet_pair(bench, name, words, peer, setting=None, first=None):
+    """`peer` runs one of PyTorch's settings; `first`: its result of the first round, where it is there already."""
+    sides = {"ours": lambda: bench.step(*words), **({"peer": lambda: peer(*setting)} if bench.python else {})}
+    results = alternate(bench.rounds, sides, say_step, {"peer": first} if first else None)
+    time_row, memory_row = step_figures(bench, name, results, f"PyTorch, {setting_name(setting)}" if bench.python else "")
     if "value" in memory_row:
         time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
     return time_row
 
 
+METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and the peer's
+
+
 def unet_fc(bench):
-    for batch in (8, 32):
-        for method in ("full", "sora"):
-            row = f"unet-fc {batch} {'full' if method == 'full' else 'adapter'}"
-            yield row, unet_pair(bench, f"unet-fc {method}, batch {batch}", ["unet-fc", "--batch", batch, "--steps", 9], method,
-                                 bench.peers and bench.peers / "torch_unet.py", ["--batch", batch, "--steps", 7 if batch == 8 else 5])
+    """PyTorch's best setting is looked for with the smaller batch."""
+    for kind, (ours, theirs) in METHODS.items():
+        setting = first = None
+        for batch in (8, 32):
+            peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
+            if bench.python and batch == 8:
+                setting, first = best_setting(peer)
+            yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
+                                                       setting, first if batch == 8 else None)
 
 
 def unet(bench):
-    for method in ("full", "sora"):
-        yield f"unet {'full' if method == 'full' else 'adapter'}", unet_pair(bench, f"unet {method}, width 32, batch 8", ["unet", "--width", 32, "--steps", 5], method,
-                                                                           HERE / "torch_unet_classic.py", ["--steps", 5])
+    for kind, (ours, theirs) in METHODS.items():
+        peer = lambda *words: bench.peer(HERE / "torch_unet_classic.py", "--mode", theirs, "--steps", 4, *words)
+        setting, first = best_setting(peer) if bench.python else (None, None)
+        yield f"unet {kind}", unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, setting, first)
 
 
 # ---- Ours beside ours ---------------------------------------------------------------------------------------------------------------
 
 
 def sora_lora(bench):
-    for network, steps in (("t5-small", 5), ("unet-fc", 15)):
+    for network, steps in (("t5-small", 3), ("unet-fc", 15)):
         sides = {method: lambda method=method: bench.step(network, "--method", method, "--steps", steps) for method in ("sora", "lora")}
         results = alternate(bench.rounds, sides, say_step)
         seconds = {method: [r["seconds_per_step"] for r in results[method]] for method in sides}
@@ -236,7 +241,7 @@ def sora_lora(bench):
 
 def rank(bench):
     sides = {"rank 16": ["--rank", "16"], "rank 4": ["--rank", "4"], "bare": ["--rank", "1", "--layers", FARTHEST_BACK]}
-    results = alternate(bench.rounds, {name: lambda words=words: bench.step("t5-small", *words) for name, words in sides.items()}, say_step)
+    results = alternate(bench.rounds, {name: lambda words=words: bench.step("t5-small", "--steps", 3, *words) for name, words in sides.items()}, say_step)
     seconds = {name: [r["seconds_per_step"] for r in results[name]] for name in sides}
     shares = {name: [1 - bare / s for s, bare in zip(seconds[name], seconds["bare"])] for name in ("rank 16", "rank 4")}
     if min(shares["rank 16"]) <= 0:
@@ -251,9 +256,9 @@ def rank(bench):
 def generate(bench):
     beams = {"greedy": 1, "beams": 4}
     def ours():
-        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 3, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
+        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 2, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
     def theirs():
-        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4")["beams"]
+        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 2)["beams"]
         return {name: found[str(count)]["tokens_per_second"] for name, count in beams.items()}
     results = alternate(bench.rounds, {"ours": ours, **({"peer": theirs} if bench.python else {})}, lambda r: ", ".join(f"{name} {v:.0f} tokens/s" for name, v in r.items()))
     for name in beams:
@@ -334,9 +339,10 @@ def count_instructions(bench, network, steps=10):
 
 def host(bench):
     for network in ("t5-small", "unet-fc"):
-        results = [bench.step(network, "--steps", 5) for _ in range(bench.rounds)]
-        shares = [r["launches"] * r["limits"]["launch_seconds"] / r["seconds_per_step"] for r in results]
-        yield f"host {network}", {**spread(shares), "note": f"{results[0]['launches']} launches"}
+        step = bench.step(network, "--steps", 5)
+        launching = step["launches"] * step["limits"]["launch_seconds"]
+        yield f"host {network}", {"value": launching / step["seconds_per_step"], "low": launching / step["max"], "high": launching / step["min"],
+                                  "note": f"{step['launches']} launches of {1e6 * step['limits']['launch_seconds']:.1f} us"}
     for network in ("t5-small", "unet-fc"):
         if not shutil.which("valgrind"):
             yield f"instructions {network}", {"note": "valgrind is not installed"}

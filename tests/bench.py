@@ -11,7 +11,9 @@ import tempfile
 build, root = map(pathlib.Path, sys.argv[1:])
 sys.path.insert(0, str(root / "bench"))
 import launches
+import measure
 import page
+import parts
 import table
 from targets import TARGETS, take
 
@@ -58,6 +60,8 @@ with tempfile.TemporaryDirectory() as name:
     check("its row is in the JSON", data["rows"]["plan"]["value"] > 0 and data["rows"]["plan"]["met"] == (data["rows"]["plan"]["value"] <= 50))
     check("rows measured before stay", data["rows"]["t5 time"] == known["rows"]["t5 time"])
     check("limits come first", data["limits"]["flops_per_second"] > 0 and data["device"]["name"])
+    run = subprocess.run([sys.executable, str(root / "docs/performance.py"), str(folder / "bench.json"), str(folder / "performance.md")], capture_output=True, text=True)
+    check("docs/performance.py writes what there is", run.returncode == 0 and TARGETS["plan"].work in (folder / "performance.md").read_text(), run.stderr)
     text = (folder / "page.html").read_text()
     check("the page has both rows", TARGETS["plan"].work in text and "not met" in text)
 
@@ -67,6 +71,17 @@ check("what it would take is counted", "17 % less, 1.200 s to 1.000 s, or 60 % o
 check("speeds have bounds from below", table.make_row("gemm packed", "gemm", {"value": 1.0})["met"] is True and "1.25 times as fast" in take(TARGETS["gemm packed"], 0.8, None, None))
 check("nothing is said where all is met", table.make_row("t5 time", "t5", {"value": 0.3})["take"] == "")
 check("without a value nothing is met", table.make_row("t5 time", "t5", {})["met"] is None and table.verdict(table.make_row("t5 time", "t5", {})) == "not measured")
+
+order = []
+found = measure.alternate(3, {side: lambda side=side: order.append(side) or len(order) for side in ("ours", "peer")}, str, {"peer": 9})
+check("sides alternate, and what is known is not run again", order == ["ours", "peer", "ours", "ours", "peer"] and found == {"ours": [1, 3, 4], "peer": [9, 2, 5]}, (order, found))
+ours = lambda seconds: {"seconds_per_step": seconds, "process_bytes_peak": 400 << 20, "share_of_peak": 0.5, "flops_per_second": 1e11}
+theirs = lambda seconds: {"step_s": seconds, "peak_rss_mib": 1000}
+kept = parts.Bench(build, None, None, 2, 3, {"steps": {}})
+time_row, memory_row = parts.step_figures(kept, "a step", {"ours": [ours(1), ours(3), ours(2)], "peer": [theirs(4), theirs(4), theirs(4)]}, "PEFT")
+check("a ratio is the median of the rounds' own", (time_row["value"], time_row["low"], time_row["high"], memory_row["value"]) == (0.5, 0.25, 0.75, 0.4), time_row)
+check("the median run is kept", kept.data["steps"]["a step"]["seconds_per_step"] == 2)
+check("the worst shape counts", parts.worst(True, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 0.5 and parts.worst(False, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 2)
 
 with tempfile.TemporaryDirectory() as name:
     trace = pathlib.Path(name) / "trace.json"
