@@ -95,6 +95,14 @@ def part_bench():
     limits = json.loads(run("bench", "limits", "--json").stdout)["limits"]
     check("limits", all(limits[key] > 0 for key in ("flops_per_second", "bytes_per_second", "launch_seconds")))
     check("a step is readable, too", "GFLOP" in run(*tiny).stdout)
+    short = ["bench", "generate", "t5-small", "--batch", "2", "--source", "8", "--new-tokens", "3", "--runs", "1"]
+    greedy, beams = (json.loads(run(*short, "--beams", count, "--json").stdout) for count in ("1", "3"))
+    check("tokens a second are those of all sources over the time", abs(greedy["tokens_per_second"] - 2 * 3 / greedy["seconds"]) < 1e-3 * greedy["tokens_per_second"])
+    check("beams are more work", beams["flops"] > greedy["flops"] > 0 and beams["new_tokens"] == 3, f'{beams["flops"]} {greedy["flops"]}')
+    check("generation is readable, too", "tokens/s" in run(*short).stdout)
+    refused("generate: no network", 2, "t5-small", "bench", "generate")
+    refused("generate: another network", 2, "expected t5-small", "bench", "generate", "unet")
+    refused("generate: no tokens", 2, "new-tokens", "bench", "generate", "t5-small", "--new-tokens", "0")
     (work / "broken.json").write_text('{"seconds_per_step": 1, "seconds_per_step": 2}')
     (work / "other.json").write_text('{"a": 1}')
     refused("compare: no files", 2, "files", "bench", "compare")
