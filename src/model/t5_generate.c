@@ -281,6 +281,7 @@ static sora_status cross_attention(sora_t5_generator *g, const encoder *e, int l
                                                                .heads = c->heads,
                                                                .size = c->head_size,
                                                                .keys = e->length,
+                                                               .together = g->options.beams,
                                                                .q = q,
                                                                .k = k,
                                                                .v = v,

@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DOT_ROWS 4 /* DM, DN and TS of the kernels */
-#define DOT_COLUMNS 4
+#define DOT_COLUMNS 3 /* DN and TS of the kernels */
 #define LOCAL_TILE 16
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
@@ -192,9 +191,11 @@ static void program_options(const sora_context *context, int rows, int vectors, 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int64_t down = (d->m + DOT_ROWS - 1) / DOT_ROWS, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS;
-    int64_t wanted = DOT_WORK / SORA_MAX(1, DOT_ROWS * DOT_COLUMNS * (d->k + d->k2)),
-            most = across * down / (4 * (int64_t)limits->compute_units);
+    int64_t rows = sora_conv_lanes(limits) == 16 ? 8 : 4, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS,
+            groups = 4 * (int64_t)limits->compute_units;
+    /* Where the columns are enough for all units, one item takes all rows of A, and B comes from memory once. */
+    int64_t height = across >= groups ? d->m : rows, down = (d->m + height - 1) / height;
+    int64_t wanted = DOT_WORK / SORA_MAX(1, height * DOT_COLUMNS * (d->k + d->k2)), most = across * down / groups;
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
@@ -214,8 +215,9 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+                                  SORA_INT(height), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate)) },
         error);
 }
 
