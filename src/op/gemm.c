@@ -17,9 +17,10 @@
 #define TILE_WORK 200000
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
-#define DOT_MOST 32
+#define DOT_MOST 64
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
+#define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -32,7 +33,8 @@ const char *sora_gemm_provider_name(sora_gemm_provider provider)
 /* Blocks of C for 32 registers of 16 lanes or 16 of 8: rows by vectors, what was fastest for its width first. */
 static const struct {
     int lanes, rows, vectors;
-} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 }, { 8, 6, 2 }, { 8, 10, 1 }, { 8, 4, 3 } };
+} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 },
+               { 8, 6, 2 },  { 8, 10, 1 }, { 8, 4, 3 },   { 8, 4, 2 } };
 
 static int panel_of(int lanes, int64_t n)
 {
@@ -51,6 +53,20 @@ static sora_gemm_variant block_of(int lanes, int vectors)
     return (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = vectors };
 }
 
+/* For m rows: where they are few, the block in which the fewest are done for nothing. */
+static sora_gemm_variant block_for(int lanes, int vectors, int64_t m)
+{
+    sora_gemm_variant best = block_of(lanes, vectors);
+    int64_t done = (m + best.rows - 1) / best.rows * best.rows;
+    for (size_t i = 0; i < SORA_COUNT(blocks) && m < FEW_ROWS; i++) {
+        int64_t rows = (m + blocks[i].rows - 1) / blocks[i].rows * blocks[i].rows;
+        if (blocks[i].lanes != lanes || blocks[i].vectors != vectors || rows >= done) continue;
+        best.rows = blocks[i].rows;
+        done = rows;
+    }
+    return best;
+}
+
 static bool is_inner(const sora_gemm_desc *d)
 {
     return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
@@ -62,12 +78,12 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
-    out[count++] = block_of(lanes, first / lanes);
+    const sora_gemm_variant standard = block_for(lanes, first / lanes, d->m);
+    out[count++] = standard;
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
         bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0);
-        const sora_gemm_variant *before = &out[count - 1];
-        if (fits && (blocks[i].rows != before->rows || blocks[i].vectors != before->vectors))
+        if (fits && (blocks[i].rows != standard.rows || blocks[i].vectors != standard.vectors))
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
     }
