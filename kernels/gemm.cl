@@ -29,49 +29,60 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
 
 #ifdef SORA_CPU
 
-/* Few rows: B, stored [n, k], is read once, as it is. Inner products of rows, XV terms at a time. Work-items: (groups of tiles along n, tiles along m). */
-#define DM 4
-#define DN 4
+/* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of
+ * `height` rows). The rows of B of a tile stay in a near cache while all rows of A of the run pass. */
+#define DM (XV == 16 ? 8 : 4)
+#define DN 3
 
+#define DOT_TERMS(LOAD)                                                                \
+    do {                                                                               \
+        floatx right[DN];                                                              \
+        FOR(j, DN) right[j] = LOAD(b + b_offset[j]);                                   \
+        if (has_gate) FOR(j, DN) right[j] *= LOAD(gate);                               \
+        FOR(i, DM)                                                                     \
+        {                                                                              \
+            floatx left = LOAD(a + a_offset[i]);                                       \
+            FOR(j, DN) lanes[i][j] = MAD(left, right[j], lanes[i][j]);                 \
+        }                                                                              \
+    } while (0)
+#define DOT_LAST(row) load_within(row, at, k)
+#define DOT_NEXT(row) LOADX((row) + at)
+
+/* sum += alpha * A B of a tile; rows behind the last are that one again. */
 inline void dot_rows(__global const float *a, long a_row, __global const float *b, long b_row, int rows, int columns, int k, float alpha,
                      __global const float *gate, int has_gate, float sum[DM][DN])
 {
+    long a_offset[DM], b_offset[DN];
     floatx lanes[DM][DN];
-    FOR(i, DM)
-        FOR(j, DN) lanes[i][j] = (floatx)0.0f;
-    for (int at = 0; at < k; at += XV) {
-        floatx left[DM], g = (floatx)1.0f;
-        if (has_gate) g = load_within(gate, at, k);
-        FOR(i, DM) {
-            left[i] = load_within(a + min(i, rows - 1) * a_row, at, k);
-            if (has_gate) left[i] *= g;
-        }
-        FOR(j, DN) {
-            floatx right = load_within(b + min(j, columns - 1) * b_row, at, k);
-            FOR(i, DM) lanes[i][j] = MAD(left[i], right, lanes[i][j]);
-        }
-    }
-    FOR(i, DM)
-        FOR(j, DN) sum[i][j] += alpha * SUM_LANES(lanes[i][j]);
+    FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;
+    FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;
+    FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;
+    int at = 0;
+    for (; at + XV <= k; at += XV) DOT_TERMS(DOT_NEXT);
+    if (at < k) DOT_TERMS(DOT_LAST);
+    FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);
 }
 
 __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
                        __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at,
                        long a_row, long b_row, long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, float alpha2, int has_gate,
-                       int tiles, EPILOGUE_PARAMETERS)
+                       int tiles, int height, EPILOGUE_PARAMETERS)
 {
-    int row = (int)get_global_id(1) * DM, rows = min(DM, m - row);
-    for (int tile = 0; tile < tiles; tile++) {
-        int column = ((int)get_global_id(0) * tiles + tile) * DN, columns = min(DN, n - column);
-        if (columns <= 0) return;
-        float sum[DM][DN] = { { 0 } };
-        dot_rows(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
-        if (k2) dot_rows(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
-        for (int i = 0; i < rows; i++) {
-            for (int j = 0; j < columns; j++) {
-                __global float *out = c + c_at + (row + i) * c_row + column + j;
-                float v = FINISH(sum[i][j], column + j);
-                *out = accumulate ? *out + v : v;
+    int first = (int)get_global_id(0) * tiles * DN, last = min(n, first + tiles * DN), top = (int)get_global_id(1) * height, bottom = min(m, top + height);
+    for (int column = first; column < last; column += DN) {
+        int columns = min(DN, n - column);
+        for (int row = top; row < bottom; row += DM) {
+            int rows = min(DM, m - row);
+            float sum[DM][DN] = { { 0 } };
+            dot_rows(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
+            if (k2)
+                dot_rows(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
+            for (int i = 0; i < rows; i++) {
+                for (int j = 0; j < columns; j++) {
+                    __global float *out = c + c_at + (row + i) * c_row + column + j;
+                    float v = FINISH(sum[i][j], column + j);
+                    *out = accumulate ? *out + v : v;
+                }
             }
         }
     }

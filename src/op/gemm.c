@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DOT_ROWS 4 /* DM and DN of the kernels */
-#define DOT_COLUMNS 4
+#define DOT_COLUMNS 3  /* DN of the kernels */
 #define STREAM_ROWS 48 /* as the kernel has them */
 #define STREAM_COLUMNS 128
 /* Terms below which gathering C in memory costs more than reading B again. */
@@ -21,9 +20,10 @@
 #define TILE_WORK 400000
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
-#define DOT_MOST 32
+#define DOT_MOST 64
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
+#define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -42,7 +42,8 @@ static int64_t products_of(const sora_gemm_desc *d)
 /* Blocks of C for 32 registers of 16 lanes or 16 of 8: rows by vectors, what was fastest for its width first. */
 static const struct {
     int lanes, rows, vectors;
-} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 }, { 8, 6, 2 }, { 8, 10, 1 }, { 8, 4, 3 } };
+} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 },
+               { 8, 6, 2 },  { 8, 10, 1 }, { 8, 4, 3 },   { 8, 4, 2 } };
 
 static int panel_of(int lanes, int64_t n)
 {
@@ -59,6 +60,20 @@ static sora_gemm_variant block_of(int lanes, int vectors)
     size_t i = 0;
     while (blocks[i].lanes != lanes || blocks[i].vectors != vectors) i++;
     return (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = vectors };
+}
+
+/* For m rows: where they are few, the block in which the fewest are done for nothing. */
+static sora_gemm_variant block_for(int lanes, int vectors, int64_t m)
+{
+    sora_gemm_variant best = block_of(lanes, vectors);
+    int64_t done = (m + best.rows - 1) / best.rows * best.rows;
+    for (size_t i = 0; i < SORA_COUNT(blocks) && m < FEW_ROWS; i++) {
+        int64_t rows = (m + blocks[i].rows - 1) / blocks[i].rows * blocks[i].rows;
+        if (blocks[i].lanes != lanes || blocks[i].vectors != vectors || rows >= done) continue;
+        best.rows = blocks[i].rows;
+        done = rows;
+    }
+    return best;
 }
 
 static bool is_inner(const sora_gemm_desc *d)
@@ -79,12 +94,12 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
         first = panel ? SORA_MIN(most, panel) : most, count = 0;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
     if (is_streamed(d)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_STREAM };
-    out[count++] = block_of(lanes, first / lanes);
+    const sora_gemm_variant standard = block_for(lanes, first / lanes, d->m);
+    out[count++] = standard;
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
         bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0);
-        const sora_gemm_variant *before = &out[count - 1];
-        if (fits && (blocks[i].rows != before->rows || blocks[i].vectors != before->vectors))
+        if (fits && (blocks[i].rows != standard.rows || blocks[i].vectors != standard.vectors))
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
     }
@@ -231,9 +246,11 @@ static void program_options(const sora_context *context, int rows, int vectors, 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int64_t down = (d->m + DOT_ROWS - 1) / DOT_ROWS, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS;
-    int64_t wanted = DOT_WORK / SORA_MAX(1, DOT_ROWS * DOT_COLUMNS * (d->k + d->k2)),
-            most = across * down / (4 * (int64_t)limits->compute_units);
+    int64_t rows = sora_conv_lanes(limits) == 16 ? 8 : 4, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS,
+            groups = 4 * (int64_t)limits->compute_units;
+    /* Where the columns are enough for all units, one item takes all rows of A, and B comes from memory once. */
+    int64_t height = across >= groups ? d->m : rows, down = (d->m + height - 1) / height;
+    int64_t wanted = DOT_WORK / SORA_MAX(1, height * DOT_COLUMNS * (d->k + d->k2)), most = across * down / groups;
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
@@ -253,8 +270,9 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+                                  SORA_INT(height), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate)) },
         error);
 }
 
