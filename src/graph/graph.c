@@ -99,6 +99,10 @@ sora_tensor *sora_graph_input(sora_graph *graph, const char *name, sora_dtype dt
                   name, sora_shape_text(&shape, text), graph->options.batch);
         return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
     }
+    if (dtype == SORA_F16) {
+        sora_fail(&error, SORA_ERROR_ARGUMENT, "input %s: halves; expected fp32 or int32", name);
+        return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
+    }
     sora_tensor *tensor = sora_tensor_add(graph, name, dtype, shape, &error);
     if (!tensor) return keep_failure(graph, SORA_ERROR_MEMORY, &error);
     tensor->input = true;

@@ -52,6 +52,11 @@ static sora_gemm_variant block_of(int lanes, int vectors)
     return (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = vectors };
 }
 
+static bool is_half(const sora_gemm_operand *operand)
+{
+    return operand->view.dtype == SORA_F16;
+}
+
 static bool is_inner(const sora_gemm_desc *d)
 {
     return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
@@ -77,28 +82,29 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
 }
 
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
- * GPUs. */
-static int gpu_variants(sora_gemm_variant *out)
+ * GPUs; it takes no halves beside floats. */
+static int gpu_variants(const sora_gemm_desc *d, sora_gemm_variant *out)
 {
-    out[0] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
-    out[1] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
-                                   .group_rows = LOCAL_TILE,
-                                   .group_columns = LOCAL_TILE,
-                                   .group_depth = LOCAL_TILE,
-                                   .item_rows = 1,
-                                   .item_columns = 1 };
-    return 2;
+    int count = 0;
+    if (!is_half(&d->b)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
+                                         .group_rows = LOCAL_TILE,
+                                         .group_columns = LOCAL_TILE,
+                                         .group_depth = LOCAL_TILE,
+                                         .item_rows = 1,
+                                         .item_columns = 1 };
+    return count;
 }
 
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
-    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(out);
+    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(desc, out);
 }
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
     int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->a2.transposed) << 3 |
-                (d->k2 && d->b2.transposed) << 4;
+                (d->k2 && d->b2.transposed) << 4 | is_half(&d->b) << 5;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -176,17 +182,20 @@ static double flops_of(const sora_gemm_desc *d)
 
 static double bytes_of(const sora_gemm_desc *d)
 {
-    return 4.0 * (double)((d->m + d->n) * (d->k + d->k2) + d->m * d->n);
+    double b = (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k);
+    return 4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b;
 }
 
 #define OPTIONS 128
 
-static void program_options(const sora_context *context, int rows, int vectors, bool by_columns, bool second_by_columns,
-                            char out[OPTIONS])
+enum { A_BY_COLUMNS = 1, A2_BY_COLUMNS = 2, B_HALF = 4, PACKED_HALF = 8 };
+
+static void program_options(const sora_context *context, int rows, int vectors, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
-    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s", lanes, vectors, rows, lanes * vectors,
-             by_columns ? " -D A_BY_COLUMNS" : "", second_by_columns ? " -D A2_BY_COLUMNS" : "");
+    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s", lanes, vectors, rows, lanes * vectors,
+             forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & A2_BY_COLUMNS ? " -D A2_BY_COLUMNS" : "",
+             forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "");
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -198,7 +207,7 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
-    program_options(context, tile.rows, tile.vectors, false, false, options);
+    program_options(context, tile.rows, tile.vectors, is_half(&d->b) ? B_HALF : 0, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -230,7 +239,8 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
-    program_options(context, tile.rows, tile.vectors, false, false, options);
+    int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
+    program_options(context, tile.rows, tile.vectors, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -287,7 +297,9 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
             most = across * down / (4 * (int64_t)limits->compute_units);
     int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
-    program_options(context, v->rows, v->vectors, d->a.transposed, d->k2 && d->a2.transposed, options);
+    int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (d->k2 && d->a2.transposed ? A2_BY_COLUMNS : 0) |
+                (first.view.dtype == SORA_F16 ? B_HALF : 0);
+    program_options(context, v->rows, v->vectors, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -317,7 +329,7 @@ static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_
         context,
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_local",
-                              .options = "-D XV=1",
+                              .options = is_half(&d->b) ? "-D XV=1 -D B_HALF" : "-D XV=1",
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
                               .global = { across, down },

@@ -43,6 +43,7 @@ static const sora_option table[] = {
     WHOLE("threads", threads, "Data", UNET, "2", 1, 64, "threads that decode images ahead of training"),
     TEXT("from", from, "Network", UNET, "", NULL, "run or weights file to start from"),
     TEXT("model", model, "Network", UNET, "unet-fc", "unet-fc|unet", "network, where there is no --from"),
+    TEXT("weights", weights, "Network", BOTH, "fp32", "fp32|fp16", "frozen weights of linear layers and embeddings are kept so on the device"),
     WHOLE("size", size, "Network", UNET, "256", 1, 4096, "images are stretched to size x size"),
     WHOLE("width", width, "Network", UNET, "0", 0, 1024, "unet: channels of the first level (0: 64)"),
     WHOLE("depth", depth, "Network", UNET, "0", 0, 6, "unet: levels below the first (0: 4)"),
