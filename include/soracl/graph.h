@@ -113,6 +113,7 @@ typedef struct sora_graph_options {
     uint64_t seed; /* of dropout */
     sora_plan_policy policy;
     bool unfused; /* every layer is launches of its own (tests) */
+    bool recompute; /* cheap activations are made again on the way back instead of kept: less memory, some time, the same bits */
     sora_graph
         *share; /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
 } sora_graph_options;

@@ -37,6 +37,7 @@ typedef struct sora_run_options {
     int eval_examples, eval_generate;
     /* both */
     char weights[8];
+    bool recompute;
     double dropout;
     int batch, epochs, steps, accumulate, threads;
     char optimizer[16];

@@ -128,6 +128,7 @@ sora_status cli_step_options(const cli_step_words *w, const char *model, sora_be
     o->method = w->method;
     o->target = w->layers;
     o->weights = w->weights;
+    o->recompute = w->recompute;
     for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
         long value = numbers[i].standard;
         status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, error);

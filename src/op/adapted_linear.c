@@ -67,6 +67,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t factors = SORA_MAX(sora_gemm_workspace(l, p, r, m, 0), sora_gemm_workspace(l, r, q, m, 0));
     uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
+    if (!a->relu) rule->uses_outputs = 0;
     rule->forward_workspace = blocks + dropped + t + forward;
     rule->backward_workspace =
         blocks + (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);

@@ -72,6 +72,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
     uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
+    if (!has_relu(rule->attributes)) rule->uses_outputs = 0;
     rule->backward_workspace = largest + (has_relu(rule->attributes) ? (uint64_t)(m * p) : 0);
     return SORA_OK;
 }

@@ -93,7 +93,7 @@ static sora_status build(sora_context *context, training *t, sora_unet_graph *im
 {
     sora_status status = SORA_OK;
     const sora_bench_options *o = &t->o;
-    const sora_graph_options graph = { .training = true, .batch = o->batch };
+    const sora_graph_options graph = { .training = true, .batch = o->batch, .recompute = o->recompute };
     if (strcmp(o->model, "t5-small") == 0) {
         const sora_t5_config small = { .vocabulary = 32128,
                                        .width = 512,

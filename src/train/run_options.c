@@ -55,6 +55,7 @@ static const sora_option table[] = {
     WHOLE("accumulate", accumulate, "Training", BOTH, "1", 1, 4096, "batches whose gradients make one step"),
     TEXT("optimizer", optimizer, "Training", UNET, "adamw", "adamw|sgd|adafactor", "rule for weights"),
     REAL("lr", lr, "Training", UNET, "0.01", 0, 1000, "highest learning rate"),
+    SWITCH("recompute", recompute, "Training", BOTH, "off", "make cheap activations again on the way back instead of keeping them: less memory, the same bits"),
     REAL("weight-decay", weight_decay, "Training", BOTH, "0.01", 0, 100, "on weights only: not on gates, norms and biases"),
     REAL("momentum", momentum, "Training", BOTH, "0.9", 0, 0.9999, "of sgd"),
     TEXT("schedule", schedule, "Training", UNET, "cosine", "constant|linear|cosine|plateau", "of the learning rate"),
