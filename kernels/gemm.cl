@@ -3,7 +3,20 @@
 #include "vector.h"
 
 /* C[m, n] (+)= alpha * A B + alpha2 * (A2 * gate) B2, then columns * scale, + bias, ReLU. Everything row-major; A's element (i, k) stands at
- * i * a_row + k * a_column. One tile of C a work-item, kept in registers; both pairs of operands ride on the same sums. */
+ * i * a_row + k * a_column. One tile of C a work-item, kept in registers; both pairs of operands ride on the same sums. With B_HALF B is halves (B2 never is). */
+
+#ifdef B_HALF
+#define B_ELEMENT half
+#define B_AT(b, i) vload_half(i, b)
+#define B_VECTOR(p) HALF_VECTOR(p)
+#define B_WITHIN load_halves_within
+#else
+#define B_ELEMENT float
+#define B_AT(b, i) ((b)[i])
+#define B_VECTOR(p) LOADX(p)
+#define B_WITHIN load_within
+#endif
+#define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
 
 inline float finish(float v, int column, __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias,
                     int relu)
@@ -34,36 +47,49 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
 #define DM (XV == 16 ? 8 : 4)
 #define DN 3
 
-#define DOT_TERMS(LOAD)                                                                \
-    do {                                                                               \
-        floatx right[DN];                                                              \
-        FOR(j, DN) right[j] = LOAD(b + b_offset[j]);                                   \
-        if (has_gate) FOR(j, DN) right[j] *= LOAD(gate);                               \
-        FOR(i, DM)                                                                     \
-        {                                                                              \
-            floatx left = LOAD(a + a_offset[i]);                                       \
-            FOR(j, DN) lanes[i][j] = MAD(left, right[j], lanes[i][j]);                 \
-        }                                                                              \
-    } while (0)
-#define DOT_LAST(row) load_within(row, at, k)
-#define DOT_NEXT(row) LOADX((row) + at)
-
-/* sum += alpha * A B of a tile; rows behind the last are that one again. */
-inline void dot_rows(__global const float *a, long a_row, __global const float *b, long b_row, int rows, int columns, int k, float alpha,
-                     __global const float *gate, int has_gate, float sum[DM][DN])
+__attribute__((noinline)) floatx load_half_edge(__global const half *row, int at, int n)
 {
-    long a_offset[DM], b_offset[DN];
-    floatx lanes[DM][DN];
-    FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;
-    FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;
-    FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;
-    int at = 0;
-    for (; at + XV <= k; at += XV) DOT_TERMS(DOT_NEXT);
-    if (at < k) DOT_TERMS(DOT_LAST);
-    FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);
+    float lanes[XV];
+    EDGE_LOOP(l) lanes[l] = at + l < n ? vload_half(at + l, row) : 0.0f;
+    return LOADX(lanes);
 }
 
-__kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
+inline floatx load_halves_within(__global const half *row, int at, int n)
+{
+    return at + XV <= n ? HALF_VECTOR(row + at) : load_half_edge(row, at, n);
+}
+
+#define DOT_TERMS(GATE, LEFT, RIGHT)                                   \
+    do {                                                               \
+        floatx right[DN];                                              \
+        FOR(j, DN) right[j] = RIGHT;                                   \
+        if (has_gate) FOR(j, DN) right[j] *= GATE;                     \
+        FOR(i, DM)                                                     \
+        {                                                              \
+            floatx left = LEFT;                                        \
+            FOR(j, DN) lanes[i][j] = MAD(left, right[j], lanes[i][j]); \
+        }                                                              \
+    } while (0)
+
+/* sum += alpha * A B of a tile; rows behind the last are that one again. */
+#define DOT_ROWS(name, B_TYPE, VECTOR, WITHIN)                                                                                                          \
+    inline void name(__global const float *a, long a_row, __global const B_TYPE *b, long b_row, int rows, int columns, int k, float alpha,              \
+                     __global const float *gate, int has_gate, float sum[DM][DN])                                                                       \
+    {                                                                                                                                                   \
+        long a_offset[DM], b_offset[DN];                                                                                                                \
+        floatx lanes[DM][DN];                                                                                                                           \
+        FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;                                                                                              \
+        FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;                                                                                           \
+        FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;                                                                                               \
+        int at = 0;                                                                                                                                     \
+        for (; at + XV <= k; at += XV) DOT_TERMS(LOADX(gate + at), LOADX(a + a_offset[i] + at), VECTOR(b + b_offset[j] + at));                           \
+        if (at < k) DOT_TERMS(load_within(gate, at, k), load_within(a + a_offset[i], at, k), WITHIN(b + b_offset[j], at, k));                            \
+        FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);                                                                 \
+    }
+DOT_ROWS(dot_first, B_ELEMENT, B_VECTOR, B_WITHIN)
+DOT_ROWS(dot_second, float, LOADX, load_within)
+
+__kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
                        __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at,
                        long a_row, long b_row, long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, float alpha2, int has_gate,
                        int tiles, int height, EPILOGUE_PARAMETERS)
@@ -74,9 +100,9 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
         for (int row = top; row < bottom; row += DM) {
             int rows = min(DM, m - row);
             float sum[DM][DN] = { { 0 } };
-            dot_rows(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
+            dot_first(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
             if (k2)
-                dot_rows(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
+                dot_second(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
             for (int i = 0; i < rows; i++) {
                 for (int j = 0; j < columns; j++) {
                     __global float *out = c + c_at + (row + i) * c_row + column + j;
@@ -90,7 +116,17 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 
 /* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
  * p / group * next + p % group * b_row + j * b_column. Work-items: (runs of k, panels). */
-__kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global float *restrict packed,
+#ifdef PACKED_HALF
+#define PACKED_ELEMENT half
+#define PACK(v, p) vstore_half_rte(v, 0, p)
+#define PACK_VECTOR(v, p) JOIN(vstore_half, JOIN(XV, _rte))(v, 0, p)
+#else
+#define PACKED_ELEMENT float
+#define PACK(v, p) (*(p) = (v))
+#define PACK_VECTOR(v, p) STOREX(v, p)
+#endif
+
+__kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global PACKED_ELEMENT *restrict packed,
                         ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
 {
     int column = (int)get_global_id(1) * W, columns = min(W, n - column);
@@ -99,12 +135,12 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
     EACH(p, k)
     {
         float factor = has_gate ? alpha * gate[gate_at + p] : alpha;
-        __global const float *row = b + p / group * next + p % group * b_row;
-        __global float *out = packed + p * W;
+        __global const B_ELEMENT *row = b + p / group * next + p % group * b_row;
+        __global PACKED_ELEMENT *out = packed + p * W;
         if (columns == W && b_column == 1)
-            FOR(v, W / XV) STOREX(factor * LOADX(row + v * XV), out + v * XV);
+            FOR(v, W / XV) PACK_VECTOR(factor * B_VECTOR(row + v * XV), out + v * XV);
         else
-            for (int j = 0; j < W; j++) out[j] = j < columns ? factor * row[j * b_column] : 0.0f;
+            for (int j = 0; j < W; j++) PACK(j < columns ? factor * B_AT(row, j * b_column) : 0.0f, out + j);
     }
 }
 
@@ -125,15 +161,15 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
 #endif
 
 /* MR rows by NV vectors of C += A B over k terms; the block of C stays in registers. Rows behind the last are that one again. */
-#define PRODUCT(A, A_STEP, TERM_STEP, SPACE, B, B_STEP, TERMS)                            \
+#define PRODUCT(A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)                   \
     do {                                                                                  \
         long offset[MR];                                                                  \
         __global const float *a = (A) + row * (A_STEP);                                   \
-        SPACE const float *right = (B);                                                   \
+        B_TYPE *right = (B);                                                              \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
         for (int p = 0; p < (TERMS); p++) {                                               \
             floatx v[NV];                                                                 \
-            FOR(j, NV) v[j] = LOADX(right + j * XV);                                      \
+            FOR(j, NV) v[j] = VECTOR(right + j * XV);                                     \
             FOR(i, MR)                                                                    \
             {                                                                             \
                 floatx left = (floatx)(a[offset[i]]);                                     \
@@ -145,7 +181,7 @@ __kernel void gemm_pack(__global const float *restrict b, ulong b_at, __global c
     } while (0)
 
 /* Work-items: (runs of row blocks, tiles of W columns). A panel of B has `split` tiles; panels lie b_panel apart, and their rows b_row. */
-__kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2_all,
+__kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2_all,
                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
                         int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS,
                         BATCH_PARAMETERS)
@@ -158,8 +194,8 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), __global, b, b_row, k);
-        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), __global, b2, b2_row, k2);
+        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
+        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), __global const float, LOADX, b2, b2_row, k2);
         /* Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
         float block[MR * W];
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
@@ -205,7 +241,7 @@ __kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __gl
                 float *block = sums + (tile * (m + MR) + row) * W;
                 floatx sum[MR][NV];
                 FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * W + j * XV);
-                PRODUCT(a_all + a_at + at * A_TERM(lead), A_ROW(lead), A_TERM(lead), , panels + tile * STREAM_TERMS * W, W, terms);
+                PRODUCT(a_all + a_at + at * A_TERM(lead), A_ROW(lead), A_TERM(lead), const float, LOADX, panels + tile * STREAM_TERMS * W, W, terms);
                 FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
             }
     }
@@ -227,52 +263,57 @@ __kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __gl
 #define LY (TM / IM)
 
 /* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1], terms times gate and factor; what lies outside is 0. */
-inline void stage(__global const float *restrict x, long line, long term, int first, int lines, int at, int terms, int count, __global const float *restrict gate,
-                  int has_gate, float factor, __local float *out)
-{
-    for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {
-        int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;
-        float v = first + i < lines && at + p < terms ? factor * x[(first + i) * line + (at + p) * term] : 0.0f;
-        out[p * (count + 1) + i] = has_gate && at + p < terms ? v * gate[at + p] : v;
+#define STAGE(name, TYPE, AT)                                                                                                                          \
+    inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count,                        \
+                     __global const float *restrict gate, int has_gate, float factor, __local float *out)                                              \
+    {                                                                                                                                                  \
+        for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {                                                    \
+            int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;                                                                \
+            float v = first + i < lines && at + p < terms ? factor * AT(x, (first + i) * line + (at + p) * term) : 0.0f;                               \
+            out[p * (count + 1) + i] = has_gate && at + p < terms ? v * gate[at + p] : v;                                                              \
+        }                                                                                                                                              \
     }
-}
+#define FLOAT_AT(x, i) ((x)[i])
+STAGE(stage, float, FLOAT_AT)
+#ifdef B_HALF
+STAGE(stage_halves, half, B_AT)
+#define STAGE_B stage_halves
+#else
+#define STAGE_B stage
+#endif
 
-inline void add_product(__global const float *restrict a, long a_row, long a_term, __global const float *restrict b, long b_term, long b_column, int row, int column,
-                        int m, int n, int k, __global const float *restrict gate, int has_gate, float alpha, __local float *left, __local float *right,
-                        float sum[IM][IN])
-{
-    int x = (int)get_local_id(0), y = (int)get_local_id(1);
-    for (int at = 0; at < k; at += TK) {
-        stage(a, a_row, a_term, row, m, at, k, TM, gate, has_gate, alpha, left);
-        stage(b, b_column, b_term, column, n, at, k, TN, gate, 0, 1.0f, right);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int p = 0; p < TK; p++) {
-            float l[IM], r[IN];
-            FOR(i, IM) l[i] = left[p * (TM + 1) + y + i * LY];
-            FOR(j, IN) r[j] = right[p * (TN + 1) + x + j * LX];
-            FOR(i, IM) FOR(j, IN) sum[i][j] = MAD(l[i], r[j], sum[i][j]);
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
+/* sum += alpha * A B of the item's part. */
+#define ADD_PRODUCT(A, A_ROW, A_TERM, STAGE_RIGHT, B, B_TERM, B_COLUMN, TERMS, GATE, HAS_GATE, ALPHA)                                                  \
+    for (int at = 0; at < (TERMS); at += TK) {                                                                                                         \
+        stage(A, A_ROW, A_TERM, row, m, at, TERMS, TM, GATE, HAS_GATE, ALPHA, left);                                                                   \
+        STAGE_RIGHT(B, B_COLUMN, B_TERM, column, n, at, TERMS, TN, GATE, 0, 1.0f, right);                                                              \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                                                                  \
+        for (int p = 0; p < TK; p++) {                                                                                                                 \
+            float l[IM], r[IN];                                                                                                                        \
+            FOR(i, IM) l[i] = left[p * (TM + 1) + y + i * LY];                                                                                         \
+            FOR(j, IN) r[j] = right[p * (TN + 1) + x + j * LX];                                                                                        \
+            FOR(i, IM) FOR(j, IN) sum[i][j] = MAD(l[i], r[j], sum[i][j]);                                                                              \
+        }                                                                                                                                              \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                                                                  \
     }
-}
 
 __kernel __attribute__((reqd_work_group_size(LX, LY, 1))) void
-gemm_local(__global const float *restrict a, ulong a_at, __global const float *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
+gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
            __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
            long a_term, long b_term, long b_column, long a2_row, long a2_term, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
            float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
     __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
-    int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN;
+    int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
     float sum[IM][IN];
     FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
-    add_product(a + a_at, a_row, a_term, b + b_at, b_term, b_column, row, column, m, n, k, gate, 0, alpha, left, right, sum);
-    if (k2) add_product(a2 + a2_at, a2_row, a2_term, b2 + b2_at, b2_term, b2_column, row, column, m, n, k2, gate + gate_at, has_gate, alpha2, left, right, sum);
+    ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k, gate, 0, alpha)
+    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, a2_term, stage, b2 + b2_at, b2_term, b2_column, k2, gate + gate_at, has_gate, alpha2)
     FOR(i, IM)
     FOR(j, IN)
     {
-        int at_row = row + (int)get_local_id(1) + i * LY, at_column = column + (int)get_local_id(0) + j * LX;
+        int at_row = row + y + i * LY, at_column = column + x + j * LX;
         if (at_row < m && at_column < n) {
             __global float *out = c + c_at + at_row * c_row + at_column;
             float v = FINISH(sum[i][j], at_column);

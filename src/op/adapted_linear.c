@@ -12,11 +12,6 @@ static const sora_adapted_attributes *attributes_of(const void *attributes)
     return attributes;
 }
 
-static bool reads_outputs(const void *attributes)
-{
-    return attributes_of(attributes)->relu;
-}
-
 static bool is_packed(const void *attributes)
 {
     return attributes_of(attributes)->modules > 0;
@@ -72,6 +67,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t factors = SORA_MAX(sora_gemm_workspace(l, r, p, m, 0), sora_gemm_workspace(l, r, q, m, 0));
     uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
+    if (!a->relu) rule->uses_outputs = 0;
     rule->forward_workspace = blocks + dropped + t + forward;
     rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);
     return SORA_OK;
@@ -341,7 +337,6 @@ const sora_op sora_op_adapted_linear = { .name = "adapted_linear",
                                          .differentiable = 1 << X | 1 << DOWN | 1 << UP | 1 << GATE,
                                          .uses_inputs = 0x3b,
                                          .uses_outputs = 1,
-                                         .reads_outputs = reads_outputs,
                                          .random = true,
                                          .infer = infer,
                                          .forward = forward,

@@ -76,6 +76,11 @@ static sora_gemm_variant block_for(int lanes, int vectors, int64_t m)
     return best;
 }
 
+static bool is_half(const sora_gemm_operand *operand)
+{
+    return operand->view.dtype == SORA_F16;
+}
+
 static bool is_inner(const sora_gemm_desc *d)
 {
     return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
@@ -83,8 +88,8 @@ static bool is_inner(const sora_gemm_desc *d)
 
 static bool is_streamed(const sora_gemm_desc *d)
 {
-    return !d->b.panel && !d->b.transposed && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 && !d->relu &&
-           !d->column_scale.memory && !d->bias.memory;
+    return !d->b.panel && !d->b.transposed && !is_half(&d->b) && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 &&
+           !d->relu && !d->column_scale.memory && !d->bias.memory;
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
@@ -108,7 +113,7 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
 }
 
 /* C of a work-group, terms at a time, C of a work-item; the largest first. */
-static const int groups[][5] = {
+static const int group_sizes[][5] = {
     { 128, 64, 16, 8, 4 }, { 64, 64, 16, 4, 4 }, { 64, 64, 8, 8, 8 }, { 32, 32, 16, 2, 2 }, { 16, 16, 16, 1, 1 }
 };
 
@@ -129,18 +134,18 @@ static sora_gemm_variant group_of(const int *g)
 }
 
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
- * GPUs. Of ours the default is the largest group that C fills. */
+ * GPUs; it takes no halves beside floats. Of ours the default is the largest group that C fills. */
 static int gpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     int count = 0, standard = -1;
-    if (products_of(d) == 1) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
-    for (int i = 0; i < (int)SORA_COUNT(groups); i++) {
-        bool filled = standard >= 0 && groups[standard][0] <= d->m && groups[standard][1] <= d->n;
-        if (!filled && group_fits(limits, groups[i])) standard = i;
+    if (products_of(d) == 1 && !is_half(&d->b)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++) {
+        bool filled = standard >= 0 && group_sizes[standard][0] <= d->m && group_sizes[standard][1] <= d->n;
+        if (!filled && group_fits(limits, group_sizes[i])) standard = i;
     }
-    if (standard >= 0) out[count++] = group_of(groups[standard]);
-    for (int i = 0; i < (int)SORA_COUNT(groups); i++)
-        if (i != standard && group_fits(limits, groups[i])) out[count++] = group_of(groups[i]);
+    if (standard >= 0) out[count++] = group_of(group_sizes[standard]);
+    for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++)
+        if (i != standard && group_fits(limits, group_sizes[i])) out[count++] = group_of(group_sizes[i]);
     return count;
 }
 
@@ -152,7 +157,7 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
     int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->a2.transposed) << 3 |
-                (d->k2 && d->b2.transposed) << 4;
+                (d->k2 && d->b2.transposed) << 4 | is_half(&d->b) << 5;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -230,17 +235,20 @@ static double flops_of(const sora_gemm_desc *d)
 
 static double bytes_of(const sora_gemm_desc *d)
 {
-    return 4.0 * (double)(products_of(d) * ((d->m + d->n) * (d->k + d->k2) + d->m * d->n));
+    double b = (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k);
+    return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b);
 }
 
 #define OPTIONS 128
 
-static void program_options(const sora_context *context, int rows, int vectors, bool by_columns, bool second_by_columns,
-                            char out[OPTIONS])
+enum { A_BY_COLUMNS = 1, A2_BY_COLUMNS = 2, B_HALF = 4, PACKED_HALF = 8 };
+
+static void program_options(const sora_context *context, int rows, int vectors, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
-    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s", lanes, vectors, rows, lanes * vectors,
-             by_columns ? " -D A_BY_COLUMNS" : "", second_by_columns ? " -D A2_BY_COLUMNS" : "");
+    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s", lanes, vectors, rows, lanes * vectors,
+             forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & A2_BY_COLUMNS ? " -D A2_BY_COLUMNS" : "",
+             forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "");
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -254,7 +262,7 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
-    program_options(context, tile.rows, tile.vectors, false, false, options);
+    program_options(context, tile.rows, tile.vectors, is_half(&d->b) ? B_HALF : 0, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -283,7 +291,7 @@ static sora_status run_stream(sora_context *context, const sora_gemm_desc *d, so
     int64_t across = panels_of(width, d->n), share = across / (2 * (int64_t)limits->compute_units);
     int64_t tiles = SORA_MAX(1, SORA_MIN(share, STREAM_COLUMNS / width));
     char options[OPTIONS];
-    program_options(context, block_of(lanes, width / lanes).rows, width / lanes, d->a.transposed, false, options);
+    program_options(context, block_of(lanes, width / lanes).rows, width / lanes, d->a.transposed ? A_BY_COLUMNS : 0, options);
     return sora_launch(
         context,
         &(sora_launch_desc) {
@@ -311,7 +319,8 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
-    program_options(context, tile.rows, tile.vectors, false, false, options);
+    int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
+    program_options(context, tile.rows, tile.vectors, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -368,7 +377,9 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
             most = products_of(d) * across * down / (4 * (int64_t)limits->compute_units);
     int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
-    program_options(context, v->rows, v->vectors, d->a.transposed, d->k2 && d->a2.transposed, options);
+    int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (d->k2 && d->a2.transposed ? A2_BY_COLUMNS : 0) |
+                (first.view.dtype == SORA_F16 ? B_HALF : 0);
+    program_options(context, v->rows, v->vectors, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -395,8 +406,8 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
     size_t items_across = (size_t)(v->group_columns / v->item_columns), items_down = (size_t)(v->group_rows / v->item_rows);
     size_t across = (size_t)panels_of(v->group_columns, d->n), down = (size_t)panels_of(v->group_rows, d->m);
     char options[OPTIONS];
-    snprintf(options, sizeof options, "-D XV=1 -D TM=%d -D TN=%d -D TK=%d -D IM=%d -D IN=%d", v->group_rows, v->group_columns,
-             v->group_depth, v->item_rows, v->item_columns);
+    snprintf(options, sizeof options, "-D XV=1 -D TM=%d -D TN=%d -D TK=%d -D IM=%d -D IN=%d%s", v->group_rows, v->group_columns,
+             v->group_depth, v->item_rows, v->item_columns, is_half(&d->b) ? " -D B_HALF" : "");
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",

@@ -76,11 +76,6 @@ static const sora_linear_attributes *attributes_of(const void *attributes)
     return attributes;
 }
 
-static bool reads_outputs(const void *attributes)
-{
-    return attributes_of(attributes)->relu;
-}
-
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     sora_status status = sora_linear_check(rule, error);
@@ -88,6 +83,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
     uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
+    if (!attributes_of(rule->attributes)->relu) rule->uses_outputs = 0;
     rule->backward_workspace = largest + (attributes_of(rule->attributes)->relu ? (uint64_t)(m * p) : 0);
     return SORA_OK;
 }
@@ -167,7 +163,6 @@ const sora_op sora_op_linear = { .name = "linear",
                                  .differentiable = 1 << X | 1 << WEIGHT | 1 << BIAS,
                                  .uses_inputs = 1 << X | 1 << WEIGHT,
                                  .uses_outputs = 1,
-                                 .reads_outputs = reads_outputs,
                                  .random = true,
                                  .infer = infer,
                                  .forward = forward,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products in every variant against double precision: every transposition and epilogue, B in panels, at sizes that divide
- * nothing. */
+/* Products in every variant against double precision: every transposition and epilogue, B in panels and as halves, at sizes that
+ * divide nothing. */
 #include "op/gemm.h"
 #include "../test.h"
+#include "base/half.h"
 #include "base/random.h"
 #include "op/update.h"
 
@@ -24,6 +25,7 @@ typedef struct product {
     int64_t padding; /* added to each leading dimension */
     bool panels;     /* B is brought into panels first, */
     bool turned;     /* or Bᵀ is */
+    bool half;       /* B is halves */
 } product;
 
 static int open_fixture(void **state)
@@ -67,6 +69,22 @@ static sora_view operand(sora_context *context, uint32_t stream, int64_t element
     return view;
 }
 
+/* B as halves, which stand where the buffer began, and its values on the host as they are now. */
+static void round_to_halves(sora_context *context, int64_t elements, float *values, sora_view *b)
+{
+    sora_error error;
+    uint16_t *halves = malloc((size_t)elements * sizeof *halves);
+    assert_non_null(halves);
+    OK(sora_halves_of(values, (uint64_t)elements, "test", halves, &error));
+    sora_halves_widen(halves, (uint64_t)elements, values);
+    b->dtype = SORA_F16;
+    b->offset *= 2;
+    b->shape = SORA_SHAPE(elements);
+    b->stride = 1;
+    OK(sora_view_write(context, b, halves, &error));
+    free(halves);
+}
+
 /* B [k, n], or Bᵀ, in panels: a buffer of its own in `out`. */
 static void bring_into_panels(sora_context *context, bool turned, sora_gemm_desc *desc, sora_buffer *out)
 {
@@ -79,6 +97,7 @@ static void bring_into_panels(sora_context *context, bool turned, sora_gemm_desc
     b.transposed ^= turned;
     OK(sora_buffer_create(context, (uint64_t)elements * sizeof(float), "test", out, &error));
     sora_view view = sora_view_dense(out, 0, SORA_SHAPE(elements));
+    view.dtype = b.view.dtype;
     OK(sora_gemm_pack(context, &b, n, k, panel, 1, &none, &view, "test", &error));
     desc->b = (sora_gemm_operand) { .view = view, .panel = panel, .turned = turned };
 }
@@ -98,6 +117,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
     sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
     sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
+    if (p->half) round_to_halves(context, ldb * (p->tb ? p->n : p->k), f->host[1] + GUARD, &b);
     sora_buffer scratch = { 0 }, panels = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
@@ -151,10 +171,10 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
             if (!(fabs(value - sum) <= bound))
-                fail_msg("%s, variant %d, %lldx%lldx%lld+%lld ta %d tb %d, element %lld, %lld: %.9g; expected %.9g",
+                fail_msg("%s, variant %d, %lldx%lldx%lld+%lld ta %d tb %d half %d, element %lld, %lld: %.9g; expected %.9g",
                          exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
-                         (long long)p->n, (long long)p->k, (long long)p->k2, p->ta, p->tb, (long long)i, (long long)j, value,
-                         sum);
+                         (long long)p->n, (long long)p->k, (long long)p->k2, p->ta, p->tb, p->half, (long long)i, (long long)j,
+                         value, sum);
             got[GUARD + i * ldc + j] = f->host[7][GUARD + i * ldc + j];
         }
     }
@@ -191,9 +211,13 @@ static void check_context(fixture *f, sora_context *context)
             product gathering = plain;
             gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
+            dressed.half = gathering.half = true;
+            check_product(f, context, &dressed);
+            check_product(f, context, &gathering);
             dressed.panels = gathering.panels = panels, dressed.alpha = -2.0f;
-            for (int turned = 0; panels && turned < 2; turned++) {
-                dressed.turned = gathering.turned = turned;
+            for (int form = 0; panels && form < 4; form++) {
+                dressed.turned = gathering.turned = form & 1;
+                dressed.half = gathering.half = form & 2;
                 check_product(f, context, &dressed);
                 check_product(f, context, &gathering);
             }
