@@ -256,9 +256,9 @@ def rank(bench):
 def generate(bench):
     beams = {"greedy": 1, "beams": 4}
     def ours():
-        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 2, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
+        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 1, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
     def theirs():
-        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 2)["beams"]
+        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 1)["beams"]
         return {name: found[str(count)]["tokens_per_second"] for name, count in beams.items()}
     results = alternate(bench.rounds, {"ours": ours, **({"peer": theirs} if bench.python else {})}, lambda r: ", ".join(f"{name} {v:.0f} tokens/s" for name, v in r.items()))
     for name in beams:
