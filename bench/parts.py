@@ -179,14 +179,15 @@ def t5_full(bench):
     yield "t5-full time", time_row
 
 
-def best_setting(peer):
-    """The fastest of PyTorch's four settings, and its result."""
+SETTINGS = tuple(("--channels-last",) * last + ("--compile",) * compiled for compiled in (False, True) for last in (False, True))
+
+
+def best_setting(peer, settings=SETTINGS):
+    """The fastest of PyTorch's settings, and its result."""
     results = {}
-    for compiled in (False, True):
-        for last in (False, True):
-            setting = tuple(["--channels-last"] * last + ["--compile"] * compiled)
-            results[setting] = peer(*setting)
-            say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
+    for setting in settings:
+        results[setting] = peer(*setting)
+        say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
     setting = min(results, key=lambda s: results[s]["step_s"])
     return setting, results[setting]
 
@@ -209,15 +210,15 @@ METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and th
 
 
 def unet_fc(bench):
-    """PyTorch's best setting is looked for with the smaller batch."""
     for kind, (ours, theirs) in METHODS.items():
-        setting = first = None
+        setting = None
         for batch in (8, 32):
             peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
-            if bench.python and batch == 8:
-                setting, first = best_setting(peer)
+            # With the larger batch in both formats, compiled where that was better with the smaller one.
+            formats = SETTINGS if batch == 8 else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)] if setting is not None else ()
+            setting, first = best_setting(peer, formats) if bench.python else (None, None)
             yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
-                                                       setting, first if batch == 8 else None)
+                                                       setting, first)
 
 
 def unet(bench):
