@@ -215,7 +215,7 @@ def unet_fc(bench):
         for batch in (8, 32):
             peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
             # With the larger batch in both formats, compiled where that was better with the smaller one.
-            formats = SETTINGS if batch == 8 else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)] if setting is not None else ()
+            formats = SETTINGS if setting is None else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)]
             setting, first = best_setting(peer, formats) if bench.python else (None, None)
             yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
                                                        setting, first)
