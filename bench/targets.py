@@ -4,6 +4,9 @@ informs."""
 import dataclasses
 
 
+ENOUGH_ROUNDS = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     work: str
@@ -74,6 +77,14 @@ def format_value(value, unit):
     if unit == "instructions":
         return f"{value / 1e6:.2f} M"
     return f"{value:.2f} ×" if unit == "x" else f"{value:.1f} {unit}" if unit == "ms" else f"{value:.2f} {unit}"
+
+
+def format_spread(row, unit):
+    """Between what a value lay; and over how few rounds, where that is not enough for a spread."""
+    rounds = row.get("rounds", ENOUGH_ROUNDS)
+    few = f"{rounds} round{'s' if rounds > 1 else ''}" if rounds < ENOUGH_ROUNDS else ""
+    between = f"{format_value(row['low'], unit)} to {format_value(row['high'], unit)}" if row.get("low") is not None and rounds > 1 else ""
+    return ", ".join(text for text in (between, few) if text)
 
 
 def format_bound(target, bound):
