@@ -26,6 +26,8 @@ typedef struct sora_bench_options {
     const char *model;  /* "t5-small", "unet-fc", "unet" */
     const char *method; /* "full", "lora", "sora" (NULL) */
     const char *target; /* layers that get adapters, a regular expression; NULL: all of a T5's, the bottleneck of a U-Net */
+    const char *weights; /* frozen ones of linear layers and embeddings: "fp32" (NULL), "fp16" */
+    bool recompute;      /* cheap activations are made again on the way back */
     int batch;          /* 8 */
     int rank;           /* 16; unet-fc: 40 */
     int source, target_length; /* t5-small: 256, 32 tokens */

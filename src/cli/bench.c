@@ -70,6 +70,7 @@ static json_t *step_json(const sora_device *d, const sora_bench_options *o, cons
     json_object_update(object, numbers);
     json_decref(numbers);
     if (o->target) json_object_set_new(object, "layers", json_string(o->target));
+    json_object_set_new(object, "weights", json_string(o->weights ? o->weights : "fp32"));
     json_object_set_new(object, "device", describe_device(d));
     json_object_set_new(object, "limits", rates_json(r));
     return object;
@@ -126,6 +127,8 @@ sora_status cli_step_options(const cli_step_words *w, const char *model, sora_be
     o->model = model;
     o->method = w->method;
     o->target = w->layers;
+    o->weights = w->weights;
+    o->recompute = w->recompute;
     for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
         long value = numbers[i].standard;
         status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, error);

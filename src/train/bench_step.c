@@ -49,6 +49,8 @@ static sora_status fill_in(const sora_bench_options *options, sora_bench_options
     if (!model) return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small, unet-fc or unet", o->model);
     if (!method) return sora_fail(error, SORA_ERROR_ARGUMENT, "method \"%s\"; expected full, lora or sora", o->method);
     bool fc = strcmp(o->model, "unet-fc") == 0, t5 = strcmp(o->model, "t5-small") == 0;
+    if (o->weights && strcmp(o->weights, "fp16") != 0 && strcmp(o->weights, "fp32") != 0)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "weights \"%s\"; expected fp32 or fp16", o->weights);
     if (!o->target) o->target = t5 ? SORA_TARGET_T5 : "bottleneck.*";
     o->batch = sora_bench_or(o->batch, 8);
     o->rank = sora_bench_or(o->rank, fc ? 40 : 16);
@@ -79,7 +81,7 @@ static sora_status build(sora_context *context, training *t, sora_unet_graph *im
 {
     sora_status status = SORA_OK;
     const sora_bench_options *o = &t->o;
-    const sora_graph_options graph = { .training = true, .batch = o->batch };
+    const sora_graph_options graph = { .training = true, .batch = o->batch, .recompute = o->recompute };
     if (strcmp(o->model, "t5-small") == 0) {
         sora_t5_config small;
         sora_t5_config_small(&small);
@@ -153,6 +155,7 @@ static sora_status open_training(sora_context *context, const sora_bench_options
     sora_t5_graph text = { 0 };
     SORA_TRY(fill_in(options, &t->o, error));
     SORA_TRY(build(context, t, &image, &text, error));
+    if (t->o.weights && strcmp(t->o.weights, "fp16") == 0) SORA_TRY(sora_params_set_frozen_dtype(t->params, SORA_F16, error));
     t->predicted = sora_params_device_bytes(t->params, sora_optimizer_moments(&rule)) + sora_graph_stats(t->graph).arena_bytes +
                    sora_optimizer_device_bytes(t->params, &rule);
     SORA_TRY(sora_params_place(t->params, sora_optimizer_moments(&rule), error));
