@@ -49,7 +49,7 @@ TARGETS = {
     "unet adapter": Target("unet step, width 32, 128 x 128, SoRA, batch 8: time against PyTorch's best, LoRA", True, 1.0, 0.7, "x", CONVOLUTION),
     "sora-lora t5-small": Target("T5-small step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
     "sora-lora unet-fc": Target("unet-fc step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
-    "rank": Target("adapters' share of a step of T5-small at rank 4 against rank 16", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
+    "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
     "plan": Target("graphs for 8 lengths of T5-small planned on the host", True, 50.0, None, "ms", "Fewer passes over the tensors while planning."),
     "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."),
     "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "The head's product of 32 rows and the search on the host: choose the best on the device."),
