@@ -142,6 +142,6 @@ def reference(model, size, batch, gradients=True, **options):
 
 
 if __name__ == "__main__":
-    cases = [reference("unet-fc", 128, 2), reference("unet-fc", 256, 2, gradients=False), reference("unet", 40, 3, width=5, depth=3)]
+    cases = [reference("unet-fc", 64, 2), reference("unet-fc", 256, 2, gradients=False), reference("unet", 40, 3, width=5, depth=3)]
     path = pathlib.Path(__file__).with_suffix(".json")
     path.write_text(json.dumps({"pytorch": torch.__version__, "cases": cases}, indent=None, separators=(",", ":")) + "\n")
