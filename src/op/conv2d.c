@@ -116,7 +116,7 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
 {
     static const sora_conv_variant winograd = { .winograd = true };
     int count = 0, most = block_of(outputs, 8);
-    bool first = sora_winograd_pays(limits, kernel, x, outputs);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs, false);
     sora_conv_variant standard = standard_variant(limits, most, is_padded(limits, kernel, x));
     if (first) out[count++] = winograd;
     out[count++] = standard;
@@ -216,14 +216,14 @@ cleanup:
 
 /* Channels of dy and x that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers.
  */
-static int gradient_outputs(const sora_device_limits *limits, int64_t outputs)
+static int gradient_outputs(int64_t outputs)
 {
-    return block_of(outputs, sums_of(limits) / 4);
+    return block_of(outputs, 4);
 }
 
 static int64_t gradient_parts(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(limits, dy->dim[1]);
+    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(dy->dim[1]);
     int64_t tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
     int64_t items = x->dim[1] * kernel * ((dy->dim[1] + block - 1) / block);
     int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
@@ -233,7 +233,7 @@ static int64_t gradient_parts(const sora_device_limits *limits, int kernel, cons
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    if (sora_winograd_pays(limits, kernel, x, dy->dim[1])) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
+    if (sora_winograd_pays(limits, kernel, x, dy->dim[1], true)) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
     return padded_elements(limits, kernel, x) +
            (uint64_t)(gradient_parts(limits, kernel, x, dy) * dy->dim[1] * x->dim[1] * kernel * kernel);
 }
@@ -243,13 +243,13 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
     sora_status status = SORA_OK;
     static const sora_view none = { 0 };
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    if (sora_winograd_pays(limits, desc->kernel, &desc->x->shape, desc->dy->shape.dim[1]))
+    if (sora_winograd_pays(limits, desc->kernel, &desc->x->shape, desc->dy->shape.dim[1], true))
         return sora_winograd_gradient(context, desc, error);
     const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
     const sora_shape *in = &desc->x->shape, *out = &desc->dy->shape;
     int64_t inputs = in->dim[1], outputs = out->dim[1], lanes = sora_conv_lanes(limits),
             n = outputs * inputs * desc->kernel * desc->kernel;
-    int block = gradient_outputs(limits, outputs);
+    int block = gradient_outputs(outputs);
     int64_t parts = gradient_parts(limits, desc->kernel, in, out),
             tiles = in->dim[0] * ((in->dim[2] * in->dim[3] + lanes - 1) / lanes);
     int64_t run = (tiles + parts - 1) / parts;
