@@ -224,7 +224,7 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
 #define STREAM_COLUMNS 128
 #define STREAM_TERMS 32
 
-__kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __global const float *restrict b, ulong b_at, __global float *restrict c, ulong c_at,
+__kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global float *restrict c, ulong c_at,
                           long lead, long b_row, long c_row, int m, int n, int k, int tiles, float alpha, int accumulate)
 {
     float panels[STREAM_COLUMNS * STREAM_TERMS], sums[STREAM_COLUMNS * (STREAM_ROWS + MR)];
@@ -234,7 +234,7 @@ __kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __gl
         int terms = min(STREAM_TERMS, k - at);
         for (int p = 0; p < terms; p++)
             for (int column = first, tile = 0; column < last; column += W, tile++)
-                FOR(j, NV) STOREX(load_within(b + b_at + (at + p) * b_row, column + j * XV, n), panels + (tile * STREAM_TERMS + p) * W + j * XV);
+                FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + j * XV, n), panels + (tile * STREAM_TERMS + p) * W + j * XV);
         for (int column = first, tile = 0; column < last; column += W, tile++)
             for (int row = 0; row < m; row += MR) {
                 int rows = min(MR, m - row);

@@ -88,8 +88,8 @@ static bool is_inner(const sora_gemm_desc *d)
 
 static bool is_streamed(const sora_gemm_desc *d)
 {
-    return !d->b.panel && !d->b.transposed && !is_half(&d->b) && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 &&
-           !d->relu && !d->column_scale.memory && !d->bias.memory;
+    return !d->b.panel && !d->b.transposed && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 && !d->relu &&
+           !d->column_scale.memory && !d->bias.memory;
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
@@ -291,7 +291,8 @@ static sora_status run_stream(sora_context *context, const sora_gemm_desc *d, so
     int64_t across = panels_of(width, d->n), share = across / (2 * (int64_t)limits->compute_units);
     int64_t tiles = SORA_MAX(1, SORA_MIN(share, STREAM_COLUMNS / width));
     char options[OPTIONS];
-    program_options(context, block_of(lanes, width / lanes).rows, width / lanes, d->a.transposed ? A_BY_COLUMNS : 0, options);
+    program_options(context, block_of(lanes, width / lanes).rows, width / lanes,
+                    (d->a.transposed ? A_BY_COLUMNS : 0) | (is_half(&d->b) ? B_HALF : 0), options);
     return sora_launch(
         context,
         &(sora_launch_desc) {
