@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 
+#ifdef TABLE_HALF
+#define ELEMENT half
+#define AT(table, i) vload_half(i, table)
+#else
+#define ELEMENT float
+#define AT(table, i) ((table)[i])
+#endif
+
 /* An id that is no row of the table gives NaN: what can't be looked up must not pass for a value, nor be read from elsewhere. */
-__kernel void embedding_forward(__global const int *restrict ids, ulong ids_at, __global const float *restrict table, ulong table_at, __global float *restrict y,
+__kernel void embedding_forward(__global const int *restrict ids, ulong ids_at, __global const ELEMENT *restrict table, ulong table_at, __global float *restrict y,
                                 ulong y_at, int rows, long width)
 {
     long token = (long)get_global_id(1);
     int id = ids[ids_at + token];
-    EACH(i, width) y[y_at + token * width + i] = id >= 0 && id < rows ? table[table_at + (long)id * width + i] : NAN;
+    EACH(i, width) y[y_at + token * width + i] = id >= 0 && id < rows ? AT(table, table_at + (long)id * width + i) : NAN;
 }
 
 /* A work-item has W columns of the table and goes through the tokens in order: rows that meet the same id are added one after the

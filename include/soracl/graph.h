@@ -54,6 +54,9 @@ SORA_API sora_shape sora_param_shape(const sora_param *param);
 SORA_API sora_param_kind sora_param_kind_of(const sora_param *param);
 SORA_API bool sora_param_trainable(const sora_param *param);
 SORA_API void sora_param_set_trainable(sora_param *param, bool trainable); /* on the host only */
+/* On the host: nothing of the set trains, so that upload takes no memory for gradients and keeps weights as products read them
+ * fastest. */
+SORA_API void sora_params_freeze(sora_params *params);
 
 /* Shape of a moment (1 or 2) in that layout; rank 0: there is none. */
 SORA_API sora_shape sora_param_moment_shape(const sora_param *param, sora_moment_layout layout, int which);
@@ -70,6 +73,12 @@ SORA_API sora_status sora_params_set_moments(sora_params *params, sora_moment_la
 /* On the host: keeps only the listed indices (rising) of axis 0 or 1 of value and moments, in place. What factored moments say
  * of the kept elements stays the same. */
 SORA_API void sora_param_select(sora_param *param, int axis, const int *list, int count);
+
+/* Before a place is taken and once it is settled what is frozen: how the device keeps the frozen weights of linear layers and embeddings. SORA_F16 takes half their memory,
+ * and arithmetic stays fp32; upload rounds to nearest and refuses a weight that is no finite half (SORA_ERROR_NUMERIC, by name).
+ * Reading and downloading then give the rounded values: what must be exact, as a merge, has to be done with weights that never were
+ * on the device. SORA_F32 at first; SORA_ERROR_ARGUMENT for SORA_F16 where there are no such weights. */
+SORA_API sora_status sora_params_set_frozen_dtype(sora_params *params, sora_dtype dtype, sora_error *error);
 
 /* Takes the device memory that upload, with the same moments, then fills, so that graphs can be prepared before it
  * (sora_graph_prepare). Upload does it where it wasn't done. */
@@ -107,6 +116,7 @@ typedef struct sora_graph_options {
     uint64_t seed; /* of dropout */
     sora_plan_policy policy;
     bool unfused; /* every layer is launches of its own (tests) */
+    bool recompute; /* cheap activations are made again on the way back instead of kept: less memory, some time, the same bits */
     sora_graph
         *share; /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
 } sora_graph_options;

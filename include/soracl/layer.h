@@ -63,7 +63,7 @@ typedef struct sora_adapter_options {
 SORA_API sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *options, sora_error *error);
 
 /* active → merged: W₀ += s · W_u diag(g) W_d (in double precision), adapter dropped. Refused, with the layer left active, where a
- * factor has NaN or Inf or the weight is shared (`fixed`). *change (may be NULL): the largest |ΔW|. */
+ * factor has NaN or Inf, the weight is shared (`fixed`) or came back from the device rounded (sora_params_set_frozen_dtype). *change (may be NULL): the largest |ΔW|. */
 SORA_API sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error *error);
 
 /* merged → active, exactly as before the merge (W₀ to the bit); until sora_layer_forget, which makes a merged layer normal and

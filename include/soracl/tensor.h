@@ -12,7 +12,7 @@ extern "C" {
 
 #define SORA_MAX_RANK 4
 
-typedef enum sora_dtype { SORA_F32 = 0, SORA_I32 } sora_dtype; /* 4 bytes each */
+typedef enum sora_dtype { SORA_F32 = 0, SORA_I32, SORA_F16 } sora_dtype; /* 4, 4 and 2 bytes; F16 is for frozen weights alone */
 
 /* Row-major, the first dimension outermost; images are N, C, H, W. rank 0 is "absent". A scalar is rank 1, dim {1}. */
 typedef struct sora_shape {

@@ -36,6 +36,8 @@ typedef struct sora_run_options {
     double network_dropout, smoothing;
     int eval_examples, eval_generate;
     /* both */
+    char weights[8];
+    bool recompute;
     double dropout;
     int batch, epochs, steps, accumulate, threads;
     char optimizer[16];

@@ -152,6 +152,10 @@ sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error 
     if (layer->desc.fixed)
         SORA_FAIL(error, SORA_ERROR_ARGUMENT,
                   "layer %s: its weight is shared with another module, which a merge would change too", layer->name);
+    if (sora_param_rounded(layer->weight))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "layer %s: its weight was rounded to fp16 on the device; merge the adapter into weights that are loaded again",
+                  layer->name);
     SORA_TRY(copy_host(layer->weight, &undo.weight, error));
     SORA_TRY(copy_host(layer->down, &undo.down, error));
     SORA_TRY(copy_host(layer->up, &undo.up, error));

@@ -68,16 +68,17 @@ static sora_status transfer(sora_context *context, const sora_view *view, void *
                             sora_error *error)
 {
     cl_int code;
-    size_t row = (size_t)sora_view_inner(view) * 4, rows = view->shape.rank ? (size_t)view->shape.dim[0] : 0;
+    size_t bytes = view->dtype == SORA_F16 ? 2 : 4, row = (size_t)sora_view_inner(view) * bytes,
+           rows = view->shape.rank ? (size_t)view->shape.dim[0] : 0;
     if (done) *done = NULL;
     if (rows == 0) return SORA_OK;
     if (sora_view_is_dense(view)) {
-        code =
-            write
-                ? clEnqueueWriteBuffer(context->queue, view->memory, blocking, view->offset * 4, row * rows, host, 0, NULL, done)
-                : clEnqueueReadBuffer(context->queue, view->memory, blocking, view->offset * 4, row * rows, host, 0, NULL, done);
+        code = write ? clEnqueueWriteBuffer(context->queue, view->memory, blocking, view->offset * bytes, row * rows, host, 0,
+                                            NULL, done)
+                     : clEnqueueReadBuffer(context->queue, view->memory, blocking, view->offset * bytes, row * rows, host, 0,
+                                           NULL, done);
     } else {
-        size_t pitch = (size_t)view->stride * 4, base = view->offset * 4;
+        size_t pitch = (size_t)view->stride * bytes, base = view->offset * bytes;
         size_t origin[3] = { 0, 0, 0 }, region[3] = { row, rows, 1 };
         /* A rectangle's pitch must divide nothing but must cover the row; its origin takes the offset's place within the pitch.
          */

@@ -19,7 +19,7 @@ sora_status sora_buffer_create(sora_context *context, uint64_t bytes, const char
 void sora_buffer_destroy(sora_buffer *buffer); /* accepts a zeroed struct; zeroes it */
 
 /* A tensor's place in device memory. Strides are dense but for the first dimension, so that a slice of channels (N, C of a
- * concatenation) or of columns (q of q|k|v) is a view too. All in elements of 4 bytes. */
+ * concatenation) or of columns (q of q|k|v) is a view too. All in elements, which have 4 bytes, and 2 where they are SORA_F16. */
 typedef struct sora_view {
     cl_mem memory; /* NULL: absent */
     uint64_t offset;
@@ -38,8 +38,8 @@ int64_t sora_view_inner(const sora_view *view);
 int64_t sora_view_elements(const sora_view *view);
 bool sora_view_is_dense(const sora_view *view);
 
-/* Blocking copies between a dense host array (sora_view_elements of 4 bytes) and a view of any stride. They wait for all that
- * was enqueued before; never call them inside a step. */
+/* Blocking copies between a dense host array (sora_view_elements of the view's dtype) and a view of any stride. They wait for all
+ * that was enqueued before; never call them inside a step. */
 sora_status sora_view_read(sora_context *context, const sora_view *view, void *out, sora_error *error);
 sora_status sora_view_write(sora_context *context, const sora_view *view, const void *data, sora_error *error);
 

@@ -7,7 +7,8 @@
 
 /* What "bench step" and "tune" say of a step. */
 typedef struct cli_step_words {
-    const char *method, *batch, *rank, *layers, *source, *target, *size, *width, *steps;
+    const char *method, *batch, *rank, *layers, *source, *target, *size, *width, *weights, *steps;
+    bool recompute;
 } cli_step_words;
 
 #define CLI_STEP_OPTIONS(w)                                                                                                         \
@@ -17,6 +18,8 @@ typedef struct cli_step_words {
         { "layers", "Step", "TEXT", "regular expression: which get adapters", "T5: all; U-Nets: bottleneck.*", NULL, &(w).layers }, \
         { "source", "Step", "N", "t5-small: tokens of a text", "256", NULL, &(w).source },                                          \
         { "target", "Step", "N", "t5-small: tokens of a summary", "32", NULL, &(w).target },                                        \
+        { "weights", "Step", "TYPE", "frozen weights of linear layers and embeddings are kept as fp32|fp16", "fp32", NULL, &(w).weights }, \
+        { "recompute", "Step", NULL, "make cheap activations again on the way back instead of keeping them", NULL, &(w).recompute, NULL }, \
         { "size", "Step", "N", "U-Nets: pixels of an image's side", "256; unet: 128", NULL, &(w).size },                            \
     {                                                                                                                               \
         "width", "Step", "N", "unet: channels of the first level", "64", NULL, &(w).width                                           \

@@ -2,6 +2,7 @@
 #include "soracl/safetensors.h"
 
 #include "base/file.h"
+#include "base/half.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -234,15 +235,6 @@ static float from_bits(uint32_t bits)
     return value;
 }
 
-static float from_half(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-    if (exponent == 31) return from_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent > 0) return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    float value = (float)fraction * 0x1p-24f;
-    return sign ? -value : value;
-}
-
 sora_status sora_file_tensor_to_f32(const sora_file_tensor *tensor, float *out, sora_error *error)
 {
     const unsigned char *data = tensor->data;
@@ -250,12 +242,7 @@ sora_status sora_file_tensor_to_f32(const sora_file_tensor *tensor, float *out, 
     double wide;
     switch (tensor->dtype) {
     case SORA_FILE_F32: memcpy(out, data, tensor->elements * sizeof *out); return SORA_OK;
-    case SORA_FILE_F16:
-        for (uint64_t i = 0; i < tensor->elements; i++) {
-            memcpy(&half, data + 2 * i, sizeof half);
-            out[i] = from_half(half);
-        }
-        return SORA_OK;
+    case SORA_FILE_F16: sora_halves_widen(data, tensor->elements, out); return SORA_OK;
     case SORA_FILE_BF16:
         for (uint64_t i = 0; i < tensor->elements; i++) {
             memcpy(&half, data + 2 * i, sizeof half);

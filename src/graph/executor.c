@@ -143,19 +143,23 @@ typedef struct node_views {
 static sora_status run_node(sora_graph *graph, const sora_node *node, sora_error *error)
 {
     node_views v = { 0 };
-    const sora_node *forward = node->kind == SORA_NODE_BACKWARD ? &graph->nodes[node->forward] : node;
+    bool again = node->kind == SORA_NODE_AGAIN, back = again || node->kind == SORA_NODE_BACKWARD;
+    const sora_node *forward = back ? &graph->nodes[node->forward] : node;
     if (node->kind == SORA_NODE_ALIAS || node->elided) return SORA_OK;
     if (node->kind == SORA_NODE_SEED) {
         v.outputs[0] = view_of(graph, node->outputs[0]);
         return sora_fill(graph->context, &v.outputs[0], 1.0f, error);
     }
-    for (int i = 0; i < forward->input_count; i++) v.inputs[i] = view_of(graph, forward->inputs[i]);
-    for (int i = 0; i < forward->output_count; i++) v.outputs[i] = view_of(graph, forward->outputs[i]);
+    for (int i = 0; i < forward->input_count; i++)
+        v.inputs[i] = view_of(graph, back ? sora_tensor_again(forward->inputs[i]) : forward->inputs[i]);
+    for (int i = 0; i < forward->output_count; i++)
+        v.outputs[i] = view_of(graph, back ? sora_tensor_again(forward->outputs[i]) : forward->outputs[i]);
     for (int i = 0; i < SORA_OP_MAX_SAVED; i++) v.saved[i] = view_of(graph, forward->saved[i]);
     sora_op_run run = { .context = graph->context,
                         .name = node->name,
                         .attributes = forward->attributes,
                         .training = graph->options.training,
+                        .again = again,
                         .input_count = forward->input_count,
                         .inputs = v.inputs,
                         .outputs = v.outputs,
@@ -196,7 +200,8 @@ sora_status sora_graph_prepare(sora_graph *graph, sora_error *error)
 {
     if (!graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is not planned yet");
     if (!sora_params_placed(graph->params))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters have no place on the device yet: sora_params_place gives them one");
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "parameters have no place on the device yet: sora_params_place gives them one");
     sora_launches_rehearse(graph->context);
     sora_status status = run_range(graph, 0, graph->node_count, error);
     sora_launches_rehearsed(graph->context);

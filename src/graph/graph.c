@@ -99,6 +99,10 @@ sora_tensor *sora_graph_input(sora_graph *graph, const char *name, sora_dtype dt
                   name, sora_shape_text(&shape, text), graph->options.batch);
         return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
     }
+    if (dtype == SORA_F16) {
+        sora_fail(&error, SORA_ERROR_ARGUMENT, "input %s: halves; expected fp32 or int32", name);
+        return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);
+    }
     sora_tensor *tensor = sora_tensor_add(graph, name, dtype, shape, &error);
     if (!tensor) return keep_failure(graph, SORA_ERROR_MEMORY, &error);
     tensor->input = true;
@@ -164,7 +168,8 @@ static sora_status run_rule(const sora_graph *graph, const sora_node *node, bool
                                    .limits = &sora_context_device(graph->context)->limits,
                                    .training = graph->options.training,
                                    .input_count = node->input_count,
-                                   .inputs = shapes };
+                                   .inputs = shapes,
+                                   .uses_outputs = node->op->uses_outputs };
     sora_status status = node->op->infer(rule, error);
     if (status != SORA_OK) sora_error_prefix(error, "%s (%s)", node->name, node->op->name);
     return status;
@@ -188,6 +193,7 @@ static sora_status add_results(sora_graph *graph, sora_node *node, const sora_op
         if (!node->saved[i]) return SORA_ERROR_MEMORY;
         node->saved[i]->producer = index;
     }
+    node->uses_outputs = rule->uses_outputs;
     node->forward_workspace = rule->forward_workspace;
     node->backward_workspace = rule->backward_workspace;
     return SORA_OK;
@@ -295,6 +301,7 @@ sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *er
     if (!graph->options.unfused) sora_graph_fuse(graph);
     graph->forward_nodes = (int)graph->node_count;
     if (loss) SORA_TRY(sora_graph_differentiate(graph, loss, error));
+    if (loss && graph->options.recompute) SORA_TRY(sora_graph_recompute(graph, error));
     SORA_TRY(sora_graph_place(graph, error));
     graph->planned = true;
 cleanup:

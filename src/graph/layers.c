@@ -106,7 +106,8 @@ sora_tensor *sora_gated_gelu(sora_graph *graph, const char *name, sora_tensor *x
     return sora_graph_node(graph, &sora_op_gated_gelu, name, NULL, 0, &x, 1);
 }
 
-sora_tensor *sora_relative_bias(sora_graph *graph, const char *name, sora_tensor *table, const sora_relative_bias_options *options)
+sora_tensor *sora_relative_bias(sora_graph *graph, const char *name, sora_tensor *table,
+                                const sora_relative_bias_options *options)
 {
     sora_relative_bias_attributes attributes = {
         .queries = options->queries, .keys = options->keys, .farthest = options->farthest, .bidirectional = options->bidirectional

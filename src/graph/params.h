@@ -22,8 +22,12 @@ sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sor
 
 /* Says that a matrix [p, q] is the weight of products: while it is frozen the device has it, where that is faster, in panels only
  * (sora_view), for forward and, if upload is told of moments, so of training, for the way back. Reading gives the matrix as ever.
- */
+ * A table [v, d] is read by row (embedding) and as a product's weight, and always stands as it is. Of both the set may keep
+ * halves: only ops that know SORA_F16 take them. */
 void sora_param_set_product(sora_param *param);
+void sora_param_set_table(sora_param *param);
+/* True once the value came back from the device as halves. */
+bool sora_param_rounded(const sora_param *param);
 
 /* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one
  * product takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */

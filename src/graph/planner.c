@@ -71,13 +71,21 @@ static void touch_backward(const sora_graph *graph, const sora_node *node, int t
 {
     const sora_node *forward = &graph->nodes[node->forward];
     for (int i = 0; i < forward->input_count; i++)
-        if (node->op->uses_inputs >> i & 1) touch(forward->inputs[i], time);
+        if (node->op->uses_inputs >> i & 1) touch(sora_tensor_again(forward->inputs[i]), time);
     for (int i = 0; i < forward->output_count; i++) {
-        if (node->op->uses_outputs >> i & 1) touch(forward->outputs[i], time);
+        if (forward->uses_outputs >> i & 1) touch(sora_tensor_again(forward->outputs[i]), time);
         touch(node->output_gradients[i], time);
     }
     for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(forward->saved[i], time);
     for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) touch(node->input_gradients[i], time);
+}
+
+static void touch_again(const sora_graph *graph, const sora_node *node, int time)
+{
+    const sora_node *forward = &graph->nodes[node->forward];
+    for (int i = 0; i < forward->input_count; i++) touch(sora_tensor_again(forward->inputs[i]), time);
+    for (int i = 0; i < forward->output_count; i++) touch(sora_tensor_again(forward->outputs[i]), time);
+    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(forward->saved[i], time);
 }
 
 static sora_status add_workspace(sora_graph *graph, int index, sora_error *error)
@@ -106,6 +114,7 @@ static void find_lifetimes(sora_graph *graph)
         sora_node *node = &graph->nodes[n];
         int time = (int)n;
         if (node->kind == SORA_NODE_BACKWARD) touch_backward(graph, node, time);
+        if (node->kind == SORA_NODE_AGAIN) touch_again(graph, node, time);
         for (int i = 0; i < node->input_count; i++) touch(node->inputs[i], time);
         for (int i = 0; i < node->output_count; i++) touch(node->outputs[i], time);
         for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(node->saved[i], time);

@@ -5,8 +5,8 @@
 #include "graph/graph.h"
 #include "op/ops.h"
 
-/* A graph's insides, shared by its four parts: graph.c builds it, autodiff.c adds the way back, planner.c gives memory,
- * executor.c runs it. */
+/* A graph's insides, shared by its parts: graph.c builds it, fuse.c makes passes one, autodiff.c adds the way back, recompute.c
+ * what is made again for it, planner.c gives memory, executor.c runs it. */
 
 struct sora_tensor {
     sora_graph *graph;
@@ -17,11 +17,12 @@ struct sora_tensor {
     sora_shape current;    /* for the last forward's count */
     sora_param *param;     /* not NULL: stands with the parameters */
     bool joined;           /* with those that stand behind `param`: `shape` is all of theirs */
-    const sora_tensor *of; /* a gradient: of this tensor */
+    const sora_tensor *of; /* a gradient, or made again: of this tensor */
     bool input, output;
     int written;  /* inputs: items of the last write */
     int producer; /* index of the node; −1: none */
     bool wants_gradient;
+    sora_tensor *again;    /* what the way back reads instead; NULL: this one */
     sora_tensor *gradient; /* after autodiff; NULL: none. Parameters' gradients stand with the parameters */
     sora_tensor *base;     /* not NULL: part of that tensor's memory (a reshape, a slice of a concatenation, in place) */
     int64_t base_offset;   /* in elements */
@@ -35,6 +36,7 @@ typedef enum sora_node_kind {
     SORA_NODE_ALIAS,    /* reshape: nothing to do */
     SORA_NODE_SEED,     /* 1 into the gradient of the loss */
     SORA_NODE_BACKWARD, /* of `forward` */
+    SORA_NODE_AGAIN,    /* of `forward`: its outputs once more, into what is `again` of them */
     SORA_NODE_SUM,      /* outputs[0] = inputs[0] + inputs[1], gradients that meet */
 } sora_node_kind;
 
@@ -49,10 +51,11 @@ typedef struct sora_node {
     sora_tensor *outputs[SORA_OP_MAX_OUTPUTS];
     sora_tensor *saved[SORA_OP_MAX_SAVED];
     sora_tensor *workspace; /* NULL: none */
+    uint32_t uses_outputs;  /* bit i: backward reads output i */
     uint64_t forward_workspace, backward_workspace;
     bool elided; /* a concatenation whose inputs stand in place */
+    int forward; /* backward and again */
     /* backward */
-    int forward;
     sora_tensor *output_gradients[SORA_OP_MAX_OUTPUTS];
     sora_tensor *input_gradients[SORA_OP_MAX_INPUTS]; /* activations' */
     bool parameter_gradients[SORA_OP_MAX_INPUTS];
@@ -112,6 +115,10 @@ sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error);
 /* Replaces chains of forward nodes by ops that do the same in fewer passes. */
 void sora_graph_fuse(sora_graph *graph);
 sora_status sora_graph_differentiate(sora_graph *graph, sora_tensor *loss, sora_error *error);
+/* After it: nodes that make again what is cheap to make instead of keeping it, and what backward reads of a tensor of the forward
+ * part. */
+sora_status sora_graph_recompute(sora_graph *graph, sora_error *error);
+sora_tensor *sora_tensor_again(sora_tensor *tensor);
 sora_status sora_graph_place(sora_graph *graph, sora_error *error);
 
 /* The tensor whose memory this one is part of, and where in it (elements); stride of the first dimension. */

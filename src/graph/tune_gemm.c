@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/half.h"
 #include "base/random.h"
 #include "cl/context.h"
 #include "graph/tune.h"
@@ -27,6 +28,7 @@ static sora_gemm_desc desc_of(const int64_t *shape)
     bool a = forms & 1, b = forms & 2, a2 = forms & 8, b2 = forms & 16;
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
+    d.b.view.dtype = forms & 32 ? SORA_F16 : SORA_F32;
     d.a2 = (sora_gemm_operand) { .leading = a2 ? m : k2, .transposed = a2 };
     d.b2 = (sora_gemm_operand) { .leading = b2 ? k2 : n, .transposed = b2 };
     return d;
@@ -37,12 +39,13 @@ static void describe(const int64_t *shape, char text[96])
     sora_gemm_desc d = desc_of(shape);
     char second[32] = "";
     if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
-    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
+    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
              d.a.transposed ? ", A by columns" : "",
              d.b.panel && d.b.turned ? ", B's transpose in panels"
              : d.b.panel             ? ", B in panels"
              : d.b.transposed        ? ", B by columns"
-                                     : "");
+                                     : "",
+             d.b.view.dtype == SORA_F16 ? ", halves" : "");
 }
 
 static int variants(const sora_device_limits *limits, const int64_t *shape, sora_tuning_variant out[SORA_TUNE_VARIANTS])
@@ -90,6 +93,21 @@ static sora_status take(product *p, int which, int64_t elements, sora_gemm_opera
     return status;
 }
 
+/* B, which stands as floats, as halves in the same memory, and on the host as it is then. */
+static sora_status narrow(product *p, int64_t elements, sora_error *error)
+{
+    sora_view *b = &p->desc.b.view;
+    uint16_t *halves;
+    sora_status status = sora_allocate((size_t)elements, sizeof *halves, "operand", &halves, error);
+    if (status != SORA_OK) return status;
+    b->dtype = SORA_F16;
+    status = sora_halves_of(p->host[B], (uint64_t)elements, "operand", halves, error);
+    if (status == SORA_OK) status = sora_view_write(p->context, b, halves, error);
+    if (status == SORA_OK) sora_halves_widen(halves, (uint64_t)elements, p->host[B]);
+    free(halves);
+    return status;
+}
+
 /* B as it is on the host into panels, or into those of its transpose. */
 static sora_status bring_into_panels(product *p, sora_error *error)
 {
@@ -105,6 +123,7 @@ static sora_status bring_into_panels(product *p, sora_error *error)
     from.panel = 0;
     from.turned = false;
     d->b.view = sora_view_dense(&p->buffers[PANELS], 0, SORA_SHAPE(elements));
+    d->b.view.dtype = from.view.dtype;
     return sora_gemm_pack(p->context, &from, n, k, d->b.panel, 1.0f, &none, &d->b.view, "tune", error);
 }
 
@@ -119,7 +138,9 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     p->desc = desc_of(shape);
     sora_gemm_desc *d = &p->desc;
     SORA_TRY(take(p, A, d->m * d->k, &d->a, error));
+    bool half = d->b.view.dtype == SORA_F16;
     SORA_TRY(take(p, B, d->k * d->n, &d->b, error));
+    if (half) SORA_TRY(narrow(p, d->k * d->n, error));
     if (d->k2) SORA_TRY(take(p, A2, d->m * d->k2, &d->a2, error));
     if (d->k2) SORA_TRY(take(p, B2, d->k2 * d->n, &d->b2, error));
     SORA_TRY(take(p, C, d->m * d->n, &c, error));

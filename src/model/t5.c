@@ -2,6 +2,7 @@
 #include "model/t5.h"
 
 #include "base/random.h"
+#include "graph/params.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -101,10 +102,12 @@ sora_status sora_t5_allocate(sora_context *context, const sora_t5_config *config
     SORA_TRY(sora_layers_create(t5->params, 0, &t5->layers, error));
     sora_shape table = SORA_SHAPE(config->vocabulary, config->width);
     SORA_TRY(sora_params_add(t5->params, "shared.weight", SORA_PARAM_WEIGHT, table, &t5->shared, error));
+    sora_param_set_table(t5->shared);
     SORA_TRY(add_stack(t5, "encoder", config->encoder_layers, false, &t5->encoder, error));
     SORA_TRY(add_stack(t5, "decoder", config->decoder_layers, true, &t5->decoder, error));
     t5->head = t5->shared;
     if (config->own_head) SORA_TRY(sora_params_add(t5->params, "lm_head.weight", SORA_PARAM_WEIGHT, table, &t5->head, error));
+    sora_param_set_table(t5->head);
     *out = t5;
     t5 = NULL;
 cleanup:

@@ -195,8 +195,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         };
         SORA_TRY(sora_fill(run->context, &product, 0.0f, error));
         SORA_TRY(sora_conv_gradient(run->context, &up, error));
-        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor->shape.dim[1], 1.0f, factor, gate, &gradients[UP],
-                                       &gradients[GATE], error));
+        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor->shape.dim[1], 1, 1.0f, factor, gate,
+                                       &gradients[UP], &gradients[GATE], error));
     }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));

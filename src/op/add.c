@@ -41,5 +41,5 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 }
 
 const sora_op sora_op_add = {
-    .name = "add", .differentiable = 3, .in_place = 3, .infer = infer, .forward = forward, .backward = backward
+    .name = "add", .differentiable = 3, .in_place = 3, .cheap = true, .infer = infer, .forward = forward, .backward = backward
 };

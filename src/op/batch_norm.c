@@ -159,9 +159,9 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_view mean = run->training ? run->saved[0] : part_of(&run->workspace, 0);
     sora_view deviation = run->training ? run->saved[1] : part_of(&run->workspace, channels),
               partial = part_of(&run->workspace, 2 * channels);
-    if (run->training && !a->frozen)
+    if (run->training && !run->again && !a->frozen)
         SORA_TRY(batch_statistics(run, &mean, &deviation, &partial, error));
-    else
+    else if (!run->again)
         SORA_TRY(frozen_statistics(run, &mean, &deviation, error));
     SORA_TRY(a->pool ? normalise_and_pool(run, &mean, &deviation, error) : normalise(run, &mean, &deviation, error));
 cleanup:
@@ -259,6 +259,7 @@ const sora_op sora_op_batch_norm = { .name = "batch_norm",
                                      .uses_inputs = 1 << X | 1 << GAMMA | 1 << BETA,
                                      .in_place = 1 << X,
                                      .gradient_in_place = true,
+                                     .cheap = true,
                                      .infer = infer,
                                      .forward = forward,
                                      .backward = backward };

@@ -68,6 +68,7 @@ const sora_op sora_op_dropout = { .name = "dropout",
                                   .in_place = 1,
                                   .gradient_in_place = true,
                                   .random = true,
+                                  .cheap = true,
                                   .infer = infer,
                                   .forward = forward,
                                   .backward = backward };

@@ -20,7 +20,9 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 #define CPU_COLUMNS 16
 static const char *options_of(const sora_op_run *run)
 {
-    return sora_is_cpu(run->context) ? "-D SORA_CPU -D W=16" : "-D W=1";
+    bool half = run->inputs[TABLE].dtype == SORA_F16;
+    if (sora_is_cpu(run->context)) return half ? "-D SORA_CPU -D W=16 -D TABLE_HALF" : "-D SORA_CPU -D W=16";
+    return half ? "-D W=1 -D TABLE_HALF" : "-D W=1";
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)

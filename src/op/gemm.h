@@ -12,6 +12,7 @@
 typedef enum sora_gemm_provider {
     SORA_GEMM_TILE = 0, /* ours: a tile of C in registers */
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
+    SORA_GEMM_STREAM,   /* ours, on a CPU, for few rows and many terms: B, stored [k, n], streams by once */
     SORA_GEMM_CLBLAST,
 } sora_gemm_provider;
 
@@ -26,7 +27,7 @@ typedef struct sora_gemm_variant {
 #define SORA_GEMM_VARIANTS 32
 
 typedef struct sora_gemm_operand {
-    sora_view view;  /* only memory and offset are used */
+    sora_view view;  /* only memory, offset and dtype are used; SORA_F16: B of the first pair is halves */
     int64_t leading; /* elements between rows as stored */
     bool transposed; /* A: stored [k, m]; B: stored [n, k] */
     int panel;       /* not 0: B of the first pair stands in panels of that many columns (sora_gemm_pack), or */
@@ -82,7 +83,8 @@ int sora_gemm_panel(const sora_device_limits *limits, int64_t n);
 /* Elements of a B [k, n] in panels, which stand one after the other as [k, panel], with zeros behind the last column. */
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k);
 
-/* Enqueues the copy of B (of n columns and k rows) into panels, times alpha, its rows times gate (memory NULL: ones). */
+/* Enqueues the copy of B (of n columns and k rows) into panels, times alpha, its rows times gate (memory NULL: ones). Each of B
+ * and out may be halves. */
 sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
                            const sora_view *gate, const sora_view *out, const char *label, sora_error *error);
 

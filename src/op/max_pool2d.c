@@ -42,6 +42,10 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     return launch(run, desc, &dy->shape, 2.25, error);
 }
 
-const sora_op sora_op_max_pool2d = {
-    .name = "max_pool2d", .differentiable = 1, .uses_inputs = 1, .infer = infer, .forward = forward, .backward = backward
-};
+const sora_op sora_op_max_pool2d = { .name = "max_pool2d",
+                                     .differentiable = 1,
+                                     .uses_inputs = 1,
+                                     .cheap = true,
+                                     .infer = infer,
+                                     .forward = forward,
+                                     .backward = backward };

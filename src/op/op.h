@@ -31,6 +31,7 @@ typedef struct sora_op_shape_rule {
     int output_count;
     sora_shape outputs[SORA_OP_MAX_OUTPUTS];
     sora_shape saved[SORA_OP_MAX_SAVED]; /* kept from forward to backward (float or int); rank 0: none; only where training */
+    uint32_t uses_outputs;               /* the op's, of which the rule may take away what these attributes don't need */
     uint64_t forward_workspace,
         backward_workspace; /* in elements of 4 bytes, scratch of one launch sequence, for the largest batch */
 } sora_op_shape_rule;
@@ -41,9 +42,10 @@ typedef struct sora_op_run {
     const char *name; /* the node's: for labels and messages */
     const void *attributes;
     bool training;
+    bool again; /* forward ran already, and gives its outputs once more: `saved` and state stand */
     int input_count;
     const sora_view *inputs;  /* memory NULL: absent */
-    const sora_view *outputs; /* in backward: valid only where uses_outputs says so */
+    const sora_view *outputs; /* in backward: valid only where the rule's uses_outputs says so */
     const sora_view *saved;
     sora_view workspace;
     /* backward only */
@@ -61,10 +63,11 @@ typedef struct sora_op {
     uint32_t parameters;     /* bit i: input i is a parameter (its gradient accumulates) */
     uint32_t differentiable; /* bit i: a gradient for input i can be asked for */
     uint32_t uses_inputs;    /* bit i: backward reads input i */
-    uint32_t uses_outputs;   /* bit i: backward reads output i */
+    uint32_t uses_outputs;   /* bit i: backward reads output i (with some attributes: the shape rule says) */
     uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
     bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
     bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
+    bool cheap;              /* forward is a pass over memory: what it gives may be made again instead of kept (`again`) */
     bool random;             /* uses seed, step, stream, sample */
     sora_status (*infer)(sora_op_shape_rule *rule, sora_error *error);
     sora_status (*forward)(const sora_op_run *run, sora_error *error);

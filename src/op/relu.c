@@ -17,6 +17,7 @@ const sora_op sora_op_relu = { .name = "relu",
                                .uses_outputs = 1,
                                .in_place = 1,
                                .gradient_in_place = true,
+                               .cheap = true,
                                .infer = sora_activation_infer,
                                .forward = forward,
                                .backward = backward };

@@ -85,6 +85,7 @@ const sora_op sora_op_rms_norm = { .name = "rms_norm",
                                    .differentiable = 1 << X | 1 << WEIGHT,
                                    .uses_inputs = 1 << X | 1 << WEIGHT,
                                    .gradient_in_place = true,
+                                   .cheap = true,
                                    .infer = infer,
                                    .forward = forward,
                                    .backward = backward };

@@ -61,6 +61,8 @@ static sora_status fill_in(const sora_bench_options *options, sora_bench_options
     if (!model) return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small, unet-fc or unet", o->model);
     if (!method) return sora_fail(error, SORA_ERROR_ARGUMENT, "method \"%s\"; expected full, lora or sora", o->method);
     bool fc = strcmp(o->model, "unet-fc") == 0, t5 = strcmp(o->model, "t5-small") == 0;
+    if (o->weights && strcmp(o->weights, "fp16") != 0 && strcmp(o->weights, "fp32") != 0)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "weights \"%s\"; expected fp32 or fp16", o->weights);
     if (!o->target) o->target = t5 ? SORA_TARGET_T5 : "bottleneck.*";
     o->batch = or_default(o->batch, 8);
     o->rank = or_default(o->rank, fc ? 40 : 16);
@@ -91,17 +93,10 @@ static sora_status build(sora_context *context, training *t, sora_unet_graph *im
 {
     sora_status status = SORA_OK;
     const sora_bench_options *o = &t->o;
-    const sora_graph_options graph = { .training = true, .batch = o->batch };
+    const sora_graph_options graph = { .training = true, .batch = o->batch, .recompute = o->recompute };
     if (strcmp(o->model, "t5-small") == 0) {
-        const sora_t5_config small = { .vocabulary = 32128,
-                                       .width = 512,
-                                       .heads = 8,
-                                       .head_size = 64,
-                                       .inner_width = 2048,
-                                       .encoder_layers = 6,
-                                       .decoder_layers = 6,
-                                       .dropout = 0.1f,
-                                       .scale_head = true };
+        sora_t5_config small;
+        sora_t5_config_small(&small);
         SORA_TRY(sora_t5_create(context, &small, 1, &t->t5, error));
         SORA_TRY(adapt(o, sora_t5_layers(t->t5), error));
         double began = now();
@@ -172,6 +167,7 @@ static sora_status open_training(sora_context *context, const sora_bench_options
     sora_t5_graph text = { 0 };
     SORA_TRY(fill_in(options, &t->o, error));
     SORA_TRY(build(context, t, &image, &text, error));
+    if (t->o.weights && strcmp(t->o.weights, "fp16") == 0) SORA_TRY(sora_params_set_frozen_dtype(t->params, SORA_F16, error));
     t->predicted = sora_params_device_bytes(t->params, sora_optimizer_moments(&rule)) + sora_graph_stats(t->graph).arena_bytes +
                    sora_optimizer_device_bytes(t->params, &rule);
     SORA_TRY(sora_params_place(t->params, sora_optimizer_moments(&rule), error));

@@ -241,6 +241,7 @@ static sora_run_options options_of(const comparison *c, const sora_comparison_ro
     bool gates = is(row->method, "sora");
     if (gates && !row->schedule) o.lambda = row->lambda;
     if (!gates || (c->task->schedule_is_row && !row->schedule)) o.xi_schedule[0] = '\0';
+    if (is(row->method, "full")) snprintf(o.weights, sizeof o.weights, "fp32"); /* nothing is frozen */
     if (is(row->method, "full") && c->asked->full_lr > 0.0) o.lr = c->asked->full_lr;
     o.seed = row->seed;
     return o;

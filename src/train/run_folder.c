@@ -156,6 +156,8 @@ sora_status sora_run_activate(sora_layers *layers, const sora_run_options *o, co
 
 sora_status sora_run_check_method(const sora_run_options *options, sora_error *error)
 {
+    if (is(options->method, "full") && is(options->weights, "fp16"))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--weights fp16: --method full trains every weight; none is frozen");
     if (is(options->method, "full") || sora_run_has_adapters(options)) return SORA_OK;
     return sora_fail(error, SORA_ERROR_ARGUMENT, "--method %s trains nothing: expected full, lora or sora", options->method);
 }

@@ -34,7 +34,7 @@ static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_erro
     sora_t5_generator *generator = NULL;
     const sora_run_options *o = &task->options;
     uint64_t encoder = 0, own = 0;
-    task->train.options = (sora_graph_options) { .training = true, .batch = batch, .seed = o->seed };
+    task->train.options = (sora_graph_options) { .training = true, .batch = batch, .seed = o->seed, .recompute = o->recompute };
     task->train.smoothing = (float)o->smoothing;
     SORA_TRY(sora_t5_graphs_open(&task->train, error));
     task->eval.options = (sora_graph_options) { .batch = batch, .share = sora_t5_graphs_longest(&task->train)->graph };

@@ -644,6 +644,11 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     for (int i = 0; i < 2; i++)
         SORA_TRY(sora_allocate((size_t)options->accumulate, sizeof(float), "losses", &t.slots[i].losses, error));
     SORA_TRY(go_on(&t, error));
+    if (is(options->weights, "fp16")) status = sora_params_set_frozen_dtype(task->params, SORA_F16, error);
+    if (status != SORA_OK) {
+        sora_error_prefix(error, "--weights fp16");
+        goto cleanup;
+    }
     SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
     result->finished = !t.state.finished;
     if (!t.state.finished) {

@@ -20,7 +20,7 @@ static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_erro
     sora_status status = SORA_OK;
     const sora_run_options *o = &task->options;
     bool adapters = strcmp(o->method, "sora") == 0 || strcmp(o->method, "lora") == 0;
-    sora_unet_graph_options options = { .graph = { .training = true, .batch = batch, .seed = o->seed },
+    sora_unet_graph_options options = { .graph = { .training = true, .batch = batch, .seed = o->seed, .recompute = o->recompute },
                                         .loss = sora_mask_loss_of(o->loss),
                                         .batch_norm_frozen = adapters && strcmp(o->bn, "frozen") == 0,
                                         .dropout = adapters ? 0.0f : (float)o->dropout };
@@ -131,7 +131,8 @@ static sora_status save(void *self, const char *folder, sora_error *error)
 static sora_status load(void *self, const char *folder, sora_error *error)
 {
     sora_unet_task *task = self;
-    return sora_run_load_checkpoint(sora_unet_params(task->unet), sora_unet_layers(task->unet), folder, "weights.safetensors", error);
+    return sora_run_load_checkpoint(sora_unet_params(task->unet), sora_unet_layers(task->unet), folder, "weights.safetensors",
+                                    error);
 }
 
 sora_status sora_unet_task_create(sora_unet *unet, const sora_dataset *data, const sora_dataset *eval_data,

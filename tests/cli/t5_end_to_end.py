@@ -214,6 +214,49 @@ def part_resume():
     refused("a T5's run", 3, "another task", "unet", "finetune", "--resume", "whole")
 
 
+def part_weights():
+    """What saves memory. --weights fp16: nearly the same losses, and files as exact as ever. --recompute: the same bits."""
+    pretrain()
+    words = finetune("sora", "--target", r".*\.q", "--steps", "100", "--epochs", "100", "--eval-every", "50", "--save-every", "50", "--log-every", "1", "--eval-generate", "2", "--json")
+    one, two = (json.loads(run(*words, "--weights", kind, "--out", kind).stdout) for kind in ("fp32", "fp16"))
+    lines = lambda name: [json.loads(line) for line in (work / name / "events.jsonl").read_text().splitlines()]
+    losses = lambda name, event: [e["loss"] for e in lines(name) if e["event"] == event]
+    for event, count in ("step", 100), ("evaluation", 2):
+        a, b = losses("fp32", event), losses("fp16", event)
+        far = max(abs(x / y - 1) for x, y in zip(a, b))
+        check(f"losses of 100 steps within 0.1 %: {event}", len(a) == len(b) == count and 0 < far < 0.001, (far, len(a), len(b)))
+    tensors = read_tensors(work / "base/model.safetensors")
+    frozen = sum(len(t[2]) for n, t in tensors.items() if "norm" not in n and "relative" not in n)
+    saved = one["device_bytes_predicted"] - two["device_bytes_predicted"]
+    check("half of the frozen weights' memory", frozen / 2 <= saved <= frozen and two["device_bytes_peak"] <= two["device_bytes_predicted"], (saved, frozen))
+    check("config.json", json.loads((work / "fp16/config.json").read_text())["options"]["weights"] == "fp16")
+    shutil.copytree(work / "fp16", work / "again")
+    shutil.rmtree(work / "again" / last_checkpoint("again").name)
+    run("t5", "finetune", "--resume", "again", "--quiet")
+    check("a resume goes on with halves, to the same bits", same_tree(last_checkpoint("fp16"), last_checkpoint("again")) and lines("again")[-1]["loss"] == lines("fp16")[-1]["loss"])
+    three = json.loads(run(*words, "--weights", "fp16", "--recompute", "--out", "recomputed").stdout)
+    check("--recompute: less memory, the same bits", three["device_bytes_predicted"] < two["device_bytes_predicted"] and same_tree(last_checkpoint("fp16"), last_checkpoint("recomputed")),
+          (three["device_bytes_predicted"], two["device_bytes_predicted"]))
+    run("adapter", "merge", "fp16", "--out", "merged")
+    merged = read_tensors(work / "merged/model.safetensors")
+    check("a merge is into the weights as they were", merged.keys() == tensors.keys() and all((merged[n] == tensors[n]) != n.endswith(".q.weight") for n in tensors),
+          [n for n in tensors if merged[n] == tensors[n]])
+    refused("a type that is none", 2, "expected fp32|fp16", *finetune("sora", "--weights", "fp8", "--out", "no"))
+    refused("nothing is frozen", 2, "--weights fp16: --method full", *finetune("full", "--weights", "fp16", "--out", "no"))
+    shutil.copytree(work / "base", work / "huge")
+    name = "encoder.block.1.layer.0.SelfAttention.k.weight"
+    kind, shape, data = tensors[name]
+    write_tensors(work / "huge/model.safetensors", {**tensors, name: (kind, shape, data[:8] + struct.pack("<f", 70000) + data[12:])})
+    refused("a weight beyond fp16", 1, f"{name}: 70000 has no number in fp16", *finetune("sora", "--weights", "fp16", "--out", "no", "--overwrite", "--model", "huge"))
+    run("data", "hands", "--layout", "gtea", "--images", "12", "--width", "64", "--height", "48", "--out", "gtea", "--quiet")
+    for model in "unet-fc", "unet":
+        run("unet", "train", "--data", "gtea:gtea", "--model", model, "--size", "64", "--steps", "1", "--out", model, "--quiet")
+    tune = ["unet", "finetune", "--data", "gtea:gtea", "--size", "64", "--steps", "2", "--method", "lora", "--rank", "4", "--weights", "fp16", "--quiet"]
+    run(*tune, "--from", "unet-fc", "--out", "linear")
+    check("a U-Net's linear layer", json.loads((work / "linear/config.json").read_text())["options"]["weights"] == "fp16")
+    refused("a network of convolutions alone", 2, "--weights fp16: no linear layer", *tune, "--from", "unet", "--out", "no", "--overwrite")
+
+
 def broken_models():
     """Folders of models that are wrong in one thing each, and what must be said of them."""
     tensors = read_tensors(work / "base/model.safetensors")

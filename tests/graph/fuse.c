@@ -1,105 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../fixture.h"
-#include "base/memory.h"
-#include "base/random.h"
-#include "soracl/unet.h"
+/* Whole networks twice, as the graph makes them and with every layer by itself. */
+#include "unet.h"
+
+#include "soracl/layer.h"
 
 #include <math.h>
-
-/* Whole networks twice, as the graph makes them and with every layer by itself: what they give, their gradients and running
- * statistics. */
-
-enum { BATCH = 3, MOST = 600000 };
-
-typedef struct network {
-    const char *label;
-    sora_unet_options unet;
-    sora_unet_graph_options graph;
-    const char *target; /* NULL: everything trains */
-    float dropout;      /* in the adapters' branches */
-    int count;          /* images of the batch; 0: all */
-    int saved_nodes;    /* launched layers, forward and backward, that the whole has less */
-} network;
-
-typedef struct result {
-    sora_graph_statistics statistics;
-    int64_t count, at[200]; /* values of one after the other, and where each begins */
-    float values[MOST];
-} result;
-
-static void fill(float *out, int64_t n, uint32_t stream, bool mask)
-{
-    sora_random_stream random = { .seed = 5, .purpose = SORA_PURPOSE_TEST, .stream = stream };
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = (float)(2 * sora_random_uniform(&random) - 1);
-        if (mask) out[i] = out[i] > 0.5f;
-    }
-}
-
-static float *take(result *r, int *parts, int64_t n)
-{
-    r->at[(*parts)++] = r->count;
-    r->count += n;
-    assert_true(r->count <= MOST && *parts < (int)SORA_COUNT(r->at));
-    return r->values + r->at[*parts - 1];
-}
-
-static int run(const network *n, bool unfused, result *out)
-{
-    sora_error error;
-    sora_unet *unet;
-    sora_unet_graph graph;
-    sora_unet_graph_options options = n->graph;
-    int count = n->count ? n->count : BATCH, parts = 0;
-    OK(sora_unet_create(context, &n->unet, &unet, &error));
-    sora_params *params = sora_unet_params(unet);
-    if (n->target)
-        OK(sora_adapt(sora_unet_layers(unet), n->target, &(sora_adapter_options) { .rank = 3, .dropout = n->dropout }, NULL,
-                      &error));
-    for (size_t i = 0; i < sora_params_count(params); i++) {
-        sora_param *p = sora_params_at(params, i);
-        sora_shape shape = sora_param_shape(p);
-        if (n->target && sora_param_trainable(p)) fill(sora_param_host(p), sora_shape_elements(&shape), (uint32_t)i, false);
-    }
-    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
-    options.graph = (sora_graph_options) { .training = true, .batch = BATCH, .policy = SORA_PLAN_SEPARATE, .unfused = unfused };
-    OK(sora_unet_build(unet, &options, &graph, &error));
-    int64_t pixels = (int64_t)BATCH * n->unet.size * n->unet.size;
-    float *image = test_malloc((size_t)(3 * pixels) * sizeof *image), *mask = test_malloc((size_t)pixels * sizeof *mask);
-    fill(image, 3 * pixels, 1, false);
-    fill(mask, pixels, 2, true);
-    OK(sora_graph_write(graph.graph, graph.image, image, count, &error));
-    OK(sora_graph_write(graph.graph, graph.mask, mask, count, &error));
-    OK(sora_graph_forward(graph.graph, count, 1, 0, &error));
-    OK(sora_params_zero_gradients(params, &error));
-    OK(sora_graph_backward(graph.graph, &error));
-    OK(sora_graph_check_guards(graph.graph, &error));
-    out->count = 0;
-    OK(sora_graph_read(graph.graph, graph.loss, take(out, &parts, 1), &error));
-    OK(sora_graph_read(graph.graph, graph.probability, take(out, &parts, pixels / BATCH * count), &error));
-    for (size_t i = 0; i < sora_params_count(params); i++) {
-        sora_param *p = sora_params_at(params, i);
-        sora_shape shape = sora_param_shape(p);
-        bool state = sora_param_kind_of(p) == SORA_PARAM_STATE;
-        if (state || sora_param_trainable(p))
-            OK(sora_param_read(p, state ? 0 : 3, take(out, &parts, sora_shape_elements(&shape)), &error));
-    }
-    out->at[parts] = out->count;
-    out->statistics = sora_graph_stats(graph.graph);
-    test_free(image);
-    test_free(mask);
-    sora_graph_destroy(&graph.graph);
-    sora_unet_destroy(&unet);
-    return parts;
-}
 
 /* Sums over up to 3 x 64 x 64 pixels are taken in other orders, and what they differ by goes through 24 normalisations: each is
  * allowed 2^-24 of the largest value a few thousand times. */
 static void compare(const network *n)
 {
     static result whole, single;
-    int parts = run(n, false, &whole);
-    assert_int_equal(run(n, true, &single), parts);
+    int parts = run(n, false, false, false, &whole);
+    assert_int_equal(run(n, true, false, false, &single), parts);
     for (int p = 0; p < parts; p++) {
         double largest = 1e-6, off = 0;
         assert_int_equal(whole.at[p], single.at[p]);
@@ -143,8 +56,87 @@ static void test_networks(void **state)
     for (size_t i = 0; i < SORA_COUNT(networks); i++) compare(&networks[i]);
 }
 
+enum { ITEMS = 3, WIDTH = 17, NUMBERS = 4000 };
+
+/* Two linear layers with dropout between them, the first with a ReLU; returns how many nodes are launched. `watched`: the ReLU's
+ * own output is one of the graph's. */
+static int run_dropout(const char *target, bool unfused, bool watched, float *out, int64_t *count)
+{
+    sora_error error;
+    sora_params *params;
+    sora_layers *layers;
+    sora_graph *graph;
+    sora_layer *layer[2];
+    float x[ITEMS * WIDTH], y[ITEMS * WIDTH];
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_layers_create(params, 7, &layers, &error));
+    for (int i = 0; i < 2; i++)
+        OK(sora_layers_add(layers, i ? "wo" : "wi",
+                           &(sora_layer_desc) { .in = i ? 2 * WIDTH : WIDTH, .out = i ? WIDTH : 2 * WIDTH, .bias = true },
+                           &layer[i], &error));
+    if (target) OK(sora_adapt(layers, target, &(sora_adapter_options) { .rank = 3, .dropout = 0.25f }, NULL, &error));
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_shape shape = sora_param_shape(sora_params_at(params, i));
+        fill(sora_param_host(sora_params_at(params, i)), sora_shape_elements(&shape), (uint32_t)i, false);
+    }
+    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .training = true, .batch = ITEMS, .seed = 3, .unfused = unfused },
+                         &graph, &error));
+    sora_tensor *input = sora_graph_input(graph, "x", SORA_F32, SORA_SHAPE(ITEMS, WIDTH)),
+                *wanted = sora_graph_input(graph, "y", SORA_F32, SORA_SHAPE(ITEMS, WIDTH));
+    sora_tensor *hidden = sora_layer_forward(graph, layer[0], input, true);
+    if (watched) sora_graph_output(graph, hidden);
+    hidden = sora_dropout(graph, "wi.dropout", hidden, 0.4f);
+    sora_graph_output(graph, hidden);
+    sora_tensor *loss = sora_mse_loss(graph, "loss", sora_layer_forward(graph, layer[1], hidden, false), wanted);
+    OK(sora_graph_plan(graph, loss, &error));
+    fill(x, ITEMS * WIDTH, 91, false);
+    fill(y, ITEMS * WIDTH, 92, false);
+    OK(sora_graph_write(graph, input, x, ITEMS, &error));
+    OK(sora_graph_write(graph, wanted, y, ITEMS, &error));
+    OK(sora_graph_forward(graph, ITEMS, 5, 0, &error));
+    OK(sora_params_zero_gradients(params, &error));
+    OK(sora_graph_backward(graph, &error));
+    OK(sora_graph_read(graph, loss, out, &error));
+    OK(sora_graph_read(graph, hidden, out + 1, &error));
+    *count = 1 + ITEMS * 2 * WIDTH;
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_param *p = sora_params_at(params, i);
+        sora_shape shape = sora_param_shape(p);
+        if (!sora_param_trainable(p)) continue;
+        OK(sora_param_read(p, 3, out + *count, &error));
+        *count += sora_shape_elements(&shape);
+        assert_true(*count <= NUMBERS);
+    }
+    sora_graph_statistics s = sora_graph_stats(graph);
+    sora_graph_destroy(&graph);
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+    return s.forward_nodes + s.backward_nodes;
+}
+
+/* Dropout in a ReLU's output draws the numbers that it draws by itself, so all is equal to the bit. */
+static void test_dropout_behind_relu(void **state)
+{
+    (void)state;
+    static const char *const targets[] = { NULL, "w." };
+    static float whole[NUMBERS], single[NUMBERS];
+    for (int t = 0; t < 2; t++) {
+        int64_t count, others;
+        int nodes = run_dropout(targets[t], false, false, whole, &count);
+        assert_int_equal(run_dropout(targets[t], true, false, single, &others), nodes + 2);
+        assert_int_equal(count, others);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+        int zeros = 0;
+        for (int i = 1; i <= ITEMS * 2 * WIDTH; i++) zeros += whole[i] == 0;
+        assert_in_range(zeros, ITEMS * WIDTH + 1, ITEMS * 2 * WIDTH - 8); /* the ReLU's half, and more */
+        assert_int_equal(run_dropout(targets[t], false, true, whole, &count), nodes + 2);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -355,51 +355,6 @@ static void test_params(void **state)
     assert_int_equal(sora_context_memory(context).current, 0);
 }
 
-/* Frozen weights of products, three of them one product, go into panels and come back to the bit, and a value beside them too. */
-static void test_frozen_products(void **state)
-{
-    sora_error error;
-    (void)state;
-    static const int64_t rows[] = { 65, 17, 130, 3 };
-    enum { COLUMNS = 33 };
-    for (int moments = SORA_MOMENTS_NONE; moments <= SORA_MOMENTS_ONE; moments++) {
-        sora_params *params;
-        sora_param *list[4], *plain;
-        float *before[4], read[130 * COLUMNS], three[] = { 1, 2, 3 };
-        OK(sora_params_create(context, &params, &error));
-        OK(sora_params_add(params, "plain", SORA_PARAM_PLAIN, SORA_SHAPE(3), &plain, &error));
-        memcpy(sora_param_host(plain), three, sizeof three);
-        for (int i = 0; i < 4; i++) {
-            char name[8];
-            snprintf(name, sizeof name, "w%d", i);
-            OK(sora_params_add(params, name, SORA_PARAM_WEIGHT, SORA_SHAPE(rows[i], COLUMNS), &list[i], &error));
-            before[i] = malloc((size_t)rows[i] * COLUMNS * sizeof(float));
-            for (int64_t j = 0; j < rows[i] * COLUMNS; j++) before[i][j] = sora_param_host(list[i])[j] = (float)(1000 * i + j);
-            sora_param_set_product(list[i]);
-            sora_param_set_trainable(list[i], false);
-            if (i < 3) sora_param_set_pack(list[i], 1, 2 - i);
-        }
-        uint64_t already = sora_context_memory(context).current,
-                 predicted = sora_params_device_bytes(params, (sora_moment_layout)moments);
-        OK(sora_params_upload(params, (sora_moment_layout)moments, &error));
-        assert_int_equal(sora_context_memory(context).current - already, predicted);
-        for (int i = 0; i < 4; i++) {
-            OK(sora_param_read(list[i], 0, read, &error));
-            assert_memory_equal(read, before[i], (size_t)rows[i] * COLUMNS * sizeof(float));
-            assert_int_equal(sora_param_back_view(list[i]).back, moments != SORA_MOMENTS_NONE);
-            FAILS(sora_param_write(list[i], 0, read, &error), SORA_ERROR_ARGUMENT, "host");
-        }
-        OK(sora_params_download(params, &error));
-        for (int i = 0; i < 4; i++) {
-            assert_memory_equal(sora_param_host(list[i]), before[i], (size_t)rows[i] * COLUMNS * sizeof(float));
-            free(before[i]);
-        }
-        assert_memory_equal(sora_param_host(plain), three, sizeof three);
-        sora_params_destroy(&params);
-        assert_int_equal(sora_context_memory(context).current, already);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,7 +368,6 @@ int main(void)
         cmocka_unit_test(test_arena_equals_separate),
         cmocka_unit_test(test_small_allocations),
         cmocka_unit_test(test_params),
-        cmocka_unit_test(test_frozen_products),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -156,7 +156,8 @@ static sora_status infer(const problem *p, const sora_shape *inputs, sora_op_sha
                                    .limits = &sora_context_device(p->context)->limits,
                                    .training = !p->test->evaluation,
                                    .input_count = p->input_count,
-                                   .inputs = inputs };
+                                   .inputs = inputs,
+                                   .uses_outputs = p->op->op->uses_outputs };
     return p->op->op->infer(rule, error);
 }
 
@@ -326,7 +327,7 @@ static sora_status run_backward(const problem *p, const tensors *t, sora_error *
         input_gradients[i] = t->input_gradients[i].view;
     }
     for (int i = 0; i < SORA_OP_MAX_OUTPUTS; i++) {
-        bool read = has(p->op->op->uses_outputs, i) || !t->outputs[i].view.memory;
+        bool read = has(p->planned.uses_outputs, i) || !t->outputs[i].view.memory;
         outputs[i] = read ? t->outputs[i].view : unread_view(t, &t->outputs[i]);
         output_gradients[i] = t->output_gradients[i].view;
     }

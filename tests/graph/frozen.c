@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the device keeps frozen weights: in panels, as halves. */
+#include "../fixture.h"
+#include "base/half.h"
+#include "base/random.h"
+#include "graph/graph.h"
+#include "graph/params.h"
+#include "soracl/layer.h"
+
+#include <math.h>
+
+static void fill(float *out, int64_t n, uint32_t stream)
+{
+    sora_random_stream random = { .seed = 9, .purpose = SORA_PURPOSE_TEST, .stream = stream };
+    for (int64_t i = 0; i < n; i++) out[i] = (float)(2 * sora_random_uniform(&random) - 1);
+}
+
+/* ---- There and back -----------------------------------------------------------------------------------------------------------
+ */
+
+static const int64_t rows[] = { 65, 17, 130, 3, 41 };
+enum { COLUMNS = 33, COUNT = 5, TABLE = 4 };
+
+typedef struct weights {
+    sora_params *params;
+    sora_param *plain, *list[COUNT];
+} weights;
+
+/* Frozen: three that are one product, one by itself, a table, and a vector beside them. */
+static weights create(sora_context *where)
+{
+    sora_error error;
+    weights w;
+    const float three[] = { 1, 2, 3.0001f };
+    OK(sora_params_create(where, &w.params, &error));
+    OK(sora_params_add(w.params, "plain", SORA_PARAM_PLAIN, SORA_SHAPE(3), &w.plain, &error));
+    memcpy(sora_param_host(w.plain), three, sizeof three);
+    for (int i = 0; i < COUNT; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "w%d", i);
+        OK(sora_params_add(w.params, name, SORA_PARAM_WEIGHT, SORA_SHAPE(rows[i], COLUMNS), &w.list[i], &error));
+        fill(sora_param_host(w.list[i]), rows[i] * COLUMNS, (uint32_t)i);
+        if (i == TABLE)
+            sora_param_set_table(w.list[i]);
+        else
+            sora_param_set_product(w.list[i]);
+        sora_param_set_trainable(w.list[i], false);
+        if (i < 3) sora_param_set_pack(w.list[i], 1, 2 - i);
+    }
+    return w;
+}
+
+/* They come back to the bit or, as halves, rounded to nearest, read or downloaded; memory is what was said. */
+static void check_values(sora_context *where, sora_moment_layout moments, sora_dtype dtype)
+{
+    sora_error error;
+    uint64_t already = sora_context_memory(where).current;
+    weights w = create(where);
+    float *expected[COUNT], read[130 * COLUMNS], plain[3];
+    bool panels = sora_context_device(where)->limits.type == SORA_DEVICE_CPU;
+    memcpy(plain, sora_param_host(w.plain), sizeof plain);
+    for (int i = 0; i < COUNT; i++) {
+        expected[i] = malloc((size_t)rows[i] * COLUMNS * sizeof(float));
+        memcpy(expected[i], sora_param_host(w.list[i]), (size_t)rows[i] * COLUMNS * sizeof(float));
+        for (int64_t j = 0; dtype == SORA_F16 && j < rows[i] * COLUMNS; j++)
+            expected[i][j] = sora_half_value(sora_half_of(expected[i][j]));
+    }
+    OK(sora_params_set_frozen_dtype(w.params, dtype, &error));
+    uint64_t predicted = sora_params_device_bytes(w.params, moments);
+    OK(sora_params_upload(w.params, moments, &error));
+    assert_int_equal(sora_context_memory(where).current - already, predicted);
+    FAILS(sora_params_set_frozen_dtype(w.params, SORA_F32, &error), SORA_ERROR_ARGUMENT, "place");
+    for (int i = 0; i < COUNT; i++) {
+        bool as_they_are = dtype == SORA_F32 && (i == TABLE || !panels);
+        OK(sora_param_read(w.list[i], 0, read, &error));
+        assert_memory_equal(read, expected[i], (size_t)rows[i] * COLUMNS * sizeof(float));
+        assert_int_equal(sora_param_view(w.list[i], SORA_PART_VALUE).dtype, dtype);
+        assert_int_equal(sora_param_back_view(w.list[i]).back, panels && i != TABLE && moments != SORA_MOMENTS_NONE);
+        if (!as_they_are) FAILS(sora_param_write(w.list[i], 0, read, &error), SORA_ERROR_ARGUMENT, "host");
+    }
+    OK(sora_params_download(w.params, &error));
+    for (int i = 0; i < COUNT; i++) {
+        assert_memory_equal(sora_param_host(w.list[i]), expected[i], (size_t)rows[i] * COLUMNS * sizeof(float));
+        assert_int_equal(sora_param_rounded(w.list[i]), dtype == SORA_F16);
+        free(expected[i]);
+    }
+    assert_memory_equal(sora_param_host(w.plain), plain, sizeof plain);
+    sora_params_destroy(&w.params);
+    assert_int_equal(sora_context_memory(where).current, already);
+}
+
+static sora_context *open_gpu(void)
+{
+    sora_error error;
+    sora_context *gpu;
+    sora_device_limits limits = sora_context_device(context)->limits;
+    limits.type = SORA_DEVICE_GPU;
+    limits.local_dedicated = true;
+    limits.local_bytes = 32 * 1024;
+    limits.work_group = 256;
+    limits.float_width = 1;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &gpu, &error));
+    return gpu;
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    sora_context *gpu = open_gpu(), *const contexts[] = { context, gpu };
+    for (int c = 0; c < 2; c++)
+        for (int moments = SORA_MOMENTS_NONE; moments <= SORA_MOMENTS_ONE; moments++) {
+            check_values(contexts[c], (sora_moment_layout)moments, SORA_F32);
+            check_values(contexts[c], (sora_moment_layout)moments, SORA_F16);
+        }
+    sora_context_destroy(&gpu);
+}
+
+/* Half the memory but for what stays fp32 and the padding of each weight. */
+static void test_memory(void **state)
+{
+    (void)state;
+    sora_error error;
+    weights w = create(context);
+    uint64_t whole = sora_params_device_bytes(w.params, SORA_MOMENTS_ONE);
+    OK(sora_params_set_frozen_dtype(w.params, SORA_F16, &error));
+    uint64_t halved = sora_params_device_bytes(w.params, SORA_MOMENTS_ONE);
+    assert_true(halved >= whole / 2 && halved <= whole / 2 + 10 * 128);
+    sora_params_destroy(&w.params);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    sora_error error;
+    static const struct {
+        float value;
+        const char *said;
+    } bad[] = { { 65520, "w2: 65520 has no number in fp16" }, { -1e6f, "w2: -1e+06" }, { NAN, "w2: nan" } };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        weights w = create(context);
+        uint64_t already = sora_context_memory(context).current;
+        OK(sora_params_set_frozen_dtype(w.params, SORA_F16, &error));
+        sora_param_host(w.list[2])[7] = bad[i].value;
+        FAILS(sora_params_upload(w.params, SORA_MOMENTS_ONE, &error), SORA_ERROR_NUMERIC, bad[i].said);
+        assert_int_equal(sora_context_memory(context).current, already);
+        sora_param_host(w.list[2])[7] = 65519;
+        OK(sora_params_upload(w.params, SORA_MOMENTS_ONE, &error));
+        sora_params_destroy(&w.params);
+    }
+    weights w = create(context);
+    FAILS(sora_params_set_frozen_dtype(w.params, SORA_I32, &error), SORA_ERROR_ARGUMENT, "expected fp32 or fp16");
+    for (int i = 0; i < COUNT; i++) sora_param_set_trainable(w.list[i], true);
+    FAILS(sora_params_set_frozen_dtype(w.params, SORA_F16, &error), SORA_ERROR_ARGUMENT, "has frozen weights");
+    sora_params_destroy(&w.params);
+}
+
+/* ---- In a network -------------------------------------------------------------------------------------------------------------
+ */
+
+enum { TOKENS = 7, WIDTH = 70, INNER = 130, CLASSES = 2500, MOST = 4096 };
+
+typedef struct result {
+    float loss, gradients[MOST];
+    int64_t count;
+} result;
+
+/* Embedding, a linear layer with an adapter and one without, and the table again as the head, for `batch` texts. Weights are
+ * halves already, so that keeping them as such changes nothing. */
+static result run_network(sora_context *where, sora_dtype dtype, int batch)
+{
+    sora_error error;
+    result out = { 0 };
+    sora_params *params;
+    sora_layers *layers;
+    sora_layer *inner, *last;
+    sora_param *table;
+    sora_graph *graph;
+    int32_t ids[5 * TOKENS], labels[5 * TOKENS];
+    OK(sora_params_create(where, &params, &error));
+    OK(sora_params_add(params, "table", SORA_PARAM_WEIGHT, SORA_SHAPE(CLASSES, WIDTH), &table, &error));
+    sora_param_set_table(table);
+    fill(sora_param_host(table), CLASSES * WIDTH, 20);
+    OK(sora_layers_create(params, 3, &layers, &error));
+    OK(sora_layers_add(layers, "inner", &(sora_layer_desc) { .in = WIDTH, .out = INNER }, &inner, &error));
+    OK(sora_layers_add(layers, "last", &(sora_layer_desc) { .in = INNER, .out = WIDTH }, &last, &error));
+    OK(sora_adapt(layers, "inner", &(sora_adapter_options) { .rank = 3 }, NULL, &error));
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_param *p = sora_params_at(params, i);
+        sora_shape shape = sora_param_shape(p);
+        float *value = sora_param_host(p);
+        if (sora_param_trainable(p)) fill(value, sora_shape_elements(&shape), (uint32_t)i);
+        for (int64_t j = 0; !sora_param_trainable(p) && j < sora_shape_elements(&shape); j++)
+            value[j] = sora_half_value(sora_half_of(value[j]));
+    }
+    OK(sora_params_set_frozen_dtype(params, dtype, &error));
+    OK(sora_params_upload(params, SORA_MOMENTS_ONE, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .training = true, .batch = batch, .policy = SORA_PLAN_SEPARATE }, &graph,
+                         &error));
+    sora_tensor *tokens = sora_graph_input(graph, "ids", SORA_I32, SORA_SHAPE(batch, TOKENS)),
+                *wanted = sora_graph_input(graph, "labels", SORA_I32, SORA_SHAPE(batch, TOKENS));
+    sora_tensor *x = sora_embedding(graph, "embedding", tokens, sora_graph_param(graph, table));
+    x = sora_layer_forward(graph, last, sora_layer_forward(graph, inner, x, true), false);
+    sora_tensor *loss = sora_linear_cross_entropy(graph, "loss", x, sora_graph_param(graph, table), wanted, 0.1f, 0.0f);
+    OK(sora_graph_plan(graph, loss, &error));
+    for (int i = 0; i < batch * TOKENS; i++) ids[i] = i * 97 % CLASSES, labels[i] = i * 131 % CLASSES;
+    OK(sora_graph_write(graph, tokens, ids, batch, &error));
+    OK(sora_graph_write(graph, wanted, labels, batch, &error));
+    OK(sora_graph_forward(graph, batch, 1, 0, &error));
+    OK(sora_params_zero_gradients(params, &error));
+    OK(sora_graph_backward(graph, &error));
+    OK(sora_graph_read(graph, loss, &out.loss, &error));
+    OK(sora_graph_check_guards(graph, &error));
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_param *p = sora_params_at(params, i);
+        sora_shape shape = sora_param_shape(p);
+        if (!sora_param_trainable(p)) continue;
+        assert_true(out.count + sora_shape_elements(&shape) <= MOST);
+        OK(sora_param_read(p, SORA_PART_GRADIENT, out.gradients + out.count, &error));
+        out.count += sora_shape_elements(&shape);
+    }
+    sora_graph_destroy(&graph);
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+    return out;
+}
+
+/* On a CPU halves take fp32's way, by inner products (few rows) and in panels: the same bits. A GPU has another provider for
+ * them. */
+static void test_network(void **state)
+{
+    (void)state;
+    sora_context *gpu = open_gpu();
+    for (int batch = 1; batch <= 5; batch += 4) {
+        result plain = run_network(context, SORA_F32, batch), halves = run_network(context, SORA_F16, batch);
+        assert_true(isfinite(plain.loss) && plain.loss > 1 && plain.count > 100);
+        assert_memory_equal(&halves, &plain, sizeof plain);
+        plain = run_network(gpu, SORA_F32, batch), halves = run_network(gpu, SORA_F16, batch);
+        /* The longest sums have CLASSES terms, and each may round by half an ulp of what is below 1. */
+        assert_true(fabsf(plain.loss - halves.loss) <= CLASSES * 0x1p-24f * plain.loss);
+        for (int64_t i = 0; i < plain.count; i++)
+            assert_true(fabsf(plain.gradients[i] - halves.gradients[i]) <= CLASSES * 0x1p-24f);
+    }
+    sora_context_destroy(&gpu);
+}
+
+/* What was rounded is not merged into. */
+static void test_merge(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_params *params;
+    sora_layers *layers;
+    sora_layer *layer;
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_layers_create(params, 3, &layers, &error));
+    OK(sora_layers_add(layers, "layer", &(sora_layer_desc) { .in = 5, .out = 7 }, &layer, &error));
+    OK(sora_layer_activate(layer, &(sora_adapter_options) { .rank = 2 }, &error));
+    OK(sora_params_set_frozen_dtype(params, SORA_F16, &error));
+    OK(sora_params_upload(params, SORA_MOMENTS_ONE, &error));
+    OK(sora_params_download(params, &error));
+    FAILS(sora_layer_deactivate(layer, NULL, &error), SORA_ERROR_ARGUMENT, "layer layer: its weight was rounded to fp16");
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),  cmocka_unit_test(test_memory), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_network), cmocka_unit_test(test_merge),
+    };
+    return cmocka_run_group_tests(tests, open_context, close_context);
+}
