@@ -23,6 +23,8 @@ sora_status bench_adapter(bench_state *state, sora_error *error)
         SORA_TRY(bench_op_create(state->context, &sora_op_linear, &bare_attributes, inputs, 3, 1, &bare, error));
         SORA_TRY(bench_op_create(state->context, &sora_op_adapted_linear, &adapted_attributes, inputs, 6, 1 | 8 | 16 | 32,
                                  &adapted, error));
+        SORA_TRY(bench_op_freeze(&bare, 1, error));
+        SORA_TRY(bench_op_freeze(&adapted, 1, error));
         double flops = 2.0 * (double)(m * p * q), extra = 2.0 * (double)(m * r * (p + q));
         bench_item items[] = {
             { .name = "bare forward", .flops = flops, .run = bench_op_forward, .self = &bare },

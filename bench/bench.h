@@ -17,7 +17,7 @@ typedef struct bench_item {
     double rest; /* seconds to wait after it: its own threads spin on for a while and would take time from the next */
     /* results, seconds of one run */
     double median, least, most;
-    double ratio; /* median over rounds of the other's time / ours: above 1 we are faster; 0: none */
+    double ratio, ratio_least, ratio_most; /* over rounds, of the other's time / ours (above 1 we are faster), the median first */
 } bench_item;
 
 /* At least 5 rounds of at least 40 ms an item, longer while `seconds` last. */
@@ -27,6 +27,8 @@ typedef struct bench_state {
     sora_context *context;
     double flops;    /* a second: the device's measured limit; 0 before */
     double seconds;          /* for a group */
+    const char *network;     /* whose steps run, and how many behind two that warm up */
+    int steps;
     json_t *json;            /* gets "group": [ ... ] */
 } bench_state;
 
@@ -47,16 +49,20 @@ typedef struct bench_op {
     const void *attributes;
     sora_op_shape_rule rule;
     sora_shape shapes[SORA_OP_MAX_INPUTS];
-    sora_buffer buffers[2 * SORA_OP_MAX_INPUTS + 2 * SORA_OP_MAX_OUTPUTS + SORA_OP_MAX_SAVED + 1];
+    sora_buffer buffers[2 * SORA_OP_MAX_INPUTS + 2 * SORA_OP_MAX_OUTPUTS + SORA_OP_MAX_SAVED + 3];
     size_t buffer_count;
     sora_view inputs[SORA_OP_MAX_INPUTS], input_gradients[SORA_OP_MAX_INPUTS];
     sora_view outputs[SORA_OP_MAX_OUTPUTS], output_gradients[SORA_OP_MAX_OUTPUTS];
     sora_view saved[SORA_OP_MAX_SAVED], workspace;
+    sora_view frozen[2]; /* an input in panels, forward and back */
+    int frozen_input;
 } bench_op;
 
 /* shapes[input_count], rank 0 for an absent input; gradients: bit i for input i. */
 sora_status bench_op_create(sora_context *context, const sora_op *op, const void *attributes, const sora_shape *shapes,
                             int input_count, uint32_t gradients, bench_op *out, sora_error *error);
+/* A weight as it stands while frozen. */
+sora_status bench_op_freeze(bench_op *op, int input, sora_error *error);
 void bench_op_destroy(bench_op *op); /* accepts a zeroed one */
 sora_status bench_op_forward(void *self, int times, sora_error *error);
 sora_status bench_op_backward(void *self, int times, sora_error *error);

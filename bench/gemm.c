@@ -13,19 +13,30 @@
 /* y = x·Wᵀ as a linear layer has it. */
 typedef struct product {
     sora_context *context;
-    sora_gemm_desc desc;
-    sora_buffer buffers[4];
+    sora_gemm_desc desc, packed; /* packed: B stands in panels, as frozen weights do */
+    sora_buffer buffers[5];
     float *a, *b, *c; /* the peer's */
 } product;
 
-static sora_status run_ours(void *self, int times, sora_error *error)
+static sora_status run(sora_context *context, const sora_gemm_desc *desc, int times, sora_error *error)
 {
-    product *p = self;
     for (int i = 0; i < times; i++) {
-        sora_status status = sora_gemm(p->context, &p->desc, error);
+        sora_status status = sora_gemm(context, desc, error);
         if (status != SORA_OK) return status;
     }
-    return sora_context_finish(p->context, error);
+    return sora_context_finish(context, error);
+}
+
+static sora_status run_ours(void *self, int times, sora_error *error)
+{
+    const product *p = self;
+    return run(p->context, &p->desc, times, error);
+}
+
+static sora_status run_packed(void *self, int times, sora_error *error)
+{
+    const product *p = self;
+    return run(p->context, &p->packed, times, error);
 }
 
 #ifdef HAVE_OPENBLAS
@@ -42,7 +53,7 @@ static sora_status run_openblas(void *self, int times, sora_error *error)
 
 static void close_product(product *p)
 {
-    for (int i = 0; i < 4; i++) sora_buffer_destroy(&p->buffers[i]);
+    for (int i = 0; i < 5; i++) sora_buffer_destroy(&p->buffers[i]);
     free(p->a);
     free(p->b);
     free(p->c);
@@ -66,6 +77,15 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
     p->desc = (sora_gemm_desc) {
         .m = m, .n = n, .k = k, .a = { a, k, false }, .b = { b, k, true }, .c = c, .c_leading = n, .workspace = scratch
     };
+    p->packed = p->desc;
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
+    if (panel) {
+        sora_view panels, none = { 0 };
+        int64_t elements = (int64_t)sora_gemm_panel_elements(panel, n, k);
+        SORA_TRY(bench_random(context, SORA_SHAPE(elements), &p->buffers[4], &panels, error));
+        SORA_TRY(sora_gemm_pack(context, &p->desc.b, n, k, panel, 1.0f, &none, &panels, "bench", error));
+        p->packed.b = (sora_gemm_operand) { .view = panels, .panel = panel };
+    }
 cleanup:
     if (status != SORA_OK) close_product(p);
     return status;
@@ -79,14 +99,16 @@ sora_status bench_gemm(bench_state *state, sora_error *error)
         int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
         product p;
         char group[64];
-        size_t count = 1;
+        size_t count = 2;
         sora_status status = open_product(state->context, m, n, k, &p, error);
         if (status != SORA_OK) return status;
-        bench_item items[2] = { { .name = "soracl", .flops = 2.0 * (double)(m * n * k), .run = run_ours, .self = &p } };
+        double flops = 2.0 * (double)(m * n * k);
+        bench_item items[3] = { { .name = "B packed", .flops = flops, .run = run_packed, .self = &p },
+                                { .name = "packing included", .flops = flops, .run = run_ours, .self = &p } };
 #ifdef HAVE_OPENBLAS
-        items[1] = (bench_item) { .name = "OpenBLAS", .flops = items[0].flops, .run = run_openblas, .self = &p, .rest = 0.1 };
-        items[0].beside = items[1].name;
-        count = 2;
+        items[2] = (bench_item) { .name = "OpenBLAS", .flops = flops, .run = run_openblas, .self = &p, .rest = 0.1 };
+        items[0].beside = items[1].beside = items[2].name;
+        count = 3;
 #endif
         snprintf(group, sizeof group, "product %lld x %lld x %lld", (long long)m, (long long)n, (long long)k);
         status = bench_group(state, group, items, count, error);

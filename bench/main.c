@@ -25,17 +25,16 @@ static sora_status measure_limits(bench_state *state, sora_error *error)
 static const struct {
     const char *name;
     sora_status (*run)(bench_state *state, sora_error *error);
-} parts[] = { { "limits", measure_limits },
-              { "gemm", bench_gemm },
-              { "conv", bench_conv },
-              { "adapter", bench_adapter },
-              { "plan", bench_plan },
-              { "step", bench_step } };
+} parts[] = { { "limits", measure_limits }, { "gemm", bench_gemm }, { "conv", bench_conv },
+              { "adapter", bench_adapter }, { "plan", bench_plan }, { "step", bench_step } };
 
 static int usage(void)
 {
-    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [--device NAME] [--seconds N] [--json FILE]\n"
-          "  all parts where none is named; --seconds for each group (default 1); items of a group are measured in turn\n",
+    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [--device NAME] [--seconds N]\n"
+          "                  [--network t5-small|unet-fc] [--steps N] [--json FILE]\n"
+          "  at least one part; --seconds for each group (default 1), whose items are measured in turn; --network and --steps "
+          "(1) of\n"
+          "  step, which measures nothing: it is for callgrind\n",
           stderr);
     return 2;
 }
@@ -53,7 +52,7 @@ int main(int argc, char **argv)
 {
     sora_status status = SORA_OK;
     sora_error error;
-    bench_state state = { .seconds = 1 };
+    bench_state state = { .seconds = 1, .network = "unet-fc", .steps = 1 };
     const char *json = NULL, *device_name = NULL;
     bool wanted[SORA_COUNT(parts)] = { 0 }, any = false;
     for (int i = 1; i < argc; i++) {
@@ -67,9 +66,14 @@ int main(int argc, char **argv)
             device_name = argv[++i];
         else if (i + 1 < argc && strcmp(argv[i], "--seconds") == 0 && atof(argv[i + 1]) > 0)
             state.seconds = atof(argv[++i]);
+        else if (i + 1 < argc && strcmp(argv[i], "--network") == 0)
+            state.network = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--steps") == 0 && atoi(argv[i + 1]) > 0)
+            state.steps = atoi(argv[++i]);
         else
             return usage();
     }
+    if (!any) return usage();
     SORA_TRY(sora_context_create(&(sora_context_options) { .device = device_name }, &state.context, &error));
     const sora_device *device = sora_context_device(state.context);
     printf("%s, %s, %s, %u compute units\n", device->name, device->platform, device->driver, device->limits.compute_units);
@@ -79,7 +83,7 @@ int main(int argc, char **argv)
         state.json, "device",
         json_pack("{s:s, s:s, s:s}", "name", device->name, "platform", device->platform, "driver", device->driver));
     for (size_t i = 0; i < SORA_COUNT(parts); i++)
-        if (wanted[i] || !any) SORA_TRY(parts[i].run(&state, &error));
+        if (wanted[i]) SORA_TRY(parts[i].run(&state, &error));
     if (json) SORA_TRY(write_json(&state, json, &error));
 cleanup:
     if (status != SORA_OK) fprintf(stderr, "sora-bench: %s\n", error.message);

@@ -72,7 +72,10 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
         const double *other = beside(items, count, times, items[i].beside);
         double ratios[MAX_ROUNDS];
         for (size_t r = 0; other && r < rounds; r++) ratios[r] = other[r] / times[i][r];
-        items[i].ratio = other ? median_of(ratios, rounds) : 0;
+        if (!other) continue;
+        items[i].ratio = median_of(ratios, rounds);
+        items[i].ratio_least = ratios[0];
+        items[i].ratio_most = ratios[rounds - 1];
     }
     for (size_t i = 0; i < count; i++) { /* sorts, so the ratios come first */
         items[i].median = median_of(times[i], rounds);
@@ -107,6 +110,8 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
         if (b->ratio > 0) {
             json_object_set_new(one, "beside", json_string(b->beside));
             json_object_set_new(one, "speed_ratio", json_real(b->ratio));
+            json_object_set_new(one, "speed_ratio_min", json_real(b->ratio_least));
+            json_object_set_new(one, "speed_ratio_max", json_real(b->ratio_most));
         }
         json_array_append_new(list, one);
     }

@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include "base/random.h"
+#include "op/gemm.h"
 
 #include <stdlib.h>
 
@@ -61,8 +62,35 @@ void bench_op_destroy(bench_op *op)
     *op = (bench_op) { 0 };
 }
 
+/* W [p, q] of a product as it stands while it is frozen: in panels for each way. */
+sora_status bench_op_freeze(bench_op *b, int input, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_device_limits *limits = &sora_context_device(b->context)->limits;
+    const sora_view none = { 0 }, rows = b->inputs[input];
+    int64_t p = rows.shape.dim[0], q = rows.shape.dim[1];
+    for (int back = 0; back < 2; back++) {
+        int64_t n = back ? q : p, k = back ? p : q;
+        int panel = sora_gemm_panel(limits, n);
+        sora_view panels;
+        if (!panel) continue;
+        sora_gemm_operand weight = { .view = rows, .leading = q, .transposed = !back };
+        SORA_TRY(add(b, SORA_SHAPE((int64_t)sora_gemm_panel_elements(panel, n, k)), &panels, error));
+        SORA_TRY(sora_gemm_pack(b->context, &weight, n, k, panel, 1.0f, &none, &panels, "bench", error));
+        panels.shape = rows.shape;
+        panels.stride = rows.stride;
+        panels.panel = panel;
+        panels.back = back;
+        b->frozen[back] = panels;
+        b->frozen_input = input;
+    }
+cleanup:
+    return status;
+}
+
 static sora_status run(bench_op *b, bool backward, int times, sora_error *error)
 {
+    if (b->frozen[backward].memory) b->inputs[b->frozen_input] = b->frozen[backward];
     const sora_op_run call = { .context = b->context,
                                .name = b->op->name,
                                .attributes = b->attributes,

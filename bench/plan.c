@@ -31,18 +31,9 @@ sora_status bench_plan(bench_state *state, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_t5 *t5 = NULL;
-    const sora_t5_config small = { .vocabulary = 32128,
-                                   .width = 512,
-                                   .heads = 8,
-                                   .head_size = 64,
-                                   .inner_width = 2048,
-                                   .encoder_layers = 6,
-                                   .decoder_layers = 6,
-                                   .buckets = 32,
-                                   .farthest = 128,
-                                   .epsilon = 1e-6f,
-                                   .dropout = 0.1f };
+    sora_t5_config small;
     bench_item item = { .name = "8 lengths of t5-small, up to 512 / 64, rank 16", .run = plan_buckets };
+    sora_t5_config_small(&small);
     SORA_TRY(sora_t5_allocate(state->context, &small, &t5, error));
     SORA_TRY(
         sora_adapt(sora_t5_layers(t5), SORA_TARGET_T5, &(sora_adapter_options) { .rank = RANK, .alpha = RANK }, NULL, error));

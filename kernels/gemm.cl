@@ -30,11 +30,22 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
     __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias, int relu, int accumulate
 #define FINISH(v, column) finish(v, column, scale, scale_at, bias, bias_at, has_scale, has_bias, relu)
 
+/* Products of equal sizes are the third dimension of work-items; their operands lie so far apart. */
+#define BATCH_PARAMETERS long a_next, long b_next, long c_next
+#define NEXT_PRODUCT(a, b, c)                                                                                               \
+    do {                                                                                                                    \
+        long product = (long)get_global_id(2);                                                                              \
+        a += product * a_next;                                                                                              \
+        b += product * b_next;                                                                                              \
+        c += product * c_next;                                                                                              \
+    } while (0)
+
 #ifdef SORA_CPU
 
-/* Few rows: B, stored [n, k], is read once, as it is. Inner products of rows, XV terms at a time. Work-items: (groups of tiles along n, tiles along m). */
-#define DM 4
-#define DN 4
+/* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of
+ * `height` rows). The rows of B of a tile stay in a near cache while all rows of A of the run pass. */
+#define DM (XV == 16 ? 8 : 4)
+#define DN 3
 
 __attribute__((noinline)) floatx load_half_edge(__global const half *row, int at, int n)
 {
@@ -48,48 +59,56 @@ inline floatx load_halves_within(__global const half *row, int at, int n)
     return at + XV <= n ? HALF_VECTOR(row + at) : load_half_edge(row, at, n);
 }
 
-#define DOT_ROWS(name, B_TYPE, RIGHT)                                                                                                            \
-    inline void name(__global const float *a, long a_row, __global const B_TYPE *b, long b_row, int rows, int columns, int k, float alpha,     \
-                     __global const float *gate, int has_gate, float sum[DM][DN])                                                              \
-    {                                                                                                                                          \
-        floatx lanes[DM][DN];                                                                                                                  \
-        FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;                                                                                      \
-        for (int at = 0; at < k; at += XV) {                                                                                                   \
-            floatx left[DM], g = (floatx)1.0f;                                                                                                 \
-            if (has_gate) g = load_within(gate, at, k);                                                                                        \
-            FOR(i, DM)                                                                                                                         \
-            {                                                                                                                                  \
-                left[i] = load_within(a + min(i, rows - 1) * a_row, at, k);                                                                    \
-                if (has_gate) left[i] *= g;                                                                                                    \
-            }                                                                                                                                  \
-            FOR(j, DN)                                                                                                                         \
-            {                                                                                                                                  \
-                floatx right = RIGHT(b + min(j, columns - 1) * b_row, at, k);                                                                  \
-                FOR(i, DM) lanes[i][j] = MAD(left[i], right, lanes[i][j]);                                                                     \
-            }                                                                                                                                  \
-        }                                                                                                                                      \
-        FOR(i, DM) FOR(j, DN) sum[i][j] += alpha * SUM_LANES(lanes[i][j]);                                                                     \
+#define DOT_TERMS(GATE, LEFT, RIGHT)                                   \
+    do {                                                               \
+        floatx right[DN];                                              \
+        FOR(j, DN) right[j] = RIGHT;                                   \
+        if (has_gate) FOR(j, DN) right[j] *= GATE;                     \
+        FOR(i, DM)                                                     \
+        {                                                              \
+            floatx left = LEFT;                                        \
+            FOR(j, DN) lanes[i][j] = MAD(left, right[j], lanes[i][j]); \
+        }                                                              \
+    } while (0)
+
+/* sum += alpha * A B of a tile; rows behind the last are that one again. */
+#define DOT_ROWS(name, B_TYPE, VECTOR, WITHIN)                                                                                                          \
+    inline void name(__global const float *a, long a_row, __global const B_TYPE *b, long b_row, int rows, int columns, int k, float alpha,              \
+                     __global const float *gate, int has_gate, float sum[DM][DN])                                                                       \
+    {                                                                                                                                                   \
+        long a_offset[DM], b_offset[DN];                                                                                                                \
+        floatx lanes[DM][DN];                                                                                                                           \
+        FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;                                                                                              \
+        FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;                                                                                           \
+        FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;                                                                                               \
+        int at = 0;                                                                                                                                     \
+        for (; at + XV <= k; at += XV) DOT_TERMS(LOADX(gate + at), LOADX(a + a_offset[i] + at), VECTOR(b + b_offset[j] + at));                           \
+        if (at < k) DOT_TERMS(load_within(gate, at, k), load_within(a + a_offset[i], at, k), WITHIN(b + b_offset[j], at, k));                            \
+        FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);                                                                 \
     }
-DOT_ROWS(dot_first, B_ELEMENT, B_WITHIN)
-DOT_ROWS(dot_second, float, load_within)
+DOT_ROWS(dot_first, B_ELEMENT, B_VECTOR, B_WITHIN)
+DOT_ROWS(dot_second, float, LOADX, load_within)
 
 __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
                        __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at,
                        long a_row, long b_row, long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, float alpha2, int has_gate,
-                       int tiles, EPILOGUE_PARAMETERS)
+                       int tiles, int height, EPILOGUE_PARAMETERS)
 {
-    int row = (int)get_global_id(1) * DM, rows = min(DM, m - row);
-    for (int tile = 0; tile < tiles; tile++) {
-        int column = ((int)get_global_id(0) * tiles + tile) * DN, columns = min(DN, n - column);
-        if (columns <= 0) return;
-        float sum[DM][DN] = { { 0 } };
-        dot_first(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
-        if (k2) dot_second(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
-        for (int i = 0; i < rows; i++) {
-            for (int j = 0; j < columns; j++) {
-                __global float *out = c + c_at + (row + i) * c_row + column + j;
-                float v = FINISH(sum[i][j], column + j);
-                *out = accumulate ? *out + v : v;
+    int first = (int)get_global_id(0) * tiles * DN, last = min(n, first + tiles * DN), top = (int)get_global_id(1) * height, bottom = min(m, top + height);
+    for (int column = first; column < last; column += DN) {
+        int columns = min(DN, n - column);
+        for (int row = top; row < bottom; row += DM) {
+            int rows = min(DM, m - row);
+            float sum[DM][DN] = { { 0 } };
+            dot_first(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
+            if (k2)
+                dot_second(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
+            for (int i = 0; i < rows; i++) {
+                for (int j = 0; j < columns; j++) {
+                    __global float *out = c + c_at + (row + i) * c_row + column + j;
+                    float v = FINISH(sum[i][j], column + j);
+                    *out = accumulate ? *out + v : v;
+                }
             }
         }
     }
@@ -146,7 +165,7 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     do {                                                                                  \
         long offset[MR];                                                                  \
         __global const float *a = (A) + row * (A_STEP);                                   \
-        __global const B_TYPE *right = (B);                                               \
+        B_TYPE *right = (B);                                                              \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
         for (int p = 0; p < (TERMS); p++) {                                               \
             floatx v[NV];                                                                 \
@@ -164,17 +183,19 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 /* Work-items: (runs of row blocks, tiles of W columns). A panel of B has `split` tiles; panels lie b_panel apart, and their rows b_row. */
 __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2_all,
                         ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
-                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS)
+                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS,
+                        BATCH_PARAMETERS)
 {
-    int tile = (int)get_global_id(1), column = tile * W, first = (int)get_global_id(0) * run * MR, last = min(m, first + run * MR);
+    NEXT_PRODUCT(a_all, b, c);
+    int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), B_ELEMENT, B_VECTOR, b, b_row, k);
-        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), float, LOADX, b2, b2_row, k2);
+        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
+        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), __global const float, LOADX, b2, b2_row, k2);
         /* Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
         float block[MR * W];
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
@@ -197,48 +218,107 @@ __kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __glob
     }
 }
 
-#else
+/* Few rows of C and many terms: B, stored [k, n], is read once. A strip of its columns passes in blocks of terms, which stand in panels in a near
+ * cache for all rows of C, and so does C of the strip until the end. Work-items: strips of `tiles` tiles of W columns. */
+#define STREAM_ROWS 48
+#define STREAM_COLUMNS 128
+#define STREAM_TERMS 32
 
-/* A square of C by a work-group of TS x TS, operands through local memory. B's element (k, j) stands at k * b_row + j * b_column. */
-#define TS 16
-
-#define TILE_PRODUCT(name, B_TYPE, AT)                                                                                                              \
-    inline float name(__global const float *a, long a_row, long a_column, __global const B_TYPE *b, long b_row, long b_column, int row, int column, \
-                      int m, int n, int k, __global const float *gate, int has_gate, __local float *left, __local float *right)                    \
-    {                                                                                                                                               \
-        int x = (int)get_local_id(0), y = (int)get_local_id(1);                                                                                     \
-        float sum = 0.0f;                                                                                                                           \
-        for (int at = 0; at < k; at += TS) {                                                                                                        \
-            int ka = at + x, kb = at + y;                                                                                                           \
-            float v = row < m && ka < k ? a[row * a_row + ka * a_column] : 0.0f;                                                                    \
-            left[y * TS + x] = has_gate && ka < k ? v * gate[ka] : v;                                                                               \
-            right[y * TS + x] = column < n && kb < k ? AT(b, kb * b_row + column * b_column) : 0.0f;                                                \
-            barrier(CLK_LOCAL_MEM_FENCE);                                                                                                           \
-            for (int p = 0; p < TS; p++) sum = MAD(left[y * TS + p], right[p * TS + x], sum);                                                       \
-            barrier(CLK_LOCAL_MEM_FENCE);                                                                                                           \
-        }                                                                                                                                           \
-        return sum;                                                                                                                                 \
+__kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global float *restrict c, ulong c_at,
+                          long lead, long b_row, long c_row, int m, int n, int k, int tiles, float alpha, int accumulate)
+{
+    float panels[STREAM_COLUMNS * STREAM_TERMS], sums[STREAM_COLUMNS * (STREAM_ROWS + MR)];
+    int first = (int)get_global_id(0) * tiles * W, last = min(n, first + tiles * W);
+    for (int x = 0; x < STREAM_COLUMNS * (m + MR); x++) sums[x] = 0.0f;
+    for (int at = 0; at < k; at += STREAM_TERMS) {
+        int terms = min(STREAM_TERMS, k - at);
+        for (int p = 0; p < terms; p++)
+            for (int column = first, tile = 0; column < last; column += W, tile++)
+                FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + j * XV, n), panels + (tile * STREAM_TERMS + p) * W + j * XV);
+        for (int column = first, tile = 0; column < last; column += W, tile++)
+            for (int row = 0; row < m; row += MR) {
+                int rows = min(MR, m - row);
+                float *block = sums + (tile * (m + MR) + row) * W;
+                floatx sum[MR][NV];
+                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * W + j * XV);
+                PRODUCT(a_all + a_at + at * A_TERM(lead), A_ROW(lead), A_TERM(lead), const float, LOADX, panels + tile * STREAM_TERMS * W, W, terms);
+                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+            }
     }
-#define FLOAT_AT(b, i) ((b)[i])
-TILE_PRODUCT(tile_first, B_ELEMENT, B_AT)
-TILE_PRODUCT(tile_second, float, FLOAT_AT)
+    for (int column = first, tile = 0; column < last; column += W, tile++)
+        for (int row = 0; row < m; row++)
+            for (int j = 0; j < W; j += XV) {
+                __global float *out = c + c_at + row * c_row;
+                floatx v = alpha * LOADX(sums + (tile * (m + MR) + row) * W + j);
+                if (accumulate) v += load_within(out, column + j, n);
+                store_within(v, out, column + j, n);
+            }
+}
 
-__kernel __attribute__((reqd_work_group_size(TS, TS, 1))) void
+#elif defined TM
+
+/* TM rows by TN columns of C by a work-group, TK terms at a time through local memory. A work-item has IM by IN of them, LY and LX apart, so that
+ * neighbours read and write neighbouring numbers. Element (i, k) of A stands at i * row + k * term, (k, j) of B at k * term + j * column. */
+#define LX (TN / IN)
+#define LY (TM / IM)
+
+/* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1], terms times gate and factor; what lies outside is 0. */
+#define STAGE(name, TYPE, AT)                                                                                                                          \
+    inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count,                        \
+                     __global const float *restrict gate, int has_gate, float factor, __local float *out)                                              \
+    {                                                                                                                                                  \
+        for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {                                                    \
+            int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;                                                                \
+            float v = first + i < lines && at + p < terms ? factor * AT(x, (first + i) * line + (at + p) * term) : 0.0f;                               \
+            out[p * (count + 1) + i] = has_gate && at + p < terms ? v * gate[at + p] : v;                                                              \
+        }                                                                                                                                              \
+    }
+#define FLOAT_AT(x, i) ((x)[i])
+STAGE(stage, float, FLOAT_AT)
+#ifdef B_HALF
+STAGE(stage_halves, half, B_AT)
+#define STAGE_B stage_halves
+#else
+#define STAGE_B stage
+#endif
+
+/* sum += alpha * A B of the item's part. */
+#define ADD_PRODUCT(A, A_ROW, A_TERM, STAGE_RIGHT, B, B_TERM, B_COLUMN, TERMS, GATE, HAS_GATE, ALPHA)                                                  \
+    for (int at = 0; at < (TERMS); at += TK) {                                                                                                         \
+        stage(A, A_ROW, A_TERM, row, m, at, TERMS, TM, GATE, HAS_GATE, ALPHA, left);                                                                   \
+        STAGE_RIGHT(B, B_COLUMN, B_TERM, column, n, at, TERMS, TN, GATE, 0, 1.0f, right);                                                              \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                                                                  \
+        for (int p = 0; p < TK; p++) {                                                                                                                 \
+            float l[IM], r[IN];                                                                                                                        \
+            FOR(i, IM) l[i] = left[p * (TM + 1) + y + i * LY];                                                                                         \
+            FOR(j, IN) r[j] = right[p * (TN + 1) + x + j * LX];                                                                                        \
+            FOR(i, IM) FOR(j, IN) sum[i][j] = MAD(l[i], r[j], sum[i][j]);                                                                              \
+        }                                                                                                                                              \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                                                                  \
+    }
+
+__kernel __attribute__((reqd_work_group_size(LX, LY, 1))) void
 gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
            __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
-           long a_column, long b_row, long b_column, long a2_row, long a2_column, long b2_row, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
-           float alpha2, int has_gate, EPILOGUE_PARAMETERS)
+           long a_term, long b_term, long b_column, long a2_row, long a2_term, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
+           float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
-    __local float left[TS * TS], right[TS * TS];
-    int column = (int)get_global_id(0), row = (int)get_global_id(1);
-    float sum = alpha * tile_first(a + a_at, a_row, a_column, b + b_at, b_row, b_column, row, column, m, n, k, a, 0, left, right);
-    if (k2)
-        sum += alpha2 *
-               tile_second(a2 + a2_at, a2_row, a2_column, b2 + b2_at, b2_row, b2_column, row, column, m, n, k2, gate + gate_at, has_gate, left, right);
-    if (row < m && column < n) {
-        __global float *out = c + c_at + row * c_row + column;
-        float v = FINISH(sum, column);
-        *out = accumulate ? *out + v : v;
+    NEXT_PRODUCT(a, b, c);
+    __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
+    int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
+    float sum[IM][IN];
+    FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
+    ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k, gate, 0, alpha)
+    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, a2_term, stage, b2 + b2_at, b2_term, b2_column, k2, gate + gate_at, has_gate, alpha2)
+    FOR(i, IM)
+    FOR(j, IN)
+    {
+        int at_row = row + y + i * LY, at_column = column + x + j * LX;
+        if (at_row < m && at_column < n) {
+            __global float *out = c + c_at + at_row * c_row + at_column;
+            float v = FINISH(sum[i][j], at_column);
+            *out = accumulate ? *out + v : v;
+        }
     }
 }
 

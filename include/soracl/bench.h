@@ -53,6 +53,30 @@ typedef struct sora_bench_step {
 SORA_API sora_status sora_bench_run_step(sora_context *context, const sora_bench_options *options, sora_bench_step *out,
                                          sora_error *error);
 
+/* Generation by a T5 with random weights from sources of random tokens, each full; every output has all its new tokens (no end is
+ * taken before). Zeros are the defaults. */
+typedef struct sora_bench_generate_options {
+    const char *model; /* "t5-small" */
+    int batch;         /* sources at once, 8 */
+    int source;        /* tokens of each, 256 */
+    int new_tokens;    /* of each output, 32 */
+    int beams;         /* 1: greedy */
+    int runs;          /* that are counted, 5, behind one that compiles and touches everything */
+} sora_bench_generate_options;
+
+typedef struct sora_bench_generation {
+    double median, min, max;  /* seconds for all sources, encoder included */
+    double first_seconds;     /* of the run that is not counted */
+    double tokens_per_second; /* batch · new tokens / median */
+    double flops;             /* of one run (sora_work_account) */
+    uint64_t launches;        /* of one run */
+    uint64_t device_bytes_peak, process_bytes_peak;
+} sora_bench_generation;
+
+/* The context must be fresh, as above. */
+SORA_API sora_status sora_bench_run_generate(sora_context *context, const sora_bench_generate_options *options,
+                                             sora_bench_generation *out, sora_error *error);
+
 #ifdef __cplusplus
 }
 #endif

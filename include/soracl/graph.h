@@ -54,6 +54,9 @@ SORA_API sora_shape sora_param_shape(const sora_param *param);
 SORA_API sora_param_kind sora_param_kind_of(const sora_param *param);
 SORA_API bool sora_param_trainable(const sora_param *param);
 SORA_API void sora_param_set_trainable(sora_param *param, bool trainable); /* on the host only */
+/* On the host: nothing of the set trains, so that upload takes no memory for gradients and keeps weights as products read them
+ * fastest. */
+SORA_API void sora_params_freeze(sora_params *params);
 
 /* Shape of a moment (1 or 2) in that layout; rank 0: there is none. */
 SORA_API sora_shape sora_param_moment_shape(const sora_param *param, sora_moment_layout layout, int which);

@@ -28,6 +28,9 @@ typedef struct sora_t5_config {
     int pad, eos, start;
 } sora_t5_config;
 
+/* The shape of T5-small: 60,506,624 parameters. */
+SORA_API void sora_t5_config_small(sora_t5_config *out);
+
 /* New weights by T5's initialisation (N(0, 1) embedding, products by 1/√fan_in without attention's 1/√d) and `seed`. Zero fields
  * that have a usual value (buckets 32, farthest 128, epsilon 1e-6, eos 1) get it. */
 SORA_API sora_status sora_t5_create(sora_context *context, const sora_t5_config *config, uint64_t seed, sora_t5 **out,

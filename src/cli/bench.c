@@ -187,6 +187,94 @@ int cli_bench_step(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
+/* ---- Generation ---------------------------------------------------------------------------------------------------------------
+ */
+
+static json_t *generation_json(const sora_device *d, const sora_bench_generate_options *o, const sora_rates *r,
+                               const sora_bench_generation *g)
+{
+    return json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:o,s:o}", "model", o->model, "batch",
+                     o->batch, "source", o->source, "new_tokens", o->new_tokens, "beams", o->beams, "runs", o->runs,
+                     "tokens_per_second", g->tokens_per_second, "seconds", g->median, "min", g->min, "max", g->max,
+                     "first_seconds", g->first_seconds, "flops", g->flops, "share_of_peak", g->flops / g->median / r->flops,
+                     "launches", (json_int_t)g->launches, "device_bytes_peak", (json_int_t)g->device_bytes_peak,
+                     "process_bytes_peak", (json_int_t)g->process_bytes_peak, "device", describe_device(d), "limits",
+                     rates_json(r));
+}
+
+static void print_generation(const sora_device *d, const sora_bench_generate_options *o, const sora_bench_generation *g)
+{
+    char memory[16];
+    cli_bytes(g->process_bytes_peak, memory);
+    printf("%s, %d sources of %d tokens, %d new ones each, %d beam%s, on %s\n", o->model, o->batch, o->source, o->new_tokens,
+           o->beams, o->beams > 1 ? "s" : "", d->name);
+    printf("  speed         %.1f tokens/s\n", g->tokens_per_second);
+    printf("  a batch       %.4f s (%.4f to %.4f over %d), the first %.2f s; %llu launches\n", g->median, g->min, g->max, o->runs,
+           g->first_seconds, (unsigned long long)g->launches);
+    printf("  memory        process %s\n", memory);
+}
+
+static sora_status run_generate(const cli_globals *globals, const sora_bench_generate_options *o, sora_error *error)
+{
+    sora_context *context = NULL;
+    sora_bench_generation generation;
+    sora_rates rates;
+    sora_status status = cli_open_context(globals, &context, error);
+    if (status == SORA_OK) status = sora_bench_run_generate(context, o, &generation, error);
+    if (status == SORA_OK && globals->profile) status = sora_context_write_profile(context, globals->profile, error);
+    if (status == SORA_OK && globals->json) status = sora_bench_rates(context, &rates, error);
+    if (status == SORA_OK && globals->json)
+        cli_print_json(generation_json(sora_context_device(context), o, &rates, &generation));
+    else if (status == SORA_OK)
+        print_generation(sora_context_device(context), o, &generation);
+    if (context) sora_context_destroy(&context);
+    return status;
+}
+
+int cli_bench_generate(int argc, char **argv)
+{
+    cli_globals globals = { 0 };
+    const char *batch = NULL, *source = NULL, *new_tokens = NULL, *beams = NULL, *runs = NULL, *word[1] = { NULL };
+    const cli_option options[] = {
+        { "batch", "Generation", "N", "sources at once", "8", NULL, &batch },
+        { "source", "Generation", "N", "tokens of a source", "256", NULL, &source },
+        { "new-tokens", "Generation", "N", "tokens of each output", "32", NULL, &new_tokens },
+        { "beams", "Generation", "N", "beams of the search (1: greedy)", "1", NULL, &beams },
+        { "runs", "Generation", "N", "that are counted, behind one that warms up", "5", NULL, &runs },
+        CLI_GLOBALS(globals),
+    };
+    cli_command command = { .name = "bench generate",
+                            .summary = "tokens a second of a T5's generation, encoder included: random weights, random sources",
+                            .usage = "bench generate t5-small [--beams N] [--batch N] [--json]",
+                            .example = "soracl bench generate t5-small --source 32 --new-tokens 8 --batch 2 --runs 1 --json",
+                            .options = options,
+                            .option_count = sizeof options / sizeof options[0],
+                            .words = word,
+                            .word_room = 1 };
+    sora_error error;
+    bool help;
+    sora_status status = cli_parse(&command, argc, argv, &help, &error);
+    if (status != SORA_OK || help) return cli_fail(status, &error);
+    if (!word[0]) return cli_fail(cli_error(&error, SORA_ERROR_ARGUMENT, "bench generate takes a network: t5-small"), &error);
+    sora_bench_generate_options o = { .model = word[0] };
+    const struct {
+        const char *name, *text;
+        long standard, most;
+        int *out;
+    } numbers[] = { { "batch", batch, 8, 512, &o.batch },
+                    { "source", source, 256, 4096, &o.source },
+                    { "new-tokens", new_tokens, 32, 4096, &o.new_tokens },
+                    { "beams", beams, 1, 64, &o.beams },
+                    { "runs", runs, 5, 1000, &o.runs } };
+    for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        long value = numbers[i].standard;
+        status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, &error);
+        *numbers[i].out = (int)value;
+    }
+    if (status == SORA_OK) status = run_generate(&globals, &o, &error);
+    return cli_fail(status, &error);
+}
+
 /* ---- Devices side by side
  * -------------------------------------------------------------------------------------------------------- */
 

@@ -79,6 +79,7 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
 int cli_devices(int argc, char **argv);
 int cli_bench_limits(int argc, char **argv);
 int cli_bench_step(int argc, char **argv);
+int cli_bench_generate(int argc, char **argv);
 int cli_bench_compare(int argc, char **argv);
 int cli_tune(int argc, char **argv);
 int cli_data_hands(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct {
     { "devices", "what OpenCL devices there are, and which one would be taken", cli_devices },
     { "bench limits", "what the device can do: multiply-adds, bytes, launches", cli_bench_limits },
     { "bench step", "time and memory of whole training steps", cli_bench_step },
+    { "bench generate", "tokens a second of a T5's generation", cli_bench_generate },
     { "bench compare", "steps measured on several devices side by side", cli_bench_compare },
     { "tune", "measure variants of products and convolutions on this device, keep the best", cli_tune },
     { "data hands", "draw a data set of hand images", cli_data_hands },

@@ -304,6 +304,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK && list.count == 0) status = cli_error(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &s.t5, &error);
+    if (status == SORA_OK) sora_params_freeze(sora_t5_params(s.t5));
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
     if (status == SORA_OK) status = sora_t5_open_tokenizer(s.t5, sora_t5_folder(s.t5), &s.tokenizer, &error);
     s.prefix = prefix;
@@ -372,6 +373,7 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
+    if (status == SORA_OK) sora_params_freeze(sora_t5_params(t5));
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), longest_target + 1, &generation, &error);
     cli_follower follower;
     cli_follower_start(&follower, globals.quiet);

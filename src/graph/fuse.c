@@ -38,7 +38,36 @@ static bool fuse_pool(sora_graph *graph, int index)
     return true;
 }
 
+static int users_of(const sora_graph *graph, const sora_tensor *tensor)
+{
+    int users = tensor->output;
+    for (size_t n = 0; n < graph->node_count; n++)
+        for (int i = 0; i < graph->nodes[n].input_count; i++) users += graph->nodes[n].inputs[i] == tensor;
+    return users;
+}
+
+/* Dropout of what a linear layer's ReLU let pass: it happens in the layer's output, whose zeros are all that the way back needs
+ * of both. */
+static bool fuse_dropout(sora_graph *graph, int index)
+{
+    sora_node *dropout = &graph->nodes[index], *linear;
+    if (dropout->op != &sora_op_dropout || users_of(graph, dropout->inputs[0]) > 1) return false;
+    sora_relu_dropout behind = { .probability = ((const sora_dropout_attributes *)dropout->attributes)->probability,
+                                 .stream = sora_hash_name(dropout->name) };
+    if ((linear = maker(graph, dropout->inputs[0], &sora_op_linear)) && ((sora_linear_attributes *)linear->attributes)->relu)
+        ((sora_linear_attributes *)linear->attributes)->behind_relu = behind;
+    else if ((linear = maker(graph, dropout->inputs[0], &sora_op_adapted_linear)) &&
+             ((sora_adapted_attributes *)linear->attributes)->relu)
+        ((sora_adapted_attributes *)linear->attributes)->behind_relu = behind;
+    else
+        return false;
+    linear->outputs[0] = dropout->outputs[0];
+    linear->outputs[0]->producer = dropout->inputs[0]->producer;
+    remove_node(graph, index);
+    return true;
+}
+
 void sora_graph_fuse(sora_graph *graph)
 {
-    for (int n = 0; n < (int)graph->node_count;) n += !fuse_pool(graph, n);
+    for (int n = 0; n < (int)graph->node_count;) n += !fuse_pool(graph, n) && !fuse_dropout(graph, n);
 }

@@ -138,6 +138,11 @@ void sora_param_set_trainable(sora_param *param, bool trainable)
     if (param->pack) settle_pack(param->params, param->pack);
 }
 
+void sora_params_freeze(sora_params *params)
+{
+    for (size_t i = 0; i < params->count; i++) sora_param_set_trainable(params->items[i], false);
+}
+
 float *sora_param_host(sora_param *param)
 {
     return param->host[0];

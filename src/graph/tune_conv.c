@@ -2,7 +2,7 @@
 #include "base/random.h"
 #include "cl/context.h"
 #include "graph/tune.h"
-#include "op/conv.h"
+#include "op/winograd.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@ enum { X, WEIGHT, Y, SCRATCH, BUFFERS };
 typedef struct convolution {
     sora_context *context;
     sora_conv_desc desc;
+    bool winograd; /* the last launch */
     sora_view x, y;
     sora_buffer buffers[BUFFERS];
     float *host[BUFFERS];
@@ -35,13 +36,16 @@ static int variants(const sora_device_limits *limits, const int64_t *s, sora_tun
     sora_conv_variant list[SORA_CONV_VARIANTS];
     sora_shape x = SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]);
     int count = sora_conv_variants(limits, (int)s[KERNEL], &x, s[OUTPUTS], list);
-    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles } };
+    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles, list[i].winograd } };
     return count;
 }
 
 static void name(const sora_tuning_variant *variant, char text[48])
 {
-    snprintf(text, 48, "%d channels x %d tiles", variant->number[0], variant->number[1]);
+    if (variant->number[2])
+        snprintf(text, 48, "winograd 4 x 4");
+    else
+        snprintf(text, 48, "%d channels x %d tiles", variant->number[0], variant->number[1]);
 }
 
 static double flops(const int64_t *s)
@@ -89,7 +93,7 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
                                  .flip = s[FLIP],
                                  .y = &c->y,
                                  .label = "tune" };
-    uint64_t room = sora_conv_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &c->x.shape);
+    uint64_t room = sora_conv_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &c->x.shape, s[OUTPUTS]);
     if (room) {
         SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &c->buffers[SCRATCH], error));
         c->desc.workspace = sora_view_dense(&c->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
@@ -101,9 +105,10 @@ cleanup:
 static sora_status launch(void *self, const sora_tuning_variant *variant, sora_error *error)
 {
     convolution *c = self;
-    sora_conv_variant v = { variant->number[0], variant->number[1] };
+    sora_conv_variant v = { variant->number[0], variant->number[1], variant->number[2] };
     sora_conv_desc desc = c->desc;
     desc.variant = &v;
+    c->winograd = v.winograd;
     return sora_conv(c->context, &desc, error);
 }
 
@@ -129,7 +134,8 @@ static sora_status check(void *self, bool *right, sora_error *error)
     const sora_shape *y = &c->y.shape;
     sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
     sora_status status = sora_view_read(c->context, &c->y, c->host[Y], error);
-    double bound = (double)(c->desc.kernel * c->desc.kernel * c->x.shape.dim[1] + 8) * ldexp(1.0, -23);
+    double inputs = (double)c->x.shape.dim[1], bound = (c->desc.kernel * c->desc.kernel * inputs + 8) * ldexp(1.0, -23);
+    if (c->winograd) bound = sora_winograd_error(inputs);
     *right = true;
     for (int e = 0; status == SORA_OK && e < CHECKED; e++) {
         int64_t at[4];

@@ -9,6 +9,23 @@
 #define MOST_WIDTH 65536
 #define MOST_LAYERS 256
 
+void sora_t5_config_small(sora_t5_config *out)
+{
+    *out = (sora_t5_config) { .vocabulary = 32128,
+                              .width = 512,
+                              .heads = 8,
+                              .head_size = 64,
+                              .inner_width = 2048,
+                              .encoder_layers = 6,
+                              .decoder_layers = 6,
+                              .buckets = 32,
+                              .farthest = 128,
+                              .epsilon = 1e-6f,
+                              .dropout = 0.1f,
+                              .scale_head = true,
+                              .eos = 1 };
+}
+
 sora_status sora_t5_config_check(const sora_t5_config *c, sora_error *error)
 {
     const struct {

@@ -6,6 +6,7 @@
 #include "op/attention_step.h"
 #include "op/gemm.h"
 #include "op/ops.h"
+#include "op/top_tokens.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,9 +36,10 @@ struct sora_t5_generator {
     sora_view tokens, owner, source_of;
     sora_view line; /* bias of every distance [heads, 2 · length − 1] */
     sora_view x, n, inner, heads, y, logits, workspace;
-    sora_view *cache; /* [decoder layers] of [rows, length, q | k | v] */
-    float *host_logits;
-    int32_t *host_owner, *host_next;
+    sora_view forbidden, likely; /* int [rows, 1 + max_length]; records of sora_top_tokens [rows, ...] */
+    sora_view *cache;            /* [decoder layers] of [rows, length, q | k | v] */
+    float *host_logits;          /* what is read of them: records, or, to sample, all */
+    int32_t *host_owner, *host_next, *host_forbidden;
 };
 
 /* ---- Memory -----------------------------------------------------------------------------------------------------------------
@@ -48,11 +50,18 @@ static int bucket_length(const sora_t5_generator *g, int bucket)
     return SORA_MAX(1, (g->options.source * (bucket + 1) + BUCKETS - 1) / BUCKETS);
 }
 
+/* Tokens that a search of so many beams looks at in each. */
+static int width_of(const sora_t5_generator *g)
+{
+    return g->options.beams > 1 ? 2 * g->options.beams : 1;
+}
+
 static uint64_t workspace_elements(const sora_t5_generator *g)
 {
     const sora_t5 *t5 = g->t5;
     const sora_device_limits *limits = &sora_context_device(g->context)->limits;
-    uint64_t most = sora_gemm_workspace(limits, g->rows, t5->config.vocabulary, t5->config.width, 0);
+    uint64_t most = SORA_MAX(sora_gemm_workspace(limits, g->rows, t5->config.vocabulary, t5->config.width, 0),
+                             sora_top_tokens_workspace(g->rows, t5->config.vocabulary, width_of(g)));
     for (int i = 0; i < t5->decoder.count; i++) {
         const sora_t5_block *b = &t5->decoder.blocks[i];
         sora_layer *const *groups[] = { b->self.qkvo,      &b->self.qkvo[O],   &b->cross.qkvo[Q],
@@ -90,6 +99,8 @@ static void lay_out(sora_t5_generator *g)
     g->heads = take(g, SORA_F32, SORA_SHAPE(rows, inner));
     g->inner = take(g, SORA_F32, SORA_SHAPE(rows, SORA_MAX(inner, 3 * (int64_t)c->inner_width)));
     g->logits = take(g, SORA_F32, SORA_SHAPE(rows, c->vocabulary));
+    g->forbidden = take(g, SORA_I32, SORA_SHAPE(rows, 1 + g->options.max_length));
+    g->likely = take(g, SORA_F32, SORA_SHAPE(rows, sora_top_tokens_record(width_of(g))));
     for (int i = 0; i < g->t5->decoder.count; i++) g->cache[i] = take(g, SORA_F32, SORA_SHAPE(rows, g->length, 3 * inner));
     g->workspace = take(g, SORA_F32, SORA_SHAPE((int64_t)SORA_MAX(1, workspace_elements(g))));
 }
@@ -144,8 +155,10 @@ sora_status sora_t5_generator_create(sora_t5 *t5, const sora_t5_generator_option
     SORA_TRY(sora_allocate((size_t)t5->decoder.count, sizeof *g->cache, "generator", &g->cache, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_owner, "generator", &g->host_owner, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_next, "generator", &g->host_next, error));
-    SORA_TRY(sora_allocate((size_t)g->rows * (size_t)t5->config.vocabulary, sizeof *g->host_logits, "generator", &g->host_logits,
-                           error));
+    SORA_TRY(sora_allocate((size_t)g->rows * (size_t)(1 + options->max_length), sizeof *g->host_forbidden, "generator",
+                           &g->host_forbidden, error));
+    int read = SORA_MAX(t5->config.vocabulary, sora_top_tokens_record(width_of(g)));
+    SORA_TRY(sora_allocate((size_t)g->rows * (size_t)read, sizeof *g->host_logits, "generator", &g->host_logits, error));
     lay_out(g);
     SORA_TRY(open_encoder(g, BUCKETS - 1, error));
     *out = g;
@@ -167,6 +180,7 @@ void sora_t5_generator_destroy(sora_t5_generator **pointer)
     free(g->cache);
     free(g->host_owner);
     free(g->host_next);
+    free(g->host_forbidden);
     free(g->host_logits);
     free(g);
     *pointer = NULL;
@@ -281,6 +295,7 @@ static sora_status cross_attention(sora_t5_generator *g, const encoder *e, int l
                                                                .heads = c->heads,
                                                                .size = c->head_size,
                                                                .keys = e->length,
+                                                               .together = g->options.beams,
                                                                .q = q,
                                                                .k = k,
                                                                .v = v,
@@ -316,7 +331,7 @@ cleanup:
     return status;
 }
 
-/* From the tokens on the device to the logits of what follows them, read to the host. */
+/* From the tokens on the device to the logits of what follows them. */
 static sora_status step(sora_t5_generator *g, const encoder *e, int at, int rows, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -344,7 +359,28 @@ static sora_status step(sora_t5_generator *g, const encoder *e, int at, int rows
                                            .workspace = g->workspace,
                                            .label = "lm_head" },
                        error));
-    SORA_TRY(sora_view_read(g->context, &logits, g->host_logits, error));
+cleanup:
+    return status;
+}
+
+/* Of the logits on the device what the search wants to see. */
+static sora_status look(sora_t5_generator *g, int rows, int width, bool forbids, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int vocabulary = g->t5->config.vocabulary;
+    sora_view logits = front(&g->logits, rows, vocabulary), likely = front(&g->likely, rows, sora_top_tokens_record(width));
+    if (width > 0)
+        SORA_TRY(sora_top_tokens(g->context,
+                                 &(sora_top_tokens_desc) { .rows = rows,
+                                                           .vocabulary = vocabulary,
+                                                           .count = width,
+                                                           .logits = logits,
+                                                           .forbidden = forbids ? g->forbidden : (sora_view) { 0 },
+                                                           .room = g->options.max_length,
+                                                           .workspace = g->workspace,
+                                                           .out = likely },
+                                 error));
+    SORA_TRY(sora_view_read(g->context, width > 0 ? &likely : &logits, g->host_logits, error));
 cleanup:
     return status;
 }
@@ -408,22 +444,46 @@ static void inherit(sora_t5_generator *g, int first_row, const int *parents, int
                (size_t)(at + 1) * sizeof *g->host_owner);
 }
 
-static sora_status feed(sora_t5_generator *g, sora_t5_search *const *searches, int count, int at, sora_error *error)
+static sora_status feed(sora_t5_generator *g, sora_t5_search *const *searches, int count, int at, bool forbids, sora_error *error)
 {
     sora_status status = SORA_OK;
     int beams = g->options.beams, rows = count * beams;
     int32_t *tokens = NULL;
-    sora_view ids = g->tokens, owner = g->owner;
-    ids.shape.dim[0] = owner.shape.dim[0] = rows;
+    sora_view ids = g->tokens, owner = g->owner, forbidden = g->forbidden;
+    ids.shape.dim[0] = owner.shape.dim[0] = forbidden.shape.dim[0] = rows;
     SORA_TRY(sora_allocate((size_t)rows, sizeof *tokens, "tokens", &tokens, error));
     for (int r = 0; r < rows; r++) {
+        int32_t *those = g->host_forbidden + (size_t)r * (size_t)(1 + g->options.max_length);
         tokens[r] = sora_t5_search_tokens(searches[r / beams])[r % beams];
+        those[0] = sora_t5_search_forbidden(searches[r / beams], r % beams, those + 1);
         g->host_owner[(size_t)r * (size_t)g->length + (size_t)at] = r;
     }
     SORA_TRY(sora_view_write(g->context, &ids, tokens, error));
     SORA_TRY(sora_view_write(g->context, &owner, g->host_owner, error));
+    if (forbids) SORA_TRY(sora_view_write(g->context, &forbidden, g->host_forbidden, error));
 cleanup:
     free(tokens);
+    return status;
+}
+
+/* One search goes on from what was read of its rows, the first of which is `row`. */
+static sora_status advance(sora_t5_generator *g, sora_t5_search *search, int row, int *parents, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int width = sora_t5_search_width(search), beams = g->options.beams;
+    size_t record = (size_t)(width > 0 ? sora_top_tokens_record(width) : g->t5->config.vocabulary);
+    float *read = g->host_logits + (size_t)row * record;
+    sora_t5_likely *likely = NULL;
+    for (int b = 0; b < beams; b++) parents[b] = b;
+    SORA_TRY(sora_allocate((size_t)beams, sizeof *likely, "beams", &likely, error));
+    for (int b = 0; width > 0 && b < beams; b++, read += record)
+        likely[b] = (sora_t5_likely) { read[0], read[1], read + 2, (const int32_t *)(read + 2 + width) };
+    if (width == 0)
+        sora_t5_search_sample(search, read);
+    else
+        SORA_TRY(sora_t5_search_advance(search, likely, parents, error));
+cleanup:
+    free(likely);
     return status;
 }
 
@@ -434,11 +494,9 @@ static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches,
     sora_status status = sora_allocate((size_t)beams, sizeof *parents, "beams", &parents, error);
     *going = false;
     for (int i = 0; status == SORA_OK && i < count; i++) {
-        for (int b = 0; b < beams; b++) parents[b] = b;
         bool done = sora_t5_search_done(searches[i]);
-        size_t row = (size_t)i * (size_t)beams;
-        status = sora_t5_search_advance(searches[i], g->host_logits + row * (size_t)g->t5->config.vocabulary, parents, error);
-        inherit(g, (int)row, parents, at);
+        status = advance(g, searches[i], i * beams, parents, error);
+        inherit(g, i * beams, parents, at);
         if (!done && stream && stream->use && beams == 1 &&
             !stream->use(stream->self, first + i, sora_t5_search_tokens(searches[i])[0]))
             *stopped = true;
@@ -459,7 +517,8 @@ static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *so
     const sora_t5_config *c = &g->t5->config;
     sora_t5_search **searches = NULL;
     encoder *e;
-    bool going = true;
+    int rows = count * g->options.beams;
+    bool going = true, forbids = options->no_repeat_ngram > 0 || options->min_length > 1;
     SORA_TRY(sora_allocate((size_t)count, sizeof *searches, "searches", &searches, error));
     for (int i = 0; i < count; i++)
         SORA_TRY(sora_t5_search_create(&(sora_t5_search_desc) { .options = options,
@@ -470,10 +529,11 @@ static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *so
                                        &searches[i], error));
     SORA_TRY(make_room(g, error));
     SORA_TRY(encode(g, sources, lengths, count, &e, error));
-    SORA_TRY(prepare(g, count * g->options.beams, error));
+    SORA_TRY(prepare(g, rows, error));
     for (int at = 0; going && !*stopped && at < g->length; at++) {
-        SORA_TRY(feed(g, searches, count, at, error));
-        SORA_TRY(step(g, e, at, count * g->options.beams, error));
+        SORA_TRY(feed(g, searches, count, at, forbids, error));
+        SORA_TRY(step(g, e, at, rows, error));
+        SORA_TRY(look(g, rows, sora_t5_search_width(searches[0]), forbids, error));
         SORA_TRY(choose(g, searches, first, count, at, stream, &going, stopped, error));
     }
     for (int i = 0; i < count; i++) SORA_TRY(sora_t5_search_result(searches[i], &out[i], error));

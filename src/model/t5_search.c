@@ -37,6 +37,7 @@ struct sora_t5_search {
     int32_t *tokens;
     candidate *candidates; /* [2 · beams] */
     sorted_token *sorted;  /* sampling */
+    int32_t *forbidden;    /* sampling: [max_length] */
     bool done;
 };
 
@@ -74,7 +75,10 @@ sora_status sora_t5_search_create(const sora_t5_search_desc *desc, sora_t5_searc
     SORA_TRY(sora_allocate((size_t)s->beams, sizeof *s->merged_finished, "search", &s->merged_finished, error));
     SORA_TRY(sora_allocate((size_t)s->beams, sizeof *s->tokens, "search", &s->tokens, error));
     SORA_TRY(sora_allocate(2 * (size_t)s->beams, sizeof *s->candidates, "search", &s->candidates, error));
-    if (s->options.sample) SORA_TRY(sora_allocate((size_t)desc->vocabulary, sizeof *s->sorted, "search", &s->sorted, error));
+    if (s->options.sample) {
+        SORA_TRY(sora_allocate((size_t)desc->vocabulary, sizeof *s->sorted, "search", &s->sorted, error));
+        SORA_TRY(sora_allocate((size_t)s->room, sizeof *s->forbidden, "search", &s->forbidden, error));
+    }
     s->length = 1;
     for (int b = 0; b < s->beams; b++) {
         s->tokens[b] = s->running.ids[b * s->room] = desc->start;
@@ -101,6 +105,7 @@ void sora_t5_search_destroy(sora_t5_search **pointer)
     free(s->tokens);
     free(s->candidates);
     free(s->sorted);
+    free(s->forbidden);
     free(s);
     *pointer = NULL;
 }
@@ -118,34 +123,23 @@ const int32_t *sora_t5_search_tokens(const sora_t5_search *search)
 /* ---- What may follow --------------------------------------------------------------------------------------------------------
  */
 
-/* Tokens that would repeat an n-gram of the sequence, and eos before the least length. */
-static void forbid(const sora_t5_search *s, const int32_t *ids, float *scores)
+int sora_t5_search_forbidden(const sora_t5_search *s, int beam, int32_t *forbidden)
 {
-    int n = s->options.no_repeat_ngram;
+    int n = s->options.no_repeat_ngram, count = 0;
+    const int32_t *ids = s->running.ids + beam * s->room;
     for (int i = 0; n > 0 && i + n <= s->length; i++)
-        if (memcmp(ids + i, ids + s->length - (n - 1), (size_t)(n - 1) * sizeof *ids) == 0) scores[ids[i + n - 1]] = -INFINITY;
-    if (s->length < s->options.min_length) scores[s->desc.eos] = -INFINITY;
+        if (memcmp(ids + i, ids + s->length - (n - 1), (size_t)(n - 1) * sizeof *ids) == 0) forbidden[count++] = ids[i + n - 1];
+    if (s->length < s->options.min_length) forbidden[count++] = s->desc.eos;
+    return count;
 }
 
-static double log_sum(const float *logits, int count)
+int sora_t5_search_width(const sora_t5_search *s)
 {
-    float most = -INFINITY;
-    double sum = 0.0;
-    for (int i = 0; i < count; i++) most = fmaxf(most, logits[i]);
-    for (int i = 0; i < count; i++) sum += (double)expf(logits[i] - most);
-    return (double)most + log(sum);
+    return s->options.sample ? 0 : s->beams > 1 ? 2 * s->beams : 1;
 }
 
 /* ---- Greedy and sampling ----------------------------------------------------------------------------------------------------
  */
-
-static int32_t largest(const float *scores, int count)
-{
-    int best = 0;
-    for (int i = 1; i < count; i++)
-        if (scores[i] > scores[best]) best = i;
-    return best;
-}
 
 static int higher_first(const void *a, const void *b)
 {
@@ -182,12 +176,18 @@ static int32_t draw(sora_t5_search *s, const float *scores)
     return s->sorted[kept - 1].id;
 }
 
-static void advance_one(sora_t5_search *s, float *logits)
+static void append(sora_t5_search *s, int32_t token)
 {
-    forbid(s, s->running.ids, logits);
-    int32_t token = s->options.sample ? draw(s, logits) : largest(logits, s->desc.vocabulary);
     s->tokens[0] = s->running.ids[s->length++] = token;
     s->done = token == s->desc.eos || s->length >= s->room;
+}
+
+void sora_t5_search_sample(sora_t5_search *s, float *logits)
+{
+    if (s->done) return;
+    int count = sora_t5_search_forbidden(s, 0, s->forbidden);
+    for (int i = 0; i < count; i++) logits[s->forbidden[i]] = -INFINITY;
+    append(s, draw(s, logits));
 }
 
 /* ---- Beams ------------------------------------------------------------------------------------------------------------------
@@ -206,17 +206,14 @@ static void consider(sora_t5_search *s, candidate c, int *count)
 }
 
 /* The best 2 · beams continuations, best first; of equal ones the earlier beam's and lower id. */
-static void find_candidates(sora_t5_search *s, float *logits)
+static void find_candidates(sora_t5_search *s, const sora_t5_likely *likely)
 {
-    int count = 0, v = s->desc.vocabulary, most = 2 * s->beams;
+    int count = 0, most = 2 * s->beams;
     for (int i = 0; i < most; i++) s->candidates[i] = (candidate) { -INFINITY, 0, -1 };
     for (int b = 0; b < s->beams; b++) {
-        float *row = logits + (size_t)b * (size_t)v;
-        double base = s->running.scores[b] - log_sum(row, v);
-        forbid(s, s->running.ids + b * s->room, row);
-        for (int32_t i = 0; i < v; i++) {
-            consider(s, (candidate) { (double)row[i] + base, b, i }, &count);
-        }
+        double base = s->running.scores[b] - ((double)likely[b].largest + log((double)likely[b].sum));
+        for (int i = 0; i < most && likely[b].ids[i] >= 0; i++)
+            consider(s, (candidate) { (double)likely[b].logits[i] + base, b, likely[b].ids[i] }, &count);
     }
 }
 
@@ -249,11 +246,11 @@ static void merge_finished(sora_t5_search *s, const bool *ends)
     bool closed = s->options.early_stopping == SORA_STOP_EARLY && all_finished(s);
     double penalty = pow(s->length, s->options.length_penalty); /* generated tokens with this one, without start */
     for (int b = 0; b < s->beams; b++) {
-        while (new < s->beams && (!ends[new] || closed || s->candidates[new].token < 0)) new++;
+        while (new < s->beams && (!ends[new] || closed || s->candidates[new].token < 0)) new ++;
         double score = new < s->beams ? s->candidates[new].score / penalty : NEVER;
-        bool take_new = new < s->beams && score > s->finished.scores[old];
+        bool take_new = new < s->beams &&score > s->finished.scores[old];
         if (take_new)
-            extend(s, &s->candidates[new++], score, &s->merged, b);
+            extend(s, &s->candidates[new ++], score, &s->merged, b);
         else
             copy_sequence(s, &s->finished, old, &s->merged, b);
         s->merged_finished[b] = take_new || s->is_finished[old];
@@ -294,9 +291,9 @@ static bool can_improve(const sora_t5_search *s)
     return possible > (all_finished(s) ? worst : NEVER);
 }
 
-static void advance_beams(sora_t5_search *s, float *logits, int *parents, bool *ends)
+static void advance_beams(sora_t5_search *s, const sora_t5_likely *likely, int *parents, bool *ends)
 {
-    find_candidates(s, logits);
+    find_candidates(s, likely);
     bool last = s->length + 1 >= s->room;
     for (int i = 0; i < 2 * s->beams; i++) ends[i] = last || s->candidates[i].token == s->desc.eos || s->candidates[i].token < 0;
     merge_finished(s, ends);
@@ -305,17 +302,17 @@ static void advance_beams(sora_t5_search *s, float *logits, int *parents, bool *
     s->done = last || closed || !can_improve(s);
 }
 
-sora_status sora_t5_search_advance(sora_t5_search *search, float *logits, int *parents, sora_error *error)
+sora_status sora_t5_search_advance(sora_t5_search *search, const sora_t5_likely *likely, int *parents, sora_error *error)
 {
     bool *ends = NULL;
     if (search->done) return SORA_OK;
     parents[0] = 0;
     if (search->beams == 1) {
-        advance_one(search, logits);
+        append(search, SORA_MAX(likely->ids[0], 0));
         return SORA_OK;
     }
     sora_status status = sora_allocate(2 * (size_t)search->beams, sizeof *ends, "search", &ends, error);
-    if (status == SORA_OK) advance_beams(search, logits, parents, ends);
+    if (status == SORA_OK) advance_beams(search, likely, parents, ends);
     free(ends);
     return status;
 }

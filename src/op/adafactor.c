@@ -151,11 +151,10 @@ sora_status sora_adafactor(sora_context *context, const sora_update_range *range
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(value), SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->squares), go, SORA_LONG(s->runs)),
                     error));
-    SORA_TRY(launch(
-        context, "adafactor_scales", s->count, s->elements,
-        SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales), SORA_FLOAT(desc->limit),
-                       SORA_INT(desc->relative), SORA_FLOAT(LEAST_SIZE), SORA_LONG(s->runs)),
-        error));
+    SORA_TRY(launch(context, "adafactor_scales", s->count, s->elements,
+                    SORA_ARGUMENTS(entries, count, SORA_VIEW(&table->squares), SORA_VIEW(&table->scales), SORA_FLOAT(desc->limit),
+                                   SORA_INT(desc->relative), SORA_FLOAT(LEAST_SIZE), SORA_LONG(s->runs)),
+                    error));
     SORA_TRY(launch(context, "adafactor_update", s->runs, s->elements,
                     SORA_ARGUMENTS(entries, count, SORA_VIEW(value), SORA_VIEW(gradient), SORA_VIEW(first), SORA_VIEW(second),
                                    SORA_VIEW(&table->means), SORA_VIEW(&table->scales), go, SORA_FLOAT(lr),

@@ -41,10 +41,13 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     if (rule->training) rule->saved[0] = t;
     uint64_t dropped = a->dropout > 0.0f ? elements(x) : 0;
     uint64_t factors = SORA_MAX(elements(up), elements(down));
-    uint64_t forward = SORA_MAX(sora_conv_workspace(rule->limits, a->kernel, x), sora_conv_workspace(rule->limits, 1, &t));
+    int64_t inputs = x->dim[1], outputs = y.dim[1], rank = t.dim[1];
+    uint64_t forward =
+        SORA_MAX(sora_conv_workspace(rule->limits, a->kernel, x, outputs), sora_conv_workspace(rule->limits, a->kernel, x, rank));
     uint64_t gradients = SORA_MAX(sora_conv_gradient_workspace(rule->limits, 1, &t, &y),
                                   sora_conv_gradient_workspace(rule->limits, a->kernel, x, &t));
-    uint64_t data = SORA_MAX(sora_conv_workspace(rule->limits, a->kernel, &y), sora_conv_workspace(rule->limits, a->kernel, &t));
+    uint64_t data = SORA_MAX(sora_conv_workspace(rule->limits, a->kernel, &y, inputs),
+                             sora_conv_workspace(rule->limits, a->kernel, &t, inputs));
     rule->forward_workspace = dropped + factors + elements(&t) + forward;
     rule->backward_workspace = dropped + factors + elements(&t) + SORA_MAX(gradients, data);
     return SORA_OK;
@@ -192,7 +195,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         };
         SORA_TRY(sora_fill(run->context, &product, 0.0f, error));
         SORA_TRY(sora_conv_gradient(run->context, &up, error));
-        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor->shape.dim[1], 1.0f, factor, gate, &gradients[UP], &gradients[GATE], error));
+        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor->shape.dim[1], 1, 1.0f, factor, gate,
+                                       &gradients[UP], &gradients[GATE], error));
     }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));

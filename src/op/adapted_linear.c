@@ -50,8 +50,8 @@ static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *err
     return SORA_OK;
 }
 
-/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: the
- * blocks, dy behind the ReLU, dropped x, dt, gated dt. */
+/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: dy
+ * behind the ReLU, dropped x, dt, gated dt. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
@@ -64,14 +64,43 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t blocks = is_packed(a) ? (uint64_t)(p * r) : 0, dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0,
              t = (uint64_t)(m * r);
     uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q, r), sora_gemm_workspace(l, m, r, q, 0));
-    uint64_t factors = SORA_MAX(sora_gemm_workspace(l, p, r, m, 0), sora_gemm_workspace(l, r, q, m, 0));
+    uint64_t factors = SORA_MAX(sora_gemm_workspace(l, r, p, m, 0), sora_gemm_workspace(l, r, q, m, 0));
     uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, r, p, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
     if (!a->relu) rule->uses_outputs = 0;
     rule->forward_workspace = blocks + dropped + t + forward;
-    rule->backward_workspace =
-        blocks + (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);
+    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);
     return SORA_OK;
+}
+
+/* One layer of those that share x: its outputs and ranks stand behind those of the layers before. */
+typedef struct layer {
+    int64_t row, outputs, column, rank;
+    sora_view up;
+    float scale;
+} layer;
+
+/* Returns how many there are. */
+static int layers_of(const sora_op_run *run, layer out[SORA_ADAPTED_MODULES])
+{
+    const sora_adapted_attributes *a = attributes_of(run->attributes);
+    layer m = { .outputs = run->inputs[WEIGHT].shape.dim[0],
+                .rank = run->inputs[DOWN].shape.dim[0],
+                .up = run->inputs[UP],
+                .scale = a->scale };
+    int count = 0;
+    if (!is_packed(a)) out[count++] = m;
+    for (int i = 0; i < a->modules; i++) {
+        m.outputs = a->outputs[i];
+        m.rank = a->ranks[i];
+        m.scale = a->scales[i];
+        m.up.shape = SORA_SHAPE(m.outputs, m.rank);
+        out[count++] = m;
+        m.row += m.outputs;
+        m.column += m.rank;
+        m.up.offset += (uint64_t)(m.outputs * m.rank);
+    }
+    return count;
 }
 
 /* The up factor as one matrix [p, r] with `scale` still to come: the parameter, or all layers' as blocks, taken from the
@@ -85,24 +114,21 @@ static sora_status take_up(const sora_op_run *run, sora_view *workspace, up_matr
 {
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *up = &run->inputs[UP];
-    int64_t r = run->inputs[DOWN].shape.dim[0], row = 0, column = 0;
-    *out = (up_matrix) { *up, a->scale };
+    int64_t r = run->inputs[DOWN].shape.dim[0];
+    layer layers[SORA_ADAPTED_MODULES];
+    *out = (up_matrix) { run->inputs[UP], a->scale };
     if (!is_packed(a)) return SORA_OK;
     *out = (up_matrix) { sora_adapted_take(workspace, SORA_SHAPE(run->inputs[WEIGHT].shape.dim[0], r)), 1.0f };
-    sora_view from = *up;
-    for (int i = 0; i < a->modules; i++) {
-        int64_t n = a->outputs[i] * r;
+    for (int i = 0, count = layers_of(run, layers); i < count; i++) {
+        const layer *m = &layers[i];
+        int64_t n = m->outputs * r;
         sora_launch_desc desc = { .file = "adapted_linear",
                                   .kernel = "adapted_up_block",
                                   .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&from), SORA_VIEW(&out->view), SORA_LONG(row * r),
-                                                              SORA_INT(r), SORA_INT(column), SORA_INT(a->ranks[i]),
-                                                              SORA_FLOAT(a->scales[i]), SORA_LONG(n)) };
+                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&m->up), SORA_VIEW(&out->view), SORA_LONG(m->row * r),
+                                                              SORA_INT(r), SORA_INT(m->column), SORA_INT(m->rank),
+                                                              SORA_FLOAT(m->scale), SORA_LONG(n)) };
         SORA_TRY(sora_launch_range(run->context, desc, n, 1, error));
-        from.offset += (uint64_t)((int64_t)a->outputs[i] * a->ranks[i]);
-        row += a->outputs[i];
-        column += a->ranks[i];
     }
 cleanup:
     return status;
@@ -116,30 +142,51 @@ static sora_view part_of(const sora_view *view, int64_t offset, sora_shape shape
     return part;
 }
 
-/* Gradients of each layer's up factor and gates from its block of product [p, r]. */
-static sora_status up_gradients(const sora_op_run *run, const sora_view *product, sora_error *error)
+/* Gradients of one layer's up factor and gates: tᵀ dy is [rank, outputs], so that dy streams by and stays as it is. */
+static sora_status up_gradients(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *workspace,
+                                sora_error *error)
 {
     sora_status status = SORA_OK;
-    const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *up_gradient = &run->input_gradients[UP],
-                    *gate_gradient = &run->input_gradients[GATE];
-    int64_t r = run->inputs[DOWN].shape.dim[0], row = 0, column = 0, factor = 0;
-    if (!is_packed(a))
-        return sora_adapted_up_total(run, "adapted_linear", product, r, 1.0f, up, gate, up_gradient, gate_gradient, error);
-    for (int i = 0; i < a->modules; i++) {
-        sora_shape matrix = SORA_SHAPE(a->outputs[i], SORA_MAX(1, a->ranks[i])), gates = SORA_SHAPE(SORA_MAX(1, a->ranks[i]));
-        sora_view block = part_of(product, row * r + column, matrix), up_i = part_of(up, factor, matrix),
-                  gate_i = part_of(gate, column, gates), up_gradient_i = part_of(up_gradient, factor, matrix),
-                  gate_gradient_i = part_of(gate_gradient, column, gates);
-        if (a->ranks[i] > 0)
-            SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &block, r, a->scales[i], &up_i, &gate_i, &up_gradient_i,
-                                           &gate_gradient_i, error));
-        row += a->outputs[i];
-        column += a->ranks[i];
-        factor += (int64_t)a->outputs[i] * a->ranks[i];
-    }
+    const sora_view *t = &run->saved[0], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
+    int64_t p = run->inputs[WEIGHT].shape.dim[0], r = t->shape.dim[1];
+    sora_shape gates = SORA_SHAPE(l->rank);
+    sora_view rest = *workspace, product = sora_adapted_take(&rest, SORA_SHAPE(l->rank, l->outputs));
+    sora_view up_gradient = part_of(&gradients[UP], (int64_t)(l->up.offset - run->inputs[UP].offset), l->up.shape),
+              gate_i = part_of(gate, l->column, gates), gate_gradient = part_of(&gradients[GATE], l->column, gates);
+    SORA_TRY(sora_gemm(run->context,
+                       &(sora_gemm_desc) { .m = l->rank,
+                                           .n = l->outputs,
+                                           .k = t->shape.dim[0],
+                                           .a = { part_of(t, l->column, t->shape), r, true },
+                                           .b = { part_of(dy, l->row, dy->shape), sora_linear_leading(dy, p), false },
+                                           .c = product,
+                                           .c_leading = l->outputs,
+                                           .workspace = rest,
+                                           .label = run->name },
+                       error));
+    SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient,
+                                   &gate_gradient, error));
 cleanup:
     return status;
+}
+
+/* dt = scale · dy W_u of one layer, its columns of dt. */
+static sora_status narrow_gradient(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *dt,
+                                   const sora_view *workspace, sora_error *error)
+{
+    int64_t p = run->inputs[WEIGHT].shape.dim[0], r = dt->shape.dim[1];
+    return sora_gemm(run->context,
+                     &(sora_gemm_desc) { .m = dt->shape.dim[0],
+                                         .n = l->rank,
+                                         .k = l->outputs,
+                                         .a = { part_of(dy, l->row, dy->shape), sora_linear_leading(dy, p), false },
+                                         .b = { l->up, l->rank, false },
+                                         .alpha = l->scale,
+                                         .c = part_of(dt, l->column, dt->shape),
+                                         .c_leading = r,
+                                         .workspace = *workspace,
+                                         .label = run->name },
+                     error);
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
@@ -186,6 +233,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                            .workspace = workspace,
                                            .label = run->name },
                        error));
+    SORA_TRY(sora_linear_thin(run, &a->behind_relu, error));
 cleanup:
     return status;
 }
@@ -248,42 +296,18 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X], *t = &run->saved[0], *gradients = run->input_gradients;
-    const sora_shape *w = &run->inputs[WEIGHT].shape;
-    int64_t m = t->shape.dim[0], p = w->dim[0], q = w->dim[1], r = t->shape.dim[1];
+    int64_t m = t->shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1];
     sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
-    up_matrix up;
-    SORA_TRY(take_up(run, &workspace, &up, error));
-    SORA_TRY(sora_linear_arriving(run, a->relu, &workspace, &dy, error));
+    layer layers[SORA_ADAPTED_MODULES];
+    int count = layers_of(run, layers);
+    SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r)), gated = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    if (gradients[UP].memory || gradients[GATE].memory) {
-        sora_view rest = workspace, product = sora_adapted_take(&rest, SORA_SHAPE(p, r));
-        SORA_TRY(sora_gemm(run->context,
-                           &(sora_gemm_desc) { .m = p,
-                                               .n = r,
-                                               .k = m,
-                                               .a = { dy, sora_linear_leading(&dy, p), true },
-                                               .b = { *t, r, false },
-                                               .alpha = up.scale,
-                                               .c = product,
-                                               .c_leading = r,
-                                               .workspace = rest,
-                                               .label = run->name },
-                           error));
-        SORA_TRY(up_gradients(run, &product, error));
+    for (int i = 0; i < count; i++) {
+        if (layers[i].rank == 0) continue;
+        if (gradients[UP].memory || gradients[GATE].memory) SORA_TRY(up_gradients(run, &layers[i], &dy, &workspace, error));
+        SORA_TRY(narrow_gradient(run, &layers[i], &dy, &dt, &workspace, error));
     }
-    SORA_TRY(sora_gemm(run->context,
-                       &(sora_gemm_desc) { .m = m,
-                                           .n = r,
-                                           .k = p,
-                                           .a = { dy, sora_linear_leading(&dy, p), false },
-                                           .b = { up.view, r, false },
-                                           .alpha = up.scale,
-                                           .c = dt,
-                                           .c_leading = r,
-                                           .workspace = workspace,
-                                           .label = run->name },
-                       error));
     SORA_TRY(apply_gate(run, &dt, &gated, error));
     if (gradients[DOWN].memory) {
         if (sora_adapted_drops(run)) {

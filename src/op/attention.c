@@ -11,8 +11,8 @@ enum { QUERIES, KEYS, LINE, LENGTHS };
 /* Longer sequences would meet the same random words twice. */
 #define MOST_POSITIONS 4096
 #define MOST_HEADS 256
-/* Work-items that share the queries of a head on the way back: each has a line of gradients of its own. */
-#define MOST_RUNS 8
+/* Queries of a work-item of a CPU on the way forward: RUN * BLOCK of the kernels. */
+#define RUN_QUERIES 128
 
 static const sora_attention_attributes *attributes_of(const void *attributes)
 {
@@ -50,22 +50,9 @@ static operands operands_of(const sora_attention_attributes *a, const sora_view 
                         .keys = kv->shape.dim[1] };
 }
 
-static int rows_of(const sora_device_limits *limits)
+static bool in_blocks(const sora_op_run *run)
 {
-    return sora_conv_lanes(limits) > 1 ? 8 : 1;
-}
-
-/* Columns of a transposed operand: whole blocks of the kernels' COLUMNS. */
-static int64_t padded(const sora_device_limits *limits, int64_t count)
-{
-    int64_t block = 4 * sora_conv_lanes(limits);
-    return (count + block - 1) / block * block;
-}
-
-static int64_t runs_of(const sora_device_limits *limits, int64_t queries)
-{
-    int64_t blocks = (queries + rows_of(limits) - 1) / rows_of(limits);
-    return SORA_MIN(blocks, MOST_RUNS);
+    return sora_conv_lanes(&sora_context_device(run->context)->limits) > 1;
 }
 
 static sora_status check_shapes(const sora_op_shape_rule *rule, sora_error *error)
@@ -99,23 +86,18 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     if (status != SORA_OK) return status;
     const sora_attention_attributes *a = attributes_of(rule->attributes);
     const sora_shape *q = &rule->inputs[QUERIES], *kv = &rule->inputs[KEYS];
-    const sora_device_limits *l = rule->limits;
     int64_t n = q->dim[0], t = q->dim[1], s = kv->rank ? kv->dim[1] : t, inner = (int64_t)a->heads * a->size;
     rule->output_count = 1;
     rule->outputs[0] = SORA_SHAPE(n, t, inner);
     if (rule->training) rule->saved[0] = SORA_SHAPE(n, a->heads, t);
-    rule->forward_workspace = (uint64_t)(n * inner * padded(l, s));
-    rule->backward_workspace =
-        (uint64_t)(2 * n * inner * padded(l, SORA_MAX(t, s)) + n * a->heads * t + n * a->heads * runs_of(l, t) * (t + s - 1));
+    rule->backward_workspace = (uint64_t)(n * a->heads * (2 * t + s - 1));
     return SORA_OK;
 }
 
 static void program_options(const sora_op_run *run, char out[96])
 {
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    int lanes = sora_conv_lanes(limits), rows = rows_of(limits);
-    snprintf(out, 96, "-D XV=%d -D DK=%d -D MQ=%d -D RG=%d", lanes, attributes_of(run->attributes)->size, rows,
-             lanes == 16 ? 4 : 1);
+    int lanes = sora_conv_lanes(&sora_context_device(run->context)->limits);
+    snprintf(out, 96, "-D XV=%d -D DK=%d -D TILE=%d", lanes, attributes_of(run->attributes)->size, lanes == 16 ? 8 : 4);
 }
 
 /* `products` of queries x keys x size for each head, of which half falls away where attention is causal. */
@@ -141,26 +123,6 @@ static sora_status launch(const sora_op_run *run, const char *kernel, int produc
         error);
 }
 
-/* count rows of every head, transposed, into `out`. */
-static sora_status transpose(const sora_op_run *run, const operand *from, int64_t samples, int64_t count, const sora_view *out,
-                             sora_error *error)
-{
-    const sora_attention_attributes *a = attributes_of(run->attributes);
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    int64_t columns = padded(limits, count);
-    return launch(run, "attention_transpose", 0, columns / sora_conv_lanes(limits), samples * a->heads,
-                  SORA_ARGUMENTS(SORA_VIEW(&from->view), SORA_VIEW(out), SORA_LONG(from->stride), SORA_INT(a->heads),
-                                 SORA_INT(count), SORA_INT(columns)),
-                  error);
-}
-
-static sora_view behind(const sora_view *view, int64_t elements)
-{
-    sora_view next = *view;
-    next.offset += (uint64_t)elements;
-    return next;
-}
-
 static sora_dropout_key key_of(const sora_op_run *run)
 {
     float probability = run->training ? attributes_of(run->attributes)->dropout : 0.0f;
@@ -176,105 +138,129 @@ static const sora_view *optional(const sora_op_run *run, int input)
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *line = optional(run, LINE), *lengths = optional(run, LENGTHS), *logs = &run->saved[0];
     operands o = operands_of(a, &run->inputs[QUERIES], optional(run, KEYS));
     sora_dropout_key key = key_of(run);
-    sora_status status = transpose(run, &o.k, o.samples, o.keys, &run->workspace, error);
-    if (status != SORA_OK) return status;
-    return launch(run, "attention_forward", 2, (o.queries + rows_of(limits) - 1) / rows_of(limits), o.samples * a->heads,
-                  SORA_ARGUMENTS(SORA_VIEW(&o.q.view), SORA_VIEW(&run->workspace), SORA_VIEW(&o.v.view), SORA_VIEW(line),
+    int64_t items = in_blocks(run) ? (o.queries + RUN_QUERIES - 1) / RUN_QUERIES : o.queries;
+    return launch(run, "attention_forward", 2, items, o.samples * a->heads,
+                  SORA_ARGUMENTS(SORA_VIEW(&o.q.view), SORA_VIEW(&o.k.view), SORA_VIEW(&o.v.view), SORA_VIEW(line),
                                  SORA_VIEW(lengths), SORA_VIEW(&run->outputs[0]), SORA_VIEW(logs), SORA_LONG(o.q.stride),
-                                 SORA_LONG(o.v.stride), SORA_INT(a->heads), SORA_INT(o.queries), SORA_INT(o.keys),
-                                 SORA_INT(padded(limits, o.keys)), SORA_INT(a->causal), SORA_INT(line->memory != NULL),
-                                 SORA_INT(lengths->memory != NULL), SORA_INT(logs->memory != NULL), SORA_UINT(key.low),
-                                 SORA_UINT(key.high), SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
-                                 SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
+                                 SORA_LONG(o.k.stride), SORA_INT(a->heads), SORA_INT(o.queries), SORA_INT(o.keys),
+                                 SORA_INT(a->causal), SORA_INT(line->memory != NULL), SORA_INT(lengths->memory != NULL),
+                                 SORA_INT(logs->memory != NULL), SORA_UINT(key.low), SORA_UINT(key.high), SORA_UINT(run->step),
+                                 SORA_UINT(run->stream), SORA_UINT(run->first_sample), SORA_UINT(key.threshold),
+                                 SORA_FLOAT(key.factor)),
                   error);
 }
 
-typedef struct backward_scratch {
-    sora_view first, second; /* transposed operands */
-    sora_view delta, shares;
-} backward_scratch;
+/* What backward reads and writes. */
+typedef struct gradient {
+    operands of; /* q, k, v */
+    const sora_view *line, *lengths, *dy, *logs;
+    sora_view dq, dk, dv, dline; /* memory NULL: not wanted */
+    sora_view delta, shares;     /* scratch: a number a row; the line's gradient by sample */
+    sora_dropout_key key;
+} gradient;
 
-static sora_status query_gradient(const sora_op_run *run, const operands *o, const operands *d, const backward_scratch *s,
-                                  sora_error *error)
+/* A CPU's core: all of a head at once. */
+static sora_status head_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    const sora_view *line = optional(run, LINE), *lengths = optional(run, LENGTHS), *dy = &run->output_gradients[0];
-    const sora_view *dline = run->input_count > LINE ? &run->input_gradients[LINE] : &(sora_view) { 0 };
-    int64_t blocks = (o->queries + rows_of(limits) - 1) / rows_of(limits), runs = runs_of(limits, o->queries);
-    sora_dropout_key key = key_of(run);
-    sora_status status = SORA_OK;
-    SORA_TRY(transpose(run, &o->k, o->samples, o->keys, &s->first, error));
-    SORA_TRY(transpose(run, &o->v, o->samples, o->keys, &s->second, error));
-    SORA_TRY(launch(run, "attention_query_gradient", 3, runs, o->samples * a->heads,
-                    SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(dy), SORA_VIEW(&s->first),
-                                   SORA_VIEW(&s->second), SORA_VIEW(line), SORA_VIEW(lengths), SORA_VIEW(&run->saved[0]),
-                                   SORA_VIEW(&s->delta), SORA_VIEW(&d->q.view), SORA_VIEW(&s->shares), SORA_LONG(o->q.stride),
-                                   SORA_LONG(o->k.stride), SORA_INT(a->heads), SORA_INT(o->queries), SORA_INT(o->keys),
-                                   SORA_INT(padded(limits, o->keys)), SORA_INT(a->causal), SORA_INT(line->memory != NULL),
-                                   SORA_INT(lengths->memory != NULL), SORA_INT(d->q.view.memory != NULL),
-                                   SORA_INT(dline->memory != NULL), SORA_INT((blocks + runs - 1) / runs), SORA_UINT(key.low),
-                                   SORA_UINT(key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
-                                   SORA_UINT(run->first_sample), SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
-                    error));
-    if (dline->memory)
-        SORA_TRY(launch(run, "attention_line_total", 0, dline->shape.dim[1], a->heads,
-                        SORA_ARGUMENTS(SORA_VIEW(&s->shares), SORA_VIEW(dline), SORA_INT(a->heads), SORA_INT(o->samples),
-                                       SORA_INT(runs), SORA_INT(dline->shape.dim[1])),
-                        error));
-cleanup:
-    return status;
+    const operands *o = &g->of;
+    return launch(run, "attention_backward", 5, o->samples * a->heads, 1,
+                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
+                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
+                                 SORA_VIEW(&g->dq), SORA_VIEW(&g->dk), SORA_VIEW(&g->dv), SORA_VIEW(&g->shares),
+                                 SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads), SORA_INT(o->queries),
+                                 SORA_INT(o->keys), SORA_INT(a->causal), SORA_INT(g->line->memory != NULL),
+                                 SORA_INT(g->lengths->memory != NULL), SORA_INT(g->dq.memory != NULL),
+                                 SORA_INT(g->dk.memory != NULL), SORA_INT(g->dline.memory != NULL), SORA_UINT(g->key.low),
+                                 SORA_UINT(g->key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
+                                 SORA_UINT(run->first_sample), SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
+                  error);
 }
 
-static sora_status key_gradient(const sora_op_run *run, const operands *o, const operands *d, const backward_scratch *s,
-                                sora_error *error)
+/* A GPU's core: rows of queries, rows of keys and distances for themselves. */
+static sora_status query_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    const sora_view *line = optional(run, LINE), *lengths = optional(run, LENGTHS), *dy = &run->output_gradients[0];
-    operand arriving = { *dy, dy->shape.dim[2] };
-    sora_dropout_key key = key_of(run);
-    sora_status status = SORA_OK;
-    SORA_TRY(transpose(run, &o->q, o->samples, o->queries, &s->first, error));
-    SORA_TRY(transpose(run, &arriving, o->samples, o->queries, &s->second, error));
-    SORA_TRY(launch(run, "attention_key_gradient", 4, (o->keys + rows_of(limits) - 1) / rows_of(limits), o->samples * a->heads,
-                    SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(dy),
-                                   SORA_VIEW(&s->first), SORA_VIEW(&s->second), SORA_VIEW(line), SORA_VIEW(lengths),
-                                   SORA_VIEW(&run->saved[0]), SORA_VIEW(&s->delta), SORA_VIEW(&d->k.view), SORA_VIEW(&d->v.view),
-                                   SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads), SORA_INT(o->queries),
-                                   SORA_INT(o->keys), SORA_INT(padded(limits, o->queries)), SORA_INT(a->causal),
-                                   SORA_INT(line->memory != NULL), SORA_INT(lengths->memory != NULL), SORA_UINT(key.low),
-                                   SORA_UINT(key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
-                                   SORA_UINT(run->first_sample), SORA_UINT(key.threshold), SORA_FLOAT(key.factor)),
-                    error));
-cleanup:
-    return status;
+    const operands *o = &g->of;
+    return launch(run, "attention_query_gradient", 3, o->queries, o->samples * a->heads,
+                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
+                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
+                                 SORA_VIEW(&g->dq), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads),
+                                 SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal), SORA_INT(g->line->memory != NULL),
+                                 SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low), SORA_UINT(g->key.high),
+                                 SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
+                                 SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
+                  error);
+}
+
+static sora_status line_share(const sora_op_run *run, const gradient *g, sora_error *error)
+{
+    const sora_attention_attributes *a = attributes_of(run->attributes);
+    const operands *o = &g->of;
+    return launch(run, "attention_line_share", 2, o->queries + o->keys - 1, o->samples * a->heads,
+                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
+                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
+                                 SORA_VIEW(&g->shares), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads),
+                                 SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal),
+                                 SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low), SORA_UINT(g->key.high),
+                                 SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
+                                 SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
+                  error);
+}
+
+static sora_status key_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
+{
+    const sora_attention_attributes *a = attributes_of(run->attributes);
+    const operands *o = &g->of;
+    return launch(run, "attention_key_gradient", 4, o->keys, o->samples * a->heads,
+                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
+                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
+                                 SORA_VIEW(&g->dk), SORA_VIEW(&g->dv), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride),
+                                 SORA_INT(a->heads), SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal),
+                                 SORA_INT(g->line->memory != NULL), SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low),
+                                 SORA_UINT(g->key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
+                                 SORA_UINT(run->first_sample), SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
+                  error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    const sora_view *kv = optional(run, KEYS), *dkv = run->input_count > KEYS ? &run->input_gradients[KEYS] : &(sora_view) { 0 };
-    operands o = operands_of(a, &run->inputs[QUERIES], kv), d = operands_of(a, &run->input_gradients[QUERIES], dkv);
-    int64_t part = o.samples * a->heads * a->size * padded(limits, SORA_MAX(o.queries, o.keys));
-    backward_scratch s = { .first = run->workspace };
-    s.second = behind(&s.first, part);
-    s.delta = behind(&s.second, part);
-    s.shares = behind(&s.delta, o.samples * a->heads * o.queries);
-    bool wants_queries = run->input_gradients[QUERIES].memory || (run->input_count > LINE && run->input_gradients[LINE].memory);
+    const sora_view none = { 0 }, *kv = optional(run, KEYS), *dkv = run->input_count > KEYS ? &run->input_gradients[KEYS] : &none;
+    gradient g = { .of = operands_of(a, &run->inputs[QUERIES], kv),
+                   .line = optional(run, LINE),
+                   .lengths = optional(run, LENGTHS),
+                   .dy = &run->output_gradients[0],
+                   .logs = &run->saved[0],
+                   .dline = run->input_count > LINE ? run->input_gradients[LINE] : none,
+                   .delta = run->workspace,
+                   .shares = run->workspace,
+                   .key = key_of(run) };
+    const operands *o = &g.of;
+    operands d = operands_of(a, &run->input_gradients[QUERIES], dkv);
+    g.dq = d.q.view;
+    if (kv->memory ? dkv->memory != NULL : g.dq.memory != NULL) g.dk = d.k.view, g.dv = d.v.view;
+    g.shares.offset += (uint64_t)(o->samples * a->heads * o->queries);
     sora_status status = SORA_OK;
-    SORA_TRY(launch(run, "attention_delta", 0, o.queries, o.samples * a->heads,
-                    SORA_ARGUMENTS(SORA_VIEW(&run->outputs[0]), SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(&s.delta),
-                                   SORA_INT(a->heads), SORA_INT(o.queries)),
+    SORA_TRY(launch(run, "attention_delta", 0, o->queries, o->samples * a->heads,
+                    SORA_ARGUMENTS(SORA_VIEW(&run->outputs[0]), SORA_VIEW(g.dy), SORA_VIEW(&g.delta), SORA_INT(a->heads),
+                                   SORA_INT(o->queries)),
                     error));
-    if (wants_queries) SORA_TRY(query_gradient(run, &o, &d, &s, error));
-    if (kv->memory ? dkv->memory != NULL : run->input_gradients[QUERIES].memory != NULL)
-        SORA_TRY(key_gradient(run, &o, &d, &s, error));
+    if (in_blocks(run))
+        SORA_TRY(head_gradient(run, &g, error));
+    else {
+        if (g.dq.memory) SORA_TRY(query_gradient(run, &g, error));
+        if (g.dk.memory) SORA_TRY(key_gradient(run, &g, error));
+        if (g.dline.memory) SORA_TRY(line_share(run, &g, error));
+    }
+    if (g.dline.memory)
+        SORA_TRY(launch(run, "attention_line_total", 0, g.dline.shape.dim[1], a->heads,
+                        SORA_ARGUMENTS(SORA_VIEW(&g.shares), SORA_VIEW(&g.dline), SORA_INT(a->heads), SORA_INT(o->samples),
+                                       SORA_INT(g.dline.shape.dim[1])),
+                        error));
 cleanup:
     return status;
 }

@@ -8,6 +8,7 @@
  * of row r is that of sample owner[r · owner_row + j · owner_key]; of each sample `lengths` count (absent: all `keys`). */
 typedef struct sora_attention_step_desc {
     int rows, heads, size, keys;
+    int together;   /* neighbouring rows that have the same owners: their keys are read once; 0 counts as 1 */
     sora_view q;    /* stride: between rows */
     sora_view k, v; /* key 0 of sample 0 */
     int64_t key_stride, sample_stride;

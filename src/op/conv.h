@@ -14,9 +14,10 @@ sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_err
 /* Pixels in one register: the device's float width, 1 on a GPU. */
 int sora_conv_lanes(const sora_device_limits *limits);
 
-/* Sums that a work-item keeps in registers: output channels by tiles of neighbouring pixels. */
+/* Sums that a work-item keeps in registers: output channels by tiles of neighbouring pixels; or all by transformed tiles. */
 typedef struct sora_conv_variant {
     int block, tiles;
+    bool winograd; /* then the others are 0 */
 } sora_conv_variant;
 #define SORA_CONV_VARIANTS 16
 
@@ -38,8 +39,8 @@ typedef struct sora_conv_desc {
 int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
                        sora_conv_variant out[SORA_CONV_VARIANTS]);
 
-/* Scratch in elements for an input of that shape. */
-uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x);
+/* Scratch in elements for an input of that shape and that many channels, in any variant. */
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error);
 
 /* gradient [o, c, k, k] += scale · row[o] · column[c] · Σ dy[o] x[c]. */

@@ -3,11 +3,13 @@
 
 #include "op/ops.h"
 #include "op/range.h"
+#include "op/winograd.h"
 
 #include <stdio.h>
 
 /* Planes of at most this many pixels are padded first: their edges would be most of the work. */
 #define PADDED_PIXELS 1024
+#define WINOGRAD_CHANNELS 8
 /* A work-item below this many multiply-adds is not worth its start. */
 #define ITEM_WORK 100000
 
@@ -39,15 +41,22 @@ static bool is_padded(const sora_device_limits *limits, int kernel, const sora_s
     return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[2] * x->dim[3] <= PADDED_PIXELS;
 }
 
+/* Below that many channels of either side transforms cost more than they save. */
+static bool takes_winograd(int kernel, const sora_shape *x, int64_t outputs)
+{
+    return kernel == 3 && x->dim[1] >= WINOGRAD_CHANNELS && outputs >= WINOGRAD_CHANNELS;
+}
+
 static uint64_t padded_elements(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
     if (!is_padded(limits, kernel, x)) return 0;
     return (uint64_t)(x->dim[0] * x->dim[1] * (x->dim[2] * x->dim[3] + 2 * margin_of(limits, x->dim[3])));
 }
 
-uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x)
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
-    return padded_elements(limits, kernel, x);
+    uint64_t padded = padded_elements(limits, kernel, x);
+    return takes_winograd(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
 }
 
 static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
@@ -99,18 +108,24 @@ static int block_of(int64_t channels, int most)
 static sora_conv_variant standard_variant(const sora_device_limits *limits, int block, bool padded)
 {
     int tiles = tiles_of(limits, block);
-    return (sora_conv_variant) { block, padded ? tiles : SORA_MIN(tiles, SORA_MAX(1, 4 / block)) };
+    return (sora_conv_variant) { block, padded ? tiles : SORA_MIN(tiles, SORA_MAX(1, 4 / block)), false };
 }
 
 int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
                        sora_conv_variant out[SORA_CONV_VARIANTS])
 {
-    int count = 1, most = block_of(outputs, 8);
-    out[0] = standard_variant(limits, most, is_padded(limits, kernel, x));
+    static const sora_conv_variant winograd = { .winograd = true };
+    int count = 0, most = block_of(outputs, 8);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs);
+    sora_conv_variant standard = standard_variant(limits, most, is_padded(limits, kernel, x));
+    if (first) out[count++] = winograd;
+    out[count++] = standard;
+    if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
     for (int block = most; block >= 1; block /= 2)
         for (int tiles = 4; tiles >= 1; tiles /= 2) {
             bool fits = limits->type == SORA_DEVICE_CPU ? block * tiles <= sums_of(limits) : tiles == 1;
-            if (fits && (block != out[0].block || tiles != out[0].tiles)) out[count++] = (sora_conv_variant) { block, tiles };
+            if (fits && (block != standard.block || tiles != standard.tiles))
+                out[count++] = (sora_conv_variant) { block, tiles, false };
         }
     return count;
 }
@@ -128,7 +143,8 @@ static sora_conv_variant choose(sora_context *context, const sora_conv_desc *des
     sora_tuning_variant best;
     if (!sora_tuning_find(context, &key, &best)) return variants[0];
     for (int i = 0; i < count; i++)
-        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1]) return variants[i];
+        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1] && variants[i].winograd == best.number[2])
+            return variants[i];
     return variants[0];
 }
 
@@ -166,8 +182,9 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], n = in->dim[2] * in->dim[3];
     char options[128];
     source x;
-    SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     sora_conv_variant variant = desc->variant ? *desc->variant : choose(context, desc);
+    if (variant.winograd) return sora_winograd(context, desc, error);
+    SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     int block = variant.block, pixels = lanes * variant.tiles;
     int64_t blocks = (outputs + block - 1) / block, tiles = (n + pixels - 1) / pixels;
     int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * pixels);
@@ -216,6 +233,7 @@ static int64_t gradient_parts(const sora_device_limits *limits, int kernel, cons
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
+    if (sora_winograd_pays(limits, kernel, x, dy->dim[1])) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
     return padded_elements(limits, kernel, x) +
            (uint64_t)(gradient_parts(limits, kernel, x, dy) * dy->dim[1] * x->dim[1] * kernel * kernel);
 }
@@ -225,6 +243,8 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
     sora_status status = SORA_OK;
     static const sora_view none = { 0 };
     const sora_device_limits *limits = &sora_context_device(context)->limits;
+    if (sora_winograd_pays(limits, desc->kernel, &desc->x->shape, desc->dy->shape.dim[1]))
+        return sora_winograd_gradient(context, desc, error);
     const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
     const sora_shape *in = &desc->x->shape, *out = &desc->dy->shape;
     int64_t inputs = in->dim[1], outputs = out->dim[1], lanes = sora_conv_lanes(limits),
@@ -334,8 +354,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_shape y = SORA_SHAPE(x->dim[0], rule->inputs[1].dim[0], x->dim[2], x->dim[3]);
     rule->output_count = 1;
     rule->outputs[0] = y;
-    rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x);
-    uint64_t data = sora_conv_workspace(rule->limits, kernel, &y),
+    rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x, y.dim[1]);
+    uint64_t data = sora_conv_workspace(rule->limits, kernel, &y, x->dim[1]),
              weights = sora_conv_gradient_workspace(rule->limits, kernel, x, &y);
     rule->backward_workspace = SORA_MAX(SORA_MAX(data, weights), (uint64_t)(y.dim[0] * y.dim[1]));
     return SORA_OK;

@@ -10,21 +10,30 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DOT_ROWS 4 /* DM, DN and TS of the kernels */
-#define DOT_COLUMNS 4
-#define LOCAL_TILE 16
+#define DOT_COLUMNS 3  /* DN of the kernels */
+#define STREAM_ROWS 48 /* as the kernel has them */
+#define STREAM_COLUMNS 128
+/* Terms below which gathering C in memory costs more than reading B again. */
+#define STREAM_LEAST 256
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
-#define TILE_WORK 200000
+#define TILE_WORK 400000
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
-#define DOT_MOST 32
+#define DOT_MOST 64
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
+#define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    return provider == SORA_GEMM_TILE ? "tile" : provider == SORA_GEMM_DOT ? "dot" : "clblast";
+    static const char *const names[] = { "tile", "dot", "stream", "clblast" };
+    return names[provider];
+}
+
+static int64_t products_of(const sora_gemm_desc *d)
+{
+    return SORA_MAX(1, d->batch.count);
 }
 
 /* ---- Variants -----------------------------------------------------------------------------------------------------------------
@@ -33,7 +42,8 @@ const char *sora_gemm_provider_name(sora_gemm_provider provider)
 /* Blocks of C for 32 registers of 16 lanes or 16 of 8: rows by vectors, what was fastest for its width first. */
 static const struct {
     int lanes, rows, vectors;
-} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 }, { 8, 6, 2 }, { 8, 10, 1 }, { 8, 4, 3 } };
+} blocks[] = { { 16, 6, 4 }, { 16, 8, 3 }, { 16, 12, 2 }, { 16, 14, 1 }, { 16, 4, 4 },
+               { 8, 6, 2 },  { 8, 10, 1 }, { 8, 4, 3 },   { 8, 4, 2 } };
 
 static int panel_of(int lanes, int64_t n)
 {
@@ -52,6 +62,20 @@ static sora_gemm_variant block_of(int lanes, int vectors)
     return (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = vectors };
 }
 
+/* For m rows: where they are few, the block in which the fewest are done for nothing. */
+static sora_gemm_variant block_for(int lanes, int vectors, int64_t m)
+{
+    sora_gemm_variant best = block_of(lanes, vectors);
+    int64_t done = (m + best.rows - 1) / best.rows * best.rows;
+    for (size_t i = 0; i < SORA_COUNT(blocks) && m < FEW_ROWS; i++) {
+        int64_t rows = (m + blocks[i].rows - 1) / blocks[i].rows * blocks[i].rows;
+        if (blocks[i].lanes != lanes || blocks[i].vectors != vectors || rows >= done) continue;
+        best.rows = blocks[i].rows;
+        done = rows;
+    }
+    return best;
+}
+
 static bool is_half(const sora_gemm_operand *operand)
 {
     return operand->view.dtype == SORA_F16;
@@ -62,18 +86,25 @@ static bool is_inner(const sora_gemm_desc *d)
     return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
 }
 
+static bool is_streamed(const sora_gemm_desc *d)
+{
+    return !d->b.panel && !d->b.transposed && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 && !d->relu &&
+           !d->column_scale.memory && !d->bias.memory;
+}
+
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
     int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
-    out[count++] = block_of(lanes, first / lanes);
+    if (is_streamed(d)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_STREAM };
+    const sora_gemm_variant standard = block_for(lanes, first / lanes, d->m);
+    out[count++] = standard;
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
         bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0);
-        const sora_gemm_variant *before = &out[count - 1];
-        if (fits && (blocks[i].rows != before->rows || blocks[i].vectors != before->vectors))
+        if (fits && (blocks[i].rows != standard.rows || blocks[i].vectors != standard.vectors))
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
     }
@@ -81,24 +112,46 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     return count;
 }
 
-/* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
- * GPUs; it takes no halves beside floats. */
-static int gpu_variants(const sora_gemm_desc *d, sora_gemm_variant *out)
+/* C of a work-group, terms at a time, C of a work-item; the largest first. */
+static const int group_sizes[][5] = {
+    { 128, 64, 16, 8, 4 }, { 64, 64, 16, 4, 4 }, { 64, 64, 8, 8, 8 }, { 32, 32, 16, 2, 2 }, { 16, 16, 16, 1, 1 }
+};
+
+static bool group_fits(const sora_device_limits *limits, const int *g)
 {
-    int count = 0;
-    if (!is_half(&d->b)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
-    out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
-                                         .group_rows = LOCAL_TILE,
-                                         .group_columns = LOCAL_TILE,
-                                         .group_depth = LOCAL_TILE,
-                                         .item_rows = 1,
-                                         .item_columns = 1 };
+    uint64_t items = (uint64_t)(g[0] / g[3] * (g[1] / g[4])), local = (uint64_t)(g[2] * (g[0] + g[1] + 2)) * sizeof(float);
+    return items <= limits->work_group && local <= limits->local_bytes;
+}
+
+static sora_gemm_variant group_of(const int *g)
+{
+    return (sora_gemm_variant) { .provider = SORA_GEMM_TILE,
+                                 .group_rows = g[0],
+                                 .group_columns = g[1],
+                                 .group_depth = g[2],
+                                 .item_rows = g[3],
+                                 .item_columns = g[4] };
+}
+
+/* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
+ * GPUs; it takes no halves beside floats. Of ours the default is the largest group that C fills. */
+static int gpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
+{
+    int count = 0, standard = -1;
+    if (products_of(d) == 1 && !is_half(&d->b)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++) {
+        bool filled = standard >= 0 && group_sizes[standard][0] <= d->m && group_sizes[standard][1] <= d->n;
+        if (!filled && group_fits(limits, group_sizes[i])) standard = i;
+    }
+    if (standard >= 0) out[count++] = group_of(group_sizes[standard]);
+    for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++)
+        if (i != standard && group_fits(limits, group_sizes[i])) out[count++] = group_of(group_sizes[i]);
     return count;
 }
 
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out)
 {
-    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(desc, out);
+    return limits->type == SORA_DEVICE_CPU ? cpu_variants(limits, desc, out) : gpu_variants(limits, desc, out);
 }
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
@@ -177,13 +230,13 @@ static steps steps_of(const sora_gemm_operand *operand)
 
 static double flops_of(const sora_gemm_desc *d)
 {
-    return 2.0 * (double)(d->m * d->n) * (double)(d->k + d->k2);
+    return 2.0 * (double)(products_of(d) * d->m * d->n) * (double)(d->k + d->k2);
 }
 
 static double bytes_of(const sora_gemm_desc *d)
 {
     double b = (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k);
-    return 4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b;
+    return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b);
 }
 
 #define OPTIONS 128
@@ -201,9 +254,11 @@ static void program_options(const sora_context *context, int rows, int vectors, 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int64_t down = (d->m + DOT_ROWS - 1) / DOT_ROWS, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS;
-    int64_t wanted = DOT_WORK / SORA_MAX(1, DOT_ROWS * DOT_COLUMNS * (d->k + d->k2)),
-            most = across * down / (4 * (int64_t)limits->compute_units);
+    int64_t rows = sora_conv_lanes(limits) == 16 ? 8 : 4, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS,
+            groups = 4 * (int64_t)limits->compute_units;
+    /* Where the columns are enough for all units, one item takes all rows of A, and B comes from memory once. */
+    int64_t height = across >= groups ? d->m : rows, down = (d->m + height - 1) / height;
+    int64_t wanted = DOT_WORK / SORA_MAX(1, height * DOT_COLUMNS * (d->k + d->k2)), most = across * down / groups;
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
@@ -223,8 +278,34 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+                                  SORA_INT(height), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate)) },
+        error);
+}
+
+static sora_status run_stream(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+{
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int lanes = sora_conv_lanes(limits), width = panel_of(lanes, d->n);
+    int64_t across = panels_of(width, d->n), share = across / (2 * (int64_t)limits->compute_units);
+    int64_t tiles = SORA_MAX(1, SORA_MIN(share, STREAM_COLUMNS / width));
+    char options[OPTIONS];
+    program_options(context, block_of(lanes, width / lanes).rows, width / lanes,
+                    (d->a.transposed ? A_BY_COLUMNS : 0) | (is_half(&d->b) ? B_HALF : 0), options);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) {
+            .file = "gemm",
+            .kernel = "gemm_stream",
+            .options = options,
+            .flops = flops_of(d),
+            .bytes = bytes_of(d),
+            .global = { (size_t)((across + tiles - 1) / tiles) },
+            .label = d->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
+                                        SORA_LONG(d->b.leading), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n),
+                                        SORA_INT(d->k), SORA_INT(tiles), SORA_FLOAT(or_one(d->alpha)), SORA_INT(d->accumulate)) },
         error);
 }
 
@@ -295,7 +376,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     if (status != SORA_OK) return status;
     int64_t down = (d->m + v->rows - 1) / v->rows, across = panels_of(width, d->n);
     int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
-            most = across * down / (4 * (int64_t)limits->compute_units);
+            most = products_of(d) * across * down / (4 * (int64_t)limits->compute_units);
     int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (d->k2 && d->a2.transposed ? A2_BY_COLUMNS : 0) |
                 (first.view.dtype == SORA_F16 ? B_HALF : 0);
@@ -307,7 +388,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { (size_t)((down + run - 1) / run), (size_t)across },
+                              .global = { (size_t)across, (size_t)((down + run - 1) / run), (size_t)products_of(d) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
@@ -316,24 +397,27 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
                                   SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
                                   SORA_INT(run), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
                                   SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
-static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     steps a = steps_of(&d->a), a2 = steps_of(&d->a2), b = steps_of(&d->b), b2 = steps_of(&d->b2);
-    size_t across = (size_t)(d->n + LOCAL_TILE - 1) / LOCAL_TILE * LOCAL_TILE,
-           down = (size_t)(d->m + LOCAL_TILE - 1) / LOCAL_TILE * LOCAL_TILE;
+    size_t items_across = (size_t)(v->group_columns / v->item_columns), items_down = (size_t)(v->group_rows / v->item_rows);
+    size_t across = (size_t)panels_of(v->group_columns, d->n), down = (size_t)panels_of(v->group_rows, d->m);
+    char options[OPTIONS];
+    snprintf(options, sizeof options, "-D XV=1 -D TM=%d -D TN=%d -D TK=%d -D IM=%d -D IN=%d%s", v->group_rows, v->group_columns,
+             v->group_depth, v->item_rows, v->item_columns, is_half(&d->b) ? " -D B_HALF" : "");
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
                               .kernel = "gemm_local",
-                              .options = is_half(&d->b) ? "-D XV=1 -D B_HALF" : "-D XV=1",
+                              .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { across, down },
-                              .local = { LOCAL_TILE, LOCAL_TILE },
+                              .global = { across * items_across, down * items_down, (size_t)products_of(d) },
+                              .local = { items_across, items_down, 1 },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
@@ -343,7 +427,7 @@ static sora_status run_gpu(sora_context *context, const sora_gemm_desc *d, sora_
                                   SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)),
                                   SORA_INT(d->gate2.memory != NULL), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
                                   SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
@@ -421,8 +505,12 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product of %lld x %lld x %lld", desc->label ? desc->label : "gemm",
                          (long long)desc->m, (long long)desc->n, (long long)desc->k);
+    if (desc->batch.count > 1 && (desc->k2 || (sora_is_cpu(context) && (!desc->b.panel || desc->b.turned))))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %lld products at once; expected one pair of operands, B in panels",
+                         desc->label ? desc->label : "gemm", (long long)desc->batch.count);
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
-    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_gpu(context, desc, error);
+    if (variant.provider == SORA_GEMM_STREAM) return run_stream(context, desc, error);
+    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_group(context, desc, &variant, error);
 }

@@ -12,6 +12,7 @@
 typedef enum sora_gemm_provider {
     SORA_GEMM_TILE = 0, /* ours: a tile of C in registers */
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
+    SORA_GEMM_STREAM,   /* ours, on a CPU, for few rows and many terms: B, stored [k, n], streams by once */
     SORA_GEMM_CLBLAST,
 } sora_gemm_provider;
 
@@ -33,6 +34,13 @@ typedef struct sora_gemm_operand {
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
 } sora_gemm_operand;
 
+/* Products of equal sizes in one launch, each one's operands so many elements behind the last's. One pair of operands, and B
+ * stands in panels where the device has them. */
+typedef struct sora_gemm_batch {
+    int64_t count; /* 0 counts as 1 */
+    int64_t a, b, c;
+} sora_gemm_batch;
+
 typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
@@ -48,6 +56,7 @@ typedef struct sora_gemm_desc {
     bool accumulate; /* C += instead of C = */
     sora_view c;
     int64_t c_leading;
+    sora_gemm_batch batch;
     sora_view workspace; /* of at least sora_gemm_workspace elements */
     const char *label;
 } sora_gemm_desc;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/linear.h"
 
+#include "op/dropout.h"
 #include "op/ops.h"
 #include "op/range.h"
 
@@ -42,7 +43,16 @@ sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *workspace, sora_view *out, sora_error *error)
+sora_status sora_linear_thin(const sora_op_run *run, const sora_relu_dropout *dropout, sora_error *error)
+{
+    sora_op_run same = *run;
+    same.stream = dropout->stream;
+    if (!run->training || dropout->probability == 0.0f) return SORA_OK;
+    return sora_dropout_apply(&same, dropout->probability, &run->outputs[0], &run->outputs[0], false, error);
+}
+
+sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_relu_dropout *dropout, sora_view *workspace,
+                                 sora_view *out, sora_error *error)
 {
     const sora_view *y = &run->outputs[0], *dy = &run->output_gradients[0];
     *out = *dy;
@@ -52,17 +62,18 @@ sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *w
     out->offset = workspace->offset;
     out->stride = p;
     workspace->offset += (uint64_t)sora_view_elements(dy);
+    float factor = sora_dropout_key_of(run, dropout->probability).factor;
     sora_launch_desc desc = { .file = "linear",
                               .kernel = "linear_mask",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(dy), SORA_VIEW(out), SORA_LONG(y->stride),
-                                                          SORA_LONG(dy->stride), SORA_LONG(p)) };
+                                                          SORA_LONG(dy->stride), SORA_LONG(p), SORA_FLOAT(factor)) };
     return sora_launch_range(run->context, desc, p, dy->shape.dim[0], error);
 }
 
-static bool has_relu(const void *attributes)
+static const sora_linear_attributes *attributes_of(const void *attributes)
 {
-    return ((const sora_linear_attributes *)attributes)->relu;
+    return attributes;
 }
 
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
@@ -72,37 +83,43 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
     uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
-    if (!has_relu(rule->attributes)) rule->uses_outputs = 0;
-    rule->backward_workspace = largest + (has_relu(rule->attributes) ? (uint64_t)(m * p) : 0);
+    if (!attributes_of(rule->attributes)->relu) rule->uses_outputs = 0;
+    rule->backward_workspace = largest + (attributes_of(rule->attributes)->relu ? (uint64_t)(m * p) : 0);
     return SORA_OK;
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
+    sora_status status = SORA_OK;
+    const sora_linear_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
     int64_t p = w->shape.dim[0], q = w->shape.dim[1];
-    return sora_gemm(run->context,
-                     &(sora_gemm_desc) { .m = sora_linear_rows(&x->shape, q),
-                                         .n = p,
-                                         .k = q,
-                                         .a = { *x, sora_linear_leading(x, q), false },
-                                         .b = sora_linear_weight(w),
-                                         .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
-                                         .relu = has_relu(run->attributes),
-                                         .c = *y,
-                                         .c_leading = sora_linear_leading(y, p),
-                                         .workspace = run->workspace,
-                                         .label = run->name },
-                     error);
+    SORA_TRY(sora_gemm(run->context,
+                       &(sora_gemm_desc) { .m = sora_linear_rows(&x->shape, q),
+                                           .n = p,
+                                           .k = q,
+                                           .a = { *x, sora_linear_leading(x, q), false },
+                                           .b = sora_linear_weight(w),
+                                           .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
+                                           .relu = a->relu,
+                                           .c = *y,
+                                           .c_leading = sora_linear_leading(y, p),
+                                           .workspace = run->workspace,
+                                           .label = run->name },
+                       error));
+    SORA_TRY(sora_linear_thin(run, &a->behind_relu, error));
+cleanup:
+    return status;
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
+    const sora_linear_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *gradients = run->input_gradients;
     sora_view workspace = run->workspace, dy;
     int64_t p = w->shape.dim[0], q = w->shape.dim[1], m = sora_linear_rows(&run->output_gradients[0].shape, p);
-    SORA_TRY(sora_linear_arriving(run, has_relu(run->attributes), &workspace, &dy, error));
+    SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (gradients[WEIGHT].memory)
         SORA_TRY(sora_gemm(run->context,
                            &(sora_gemm_desc) { .m = p,
@@ -146,6 +163,7 @@ const sora_op sora_op_linear = { .name = "linear",
                                  .differentiable = 1 << X | 1 << WEIGHT | 1 << BIAS,
                                  .uses_inputs = 1 << X | 1 << WEIGHT,
                                  .uses_outputs = 1,
+                                 .random = true,
                                  .infer = infer,
                                  .forward = forward,
                                  .backward = backward };

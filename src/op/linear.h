@@ -3,7 +3,7 @@
 #define SORA_OP_LINEAR_H
 
 #include "op/gemm.h"
-#include "op/op.h"
+#include "op/ops.h"
 
 /* What linear and adapted_linear share (in linear.c). */
 
@@ -18,7 +18,12 @@ sora_gemm_operand sora_linear_weight_back(const sora_view *weight);
 /* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] or [n, t, p] into outputs[0]. */
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);
 
-/* dy, or, behind a ReLU, what it let pass: a copy at the start of `workspace`, m · p elements, which moves on by as much. */
-sora_status sora_linear_arriving(const sora_op_run *run, bool relu, sora_view *workspace, sora_view *out, sora_error *error);
+/* Dropout behind the ReLU, of output 0 in its place, in training. */
+sora_status sora_linear_thin(const sora_op_run *run, const sora_relu_dropout *dropout, sora_error *error);
+
+/* dy, or, behind a ReLU and its dropout, what they let pass: a copy at the start of `workspace`, m · p elements, which moves on
+ * by as much. */
+sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_relu_dropout *dropout, sora_view *workspace,
+                                 sora_view *out, sora_error *error);
 
 #endif

@@ -41,8 +41,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
         rule->saved[1] = SORA_SHAPE(1);
     }
     uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, m, n, d, 0);
-    uint64_t input = sora_gemm_workspace(l, m, d, n, 0),
-             weight = sora_gemm_workspace(l, n, d, m, 0);
+    uint64_t input = sora_gemm_workspace(l, m, d, n, 0), weight = sora_gemm_workspace(l, n, d, m, 0);
     rule->forward_workspace = logits + 4 * (uint64_t)m + product;
     rule->backward_workspace = logits + SORA_MAX(product, SORA_MAX(input, weight));
     return SORA_OK;

@@ -12,6 +12,9 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     return sora_mean_loss_backward(run, "mse_loss", error);
 }
 
-const sora_op sora_op_mse_loss = {
-    .name = "mse_loss", .differentiable = 1, .uses_inputs = 3, .infer = sora_mean_loss_infer, .forward = forward, .backward = backward
-};
+const sora_op sora_op_mse_loss = { .name = "mse_loss",
+                                   .differentiable = 1,
+                                   .uses_inputs = 3,
+                                   .infer = sora_mean_loss_infer,
+                                   .forward = forward,
+                                   .backward = backward };

@@ -7,10 +7,18 @@
 /* The table of ops with their attributes. x, y: activations; [shape] as row-major; k: kernel size 1 or 3 (stride 1, zero padding
  * k / 2, so that the size stays). */
 
+/* Dropout behind a linear layer's ReLU, in its place (made by the graph, graph/fuse.c), so that one output says where the gradient
+ * passes. */
+typedef struct sora_relu_dropout {
+    float probability;
+    uint32_t stream; /* of the dropout that it was */
+} sora_relu_dropout;
+
 /* y = x·Wᵀ + b (, ReLU).  inputs x [m, q], W [p, q], b [p] or absent; output y [m, p]. x may be [m, c, h, w] with c·h·w = q
  * (flattening), or, dense, [n, t, q]: the output is then [n, t, p]. */
 typedef struct sora_linear_attributes {
     bool relu;
+    sora_relu_dropout behind_relu;
 } sora_linear_attributes;
 extern const sora_op sora_op_linear;
 
@@ -22,6 +30,7 @@ extern const sora_op sora_op_linear;
 #define SORA_ADAPTED_MODULES 4
 typedef struct sora_adapted_attributes {
     bool relu;     /* of the linear layer's own epilogue (linear only) */
+    sora_relu_dropout behind_relu;
     float scale;   /* s */
     float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
     int kernel;    /* conv only: k of W₀ and W_d */

@@ -108,15 +108,8 @@ static sora_status create(sora_context *context, training *t, sora_run_options *
         SORA_TRY(run->task == SORA_TASK_T5 ? sora_t5_open(context, o->model, NULL, &t->t5, error)
                                            : sora_unet_open(context, o->model, &t->unet, error));
     } else if (strcmp(o->model, "t5-small") == 0) {
-        const sora_t5_config small = { .vocabulary = 32128,
-                                       .width = 512,
-                                       .heads = 8,
-                                       .head_size = 64,
-                                       .inner_width = 2048,
-                                       .encoder_layers = 6,
-                                       .decoder_layers = 6,
-                                       .dropout = 0.1f,
-                                       .scale_head = true };
+        sora_t5_config small;
+        sora_t5_config_small(&small);
         SORA_TRY(sora_t5_create(context, &small, 1, &t->t5, error));
         SORA_TRY(adapt(o, sora_t5_layers(t->t5), error));
     } else {

@@ -69,7 +69,7 @@ def part_words():
 
 
 def part_bench():
-    tiny = ["bench", "step", "unet", "--size", "32", "--width", "4", "--steps", "3"]
+    tiny = ["bench", "step", "unet", "--size", "32", "--width", "1", "--steps", "3"]
     step = {}
     for method in ("full", "sora"):
         step[method] = json.loads(run(*tiny, "--method", method, "--rank", "2", "--json").stdout)
@@ -78,8 +78,9 @@ def part_bench():
         check(f"{method}: memory is as predicted", one["device_bytes_peak"] == one["device_bytes_predicted"] > 0 and one["process_bytes_peak"] > 0)
         check(f"{method}: share of peak is work over time over the device's rate",
               abs(one["share_of_peak"] - one["flops"] / one["seconds_per_step"] / one["limits"]["flops_per_second"]) < 1e-6)
-    # Two 3 x 3 convolutions a level; the last level has 4 * 16 channels at 2 x 2 pixels. By hand, multiplications and additions:
-    size, width, conv = 32, 4, lambda i, o, n: 2 * 9 * i * o * n * n * 8
+    # Two 3 x 3 convolutions a level; the last level has 16 channels at 2 x 2 pixels, where Winograd does as many multiplications (36 a tile of 4 x 4).
+    # By hand, multiplications and additions:
+    size, width, conv = 32, 1, lambda i, o, n: 2 * 9 * i * o * n * n * 8
     forward = sum(conv(3 if l == 0 else width << l - 1, width << l, size >> l) + conv(width << l, width << l, size >> l) for l in range(5))
     forward += sum(conv(2 * (width << l), width << l, size >> l) + conv(width << l, width << l, size >> l) for l in range(4))
     forward += sum(8 * (width << l + 1) * (width << l) * (size >> l + 1) ** 2 * 8 for l in range(4)) + 2 * width * size * size * 8
@@ -95,6 +96,14 @@ def part_bench():
     limits = json.loads(run("bench", "limits", "--json").stdout)["limits"]
     check("limits", all(limits[key] > 0 for key in ("flops_per_second", "bytes_per_second", "launch_seconds")))
     check("a step is readable, too", "GFLOP" in run(*tiny).stdout)
+    short = ["bench", "generate", "t5-small", "--batch", "2", "--source", "8", "--new-tokens", "3", "--runs", "1"]
+    greedy, beams = (json.loads(run(*short, "--beams", count, "--json").stdout) for count in ("1", "3"))
+    check("tokens a second are those of all sources over the time", abs(greedy["tokens_per_second"] - 2 * 3 / greedy["seconds"]) < 1e-3 * greedy["tokens_per_second"])
+    check("beams are more work", beams["flops"] > greedy["flops"] > 0 and beams["new_tokens"] == 3, f'{beams["flops"]} {greedy["flops"]}')
+    check("generation is readable, too", "tokens/s" in run(*short).stdout)
+    refused("generate: no network", 2, "t5-small", "bench", "generate")
+    refused("generate: another network", 2, "expected t5-small", "bench", "generate", "unet")
+    refused("generate: no tokens", 2, "new-tokens", "bench", "generate", "t5-small", "--new-tokens", "0")
     (work / "broken.json").write_text('{"seconds_per_step": 1, "seconds_per_step": 2}')
     (work / "other.json").write_text('{"a": 1}')
     refused("compare: no files", 2, "files", "bench", "compare")

@@ -2,6 +2,8 @@
 /* Whole networks twice, as the graph makes them and with every layer by itself. */
 #include "unet.h"
 
+#include "soracl/layer.h"
+
 #include <math.h>
 
 /* Sums over up to 3 x 64 x 64 pixels are taken in other orders, and what they differ by goes through 24 normalisations: each is
@@ -54,8 +56,87 @@ static void test_networks(void **state)
     for (size_t i = 0; i < SORA_COUNT(networks); i++) compare(&networks[i]);
 }
 
+enum { ITEMS = 3, WIDTH = 17, NUMBERS = 4000 };
+
+/* Two linear layers with dropout between them, the first with a ReLU; returns how many nodes are launched. `watched`: the ReLU's
+ * own output is one of the graph's. */
+static int run_dropout(const char *target, bool unfused, bool watched, float *out, int64_t *count)
+{
+    sora_error error;
+    sora_params *params;
+    sora_layers *layers;
+    sora_graph *graph;
+    sora_layer *layer[2];
+    float x[ITEMS * WIDTH], y[ITEMS * WIDTH];
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_layers_create(params, 7, &layers, &error));
+    for (int i = 0; i < 2; i++)
+        OK(sora_layers_add(layers, i ? "wo" : "wi",
+                           &(sora_layer_desc) { .in = i ? 2 * WIDTH : WIDTH, .out = i ? WIDTH : 2 * WIDTH, .bias = true },
+                           &layer[i], &error));
+    if (target) OK(sora_adapt(layers, target, &(sora_adapter_options) { .rank = 3, .dropout = 0.25f }, NULL, &error));
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_shape shape = sora_param_shape(sora_params_at(params, i));
+        fill(sora_param_host(sora_params_at(params, i)), sora_shape_elements(&shape), (uint32_t)i, false);
+    }
+    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .training = true, .batch = ITEMS, .seed = 3, .unfused = unfused },
+                         &graph, &error));
+    sora_tensor *input = sora_graph_input(graph, "x", SORA_F32, SORA_SHAPE(ITEMS, WIDTH)),
+                *wanted = sora_graph_input(graph, "y", SORA_F32, SORA_SHAPE(ITEMS, WIDTH));
+    sora_tensor *hidden = sora_layer_forward(graph, layer[0], input, true);
+    if (watched) sora_graph_output(graph, hidden);
+    hidden = sora_dropout(graph, "wi.dropout", hidden, 0.4f);
+    sora_graph_output(graph, hidden);
+    sora_tensor *loss = sora_mse_loss(graph, "loss", sora_layer_forward(graph, layer[1], hidden, false), wanted);
+    OK(sora_graph_plan(graph, loss, &error));
+    fill(x, ITEMS * WIDTH, 91, false);
+    fill(y, ITEMS * WIDTH, 92, false);
+    OK(sora_graph_write(graph, input, x, ITEMS, &error));
+    OK(sora_graph_write(graph, wanted, y, ITEMS, &error));
+    OK(sora_graph_forward(graph, ITEMS, 5, 0, &error));
+    OK(sora_params_zero_gradients(params, &error));
+    OK(sora_graph_backward(graph, &error));
+    OK(sora_graph_read(graph, loss, out, &error));
+    OK(sora_graph_read(graph, hidden, out + 1, &error));
+    *count = 1 + ITEMS * 2 * WIDTH;
+    for (size_t i = 0; i < sora_params_count(params); i++) {
+        sora_param *p = sora_params_at(params, i);
+        sora_shape shape = sora_param_shape(p);
+        if (!sora_param_trainable(p)) continue;
+        OK(sora_param_read(p, 3, out + *count, &error));
+        *count += sora_shape_elements(&shape);
+        assert_true(*count <= NUMBERS);
+    }
+    sora_graph_statistics s = sora_graph_stats(graph);
+    sora_graph_destroy(&graph);
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+    return s.forward_nodes + s.backward_nodes;
+}
+
+/* Dropout in a ReLU's output draws the numbers that it draws by itself, so all is equal to the bit. */
+static void test_dropout_behind_relu(void **state)
+{
+    (void)state;
+    static const char *const targets[] = { NULL, "w." };
+    static float whole[NUMBERS], single[NUMBERS];
+    for (int t = 0; t < 2; t++) {
+        int64_t count, others;
+        int nodes = run_dropout(targets[t], false, false, whole, &count);
+        assert_int_equal(run_dropout(targets[t], true, false, single, &others), nodes + 2);
+        assert_int_equal(count, others);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+        int zeros = 0;
+        for (int i = 1; i <= ITEMS * 2 * WIDTH; i++) zeros += whole[i] == 0;
+        assert_in_range(zeros, ITEMS * WIDTH + 1, ITEMS * 2 * WIDTH - 8); /* the ReLU's half, and more */
+        assert_int_equal(run_dropout(targets[t], false, true, whole, &count), nodes + 2);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

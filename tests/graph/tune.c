@@ -84,7 +84,7 @@ static void test_convolutions(void **state)
 {
     fixture *f = *state;
     static const int64_t sizes[][5] = {
-        { 1, 1, 1, 1, 1 }, { 2, 3, 5, 17, 65 }, { 1, 9, 17, 3, 257 }, { 2, 5, 8, 33, 40 }, { 3, 2, 3, 65, 17 }
+        { 1, 1, 1, 1, 1 }, { 2, 3, 5, 17, 65 }, { 1, 9, 17, 3, 257 }, { 2, 5, 8, 33, 40 }, { 3, 2, 3, 65, 17 }, { 1, 16, 24, 17, 9 }
     };
     for (int g = 0; g < 2; g++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)

@@ -15,6 +15,7 @@ typedef struct fixture {
     sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
     sora_buffer buffers[8];    /* a, b, a2, b2, gate, scale, bias, c */
     float *host[8];
+    bool small; /* for Oclgrind: a GPU's core alone, one size, and no library's kernels */
 } fixture;
 
 typedef struct product {
@@ -39,6 +40,7 @@ static int open_fixture(void **state)
     limits.work_group = 256;
     limits.float_width = 1;
     if (sora_context_create(&(sora_context_options) { .limits = &limits }, &f.contexts[1], NULL)) return -1;
+    f.small = getenv("SORACL_TEST_SMALL") != NULL;
     *state = &f;
     return 0;
 }
@@ -140,6 +142,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels && !p->turned ? 0 : p->k, p->k2);
     bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     if (exists) desc.variant = &variants[number];
+    if (!exists && f->small) desc.variant = &variants[number - 1];
     if (need) {
         OK(sora_buffer_create(context, need * sizeof(float), "test", &scratch, &error));
         desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
@@ -186,17 +189,19 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
 /* In every variant, and as the device does it by itself. */
 static void check_product(fixture *f, sora_context *context, const product *p)
 {
-    for (int number = 0; check_variant(f, context, number, p); number++) continue;
+    int first = f->small; /* behind CLBlast's */
+    for (int number = first; check_variant(f, context, number, p); number++) continue;
 }
 
-static const int64_t sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
-                                    { 1, 257, 65 }, { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 } };
+static const int64_t sizes[][3] = { { 1, 1, 1 },      { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
+                                    { 1, 257, 65 },   { 64, 64, 64 }, { 129, 16, 130 }, { 6, 128, 257 }, { 65, 1, 257 },
+                                    { 17, 257, 300 }, { 1, 7, 256 },  { 48, 129, 270 } };
 
 static void check_context(fixture *f, sora_context *context)
 {
     bool panels = sora_gemm_panel(&sora_context_device(context)->limits, 64) > 0;
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        for (int t = 0; t < 4; t++) {
+    for (size_t s = f->small; s < (f->small ? 2 : sizeof sizes / sizeof *sizes); s++) {
+        for (int t = 0; t < (f->small ? 1 : 4); t++) {
             product plain = { .m = sizes[s][0], .n = sizes[s][1], .k = sizes[s][2], .ta = t & 1, .tb = t >> 1 };
             check_product(f, context, &plain);
             product dressed = plain;
@@ -204,7 +209,7 @@ static void check_context(fixture *f, sora_context *context)
             dressed.bias = dressed.relu = true, dressed.padding = 3;
             check_product(f, context, &dressed);
             product gathering = plain;
-            gathering.accumulate = gathering.scale = true, gathering.alpha = -1.5f, gathering.padding = 1;
+            gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
             dressed.half = gathering.half = true;
             check_product(f, context, &dressed);
@@ -220,10 +225,80 @@ static void check_context(fixture *f, sora_context *context)
     }
 }
 
+/* Three products in one launch, gaps between their operands, give what each gives alone. */
+static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n, int64_t k, bool transposed)
+{
+    enum { COUNT = 3, GAP = 5 };
+    sora_error error;
+    const sora_view none = { 0 };
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
+    int64_t right = panel ? (int64_t)sora_gemm_panel_elements(panel, n, k) : k * n;
+    sora_view a = operand(context, 1, COUNT * (m * k + GAP), &f->buffers[0], &f->host[0]),
+              b = operand(context, 2, COUNT * (k * n + GAP), &f->buffers[1], &f->host[1]),
+              panels = operand(context, 3, COUNT * (right + GAP), &f->buffers[2], &f->host[2]),
+              together = operand(context, 4, COUNT * (m * n + GAP), &f->buffers[3], &f->host[3]),
+              alone = operand(context, 4, COUNT * (m * n + GAP), &f->buffers[4], &f->host[4]);
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    sora_gemm_desc desc = { .m = m,
+                            .n = n,
+                            .k = k,
+                            .a = { .view = a, .leading = transposed ? m : k, .transposed = transposed },
+                            .b = { .view = panel ? panels : b, .leading = n, .panel = panel },
+                            .accumulate = true,
+                            .c = together,
+                            .c_leading = n,
+                            .batch = { COUNT, m * k + GAP, (panel ? right : k * n) + GAP, m * n + GAP } };
+    for (int i = 0; panel && i < COUNT; i++) {
+        sora_gemm_operand one = { .view = b, .leading = n };
+        sora_view out = panels;
+        one.view.offset += (uint64_t)(i * (k * n + GAP));
+        out.offset += (uint64_t)(i * (right + GAP));
+        OK(sora_gemm_pack(context, &one, n, k, panel, 1, &none, &out, "test", &error));
+    }
+    int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
+    int64_t elements = COUNT * (m * n + GAP);
+    float *got = malloc((size_t)elements * sizeof *got), *expected = malloc((size_t)elements * sizeof *got);
+    assert_true(got && expected);
+    for (int v = 0; v < count; v++) {
+        desc.variant = &variants[v];
+        OK(sora_gemm(context, &desc, &error));
+        for (int i = 0; i < COUNT; i++) {
+            sora_gemm_desc one = desc;
+            one.batch.count = 0;
+            one.a.view.offset += (uint64_t)(i * desc.batch.a);
+            one.b.view.offset += (uint64_t)(i * desc.batch.b);
+            one.c = alone;
+            one.c.offset += (uint64_t)(i * desc.batch.c);
+            OK(sora_gemm(context, &one, &error));
+        }
+        together.shape = alone.shape = SORA_SHAPE(elements);
+        OK(sora_view_read(context, &together, got, &error));
+        OK(sora_view_read(context, &alone, expected, &error));
+        assert_memory_equal(got, expected, (size_t)elements * sizeof *got);
+        assert_memory_not_equal(got, f->host[3] + GUARD, (size_t)elements * sizeof *got);
+    }
+    desc.k2 = 1;
+    FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "one pair of operands");
+    free(got);
+    free(expected);
+    for (int i = 0; i < 5; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+}
+
+static void test_batches(void **state)
+{
+    fixture *f = *state;
+    for (int c = 0; !f->small && c < 2; c++)
+        for (int transposed = 0; transposed < 2; transposed++) {
+            check_batch(f, f->contexts[c], 1, 3, 1, transposed);
+            check_batch(f, f->contexts[c], 17, 65, 3, transposed);
+            check_batch(f, f->contexts[c], 65, 17, 130, transposed);
+        }
+}
+
 static void test_cpu(void **state)
 {
     fixture *f = *state;
-    check_context(f, f->contexts[0]);
+    if (!f->small) check_context(f, f->contexts[0]);
 }
 
 static void test_gpu(void **state)
@@ -237,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs run in turn, and what their figures say: ours and a peer's alternate, so that whatever else the machine does meets both
+alike. Only ratios taken in one round count."""
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+
+class Failure(Exception):
+    pass
+
+
+def run(command, environment=None):
+    """What it prints as JSON: the whole of its output, or its last line."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        pass
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise Failure(f"{' '.join(words)}: printed no JSON: {done.stdout[-300:]!r}")
+
+
+def say(text):
+    print(f"    {text}", file=sys.stderr, flush=True)
+
+
+def alternate(rounds, sides, figure, first=None):
+    """Runs each side once a round, in the other order every second round. `figure` names what is said of a result meanwhile; `first`:
+    results of round 1 that are there already. Results by side."""
+    results = {name: [] for name in sides}
+    for number in range(rounds):
+        order = list(sides) if number % 2 == 0 else list(reversed(sides))
+        for name in order:
+            known = number == 0 and first and name in first
+            results[name].append(first[name] if known else sides[name]())
+            say(f"round {number + 1} of {rounds}: {name} {figure(results[name][-1])}")
+    return results
+
+
+def ratios(above, below):
+    return [a / b for a, b in zip(above, below)]
+
+
+def spread(values):
+    """A row's value: the median, and between what it lies."""
+    return {"value": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the table. Each runs programs in turn and yields (row of TARGETS, figures): a row's value with its spread, what was
+measured of ours and of the peer, and what else there is to say."""
+import json
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+import os
+
+import launches
+from measure import Failure, alternate, ratios, run, say, spread
+
+MIB = 1 << 20
+HERE = pathlib.Path(__file__).resolve().parent
+# Images, side, channels in and out; as bench/conv.c has them.
+SMALL_CONVOLUTIONS = ((8, 256, 3, 4), (8, 256, 8, 4), (8, 128, 8, 8), (8, 64, 16, 16), (8, 32, 32, 32), (8, 16, 64, 64), (8, 8, 64, 64))
+LARGE_CONVOLUTIONS = ((4, 128, 64, 64), (4, 64, 128, 128), (4, 32, 256, 256), (4, 128, 128, 64), (8, 16, 512, 512))
+PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_weights": "backward, weights"}
+LARGE_PRODUCT = 512  # no side is smaller
+# Adapters on the one layer that lies farthest back: the way back goes through everything, past layers that are bare.
+FARTHEST_BACK = r"encoder\.block\.0\.layer\.0\.SelfAttention\.q"
+
+
+class Bench:
+    """What the parts run, and what they leave in the JSON beside rows."""
+
+    def __init__(self, build, python, peers, threads, rounds, data):
+        self.soracl, self.groups = build / "soracl", build / "bench/sora-bench"
+        self.python, self.peers, self.threads, self.rounds, self.data = python, peers, threads, rounds, data
+
+    def step(self, *words):
+        return run([self.soracl, "bench", "step", *words, "--json", "--quiet"])
+
+    def group(self, *words):
+        """What sora-bench measures, by the names of its groups; each item by its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "groups.json"
+            done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise Failure(f"{self.groups} {' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
+            return {name: {item["name"]: item for item in items} for name, items in json.loads(path.read_text()).items() if isinstance(items, list)}
+
+    def peer(self, script, *words):
+        result = run([self.python, script, *words, "--threads", self.threads])
+        for name in ("torch", "transformers", "peft"):
+            if name in result:
+                self.data["peers"][name] = result[name]
+        return result
+
+    def keep_step(self, name, results):
+        """The run of ours whose time is the median."""
+        self.data["steps"][name] = sorted(results, key=lambda result: result["seconds_per_step"])[len(results) // 2]
+
+
+def worst(target_is_speed, items):
+    """Of (name, ratio, low, high) the one farthest from its target, and the mean of all in the note."""
+    pick = (min if target_is_speed else max)(items, key=lambda item: item[1])
+    mean = statistics.geometric_mean([item[1] for item in items])
+    return {"value": pick[1], "low": pick[2], "high": pick[3], "note": f"{pick[0]}; geometric mean of {len(items)}: {mean:.2f}"}
+
+
+# ---- Parts measured in one process --------------------------------------------------------------------------------------------------
+
+
+def gemm(bench):
+    groups, peak = bench.group("limits", "gemm"), bench.data["limits"]["flops_per_second"]
+    bench.data["products"] = groups
+    large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
+    for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
+        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_min"], i[item]["speed_ratio_max"]) for name, i in large.items() if "beside" in i[item]]
+        yield row, {**worst(True, found), "peer_name": "OpenBLAS"} if found else {"note": "built without OpenBLAS"}
+        if item == "B packed":
+            rates = [(name, i[item]["flops"] / i[item]["seconds"] / peak, i[item]["flops"] / i[item]["max"] / peak, i[item]["flops"] / i[item]["min"] / peak)
+                     for name, i in large.items()]
+            yield "gemm share", worst(True, rates)
+
+
+def adapter(bench):
+    groups = bench.group("adapter")
+    bench.data["adapters"] = groups
+    for way in ("forward", "backward"):
+        items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
+        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "the bare one"}
+
+
+def plan(bench):
+    item = next(iter(next(iter(bench.group("plan").values())).values()))
+    yield "plan", {"value": 1e3 * item["seconds"], "low": 1e3 * item["min"], "high": 1e3 * item["max"]}
+
+
+# ---- Convolutions -------------------------------------------------------------------------------------------------------------------
+
+
+def conv(bench):
+    shapes = SMALL_CONVOLUTIONS + LARGE_CONVOLUTIONS
+    name = lambda s: f"convolution {s[0]} x {s[1]} x {s[1]}, {s[2]} to {s[3]}"
+    sides = {"ours": lambda: bench.group("conv", "--seconds", "0.2")}
+    if bench.python:
+        sides["oneDNN"] = lambda: torch_convolutions(bench, shapes)
+    results = alternate(bench.rounds, sides, lambda result: f"{len(result)} shapes")
+    details = bench.data["convolutions"] = {}
+    for shape in shapes:
+        details[name(shape)] = {}
+        for ours, theirs in ((item, way) for way, item in PASSES.items()):
+            mine = [group[name(shape)][ours] for group in results["ours"]]
+            one = details[name(shape)][theirs] = {"seconds": statistics.median(item["seconds"] for item in mine), "flops": mine[0]["flops"], "bytes": mine[0]["bytes"]}
+            if bench.python:
+                peer = [min(row[layout][theirs] for layout in ("contiguous", "channels_last")) for row in (rows[shape] for rows in results["oneDNN"])]
+                speeds = spread(ratios(peer, [item["seconds"] for item in mine]))
+                one.update(peer_seconds=statistics.median(peer), speed_ratio=speeds["value"], speed_ratio_min=speeds["low"], speed_ratio_max=speeds["high"])
+    for row, group in (("conv large", LARGE_CONVOLUTIONS), ("conv small", SMALL_CONVOLUTIONS)):
+        for way in PASSES:
+            found = [(name(s), d["speed_ratio"], d["speed_ratio_min"], d["speed_ratio_max"]) for s in group for d in [details[name(s)][way]] if "speed_ratio" in d]
+            yield f"{row} {way}", {**worst(True, found), "peer_name": "oneDNN", "rounds": bench.rounds} if found else {"note": "no peer"}
+
+
+def torch_convolutions(bench, shapes):
+    words = [bench.python, HERE / "torch_conv.py", "--threads", bench.threads, "--seconds", 0.1, *(f"{s[0]},{s[1]},{s[1]},{s[2]},{s[3]}" for s in shapes)]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(f"torch_conv.py: exit {done.returncode}\n{done.stderr[-1500:]}")
+    return {shape: json.loads(line) for shape, line in zip(shapes, done.stdout.splitlines())}
+
+
+# ---- Whole steps, beside a peer's ---------------------------------------------------------------------------------------------------
+
+
+def step_figures(bench, name, results, peer_name):
+    """Rows' figures of time and of memory."""
+    ours = [r["seconds_per_step"] for r in results["ours"]]
+    memory = [r["process_bytes_peak"] / MIB for r in results["ours"]]
+    bench.keep_step(name, results["ours"])
+    kept = bench.data["steps"][name]
+    time_row = {"ours": statistics.median(ours), "share": kept["share_of_peak"], "figure": "s", "note": f"{1e-9 * kept['flops_per_second']:.0f} GFLOP/s"}
+    memory_row = {"ours": statistics.median(memory), "figure": "MiB"}
+    if "peer" in results:
+        theirs = [r["step_s"] for r in results["peer"]]
+        peak = [r["peak_rss_mib"] for r in results["peer"]]
+        time_row.update(spread(ratios(ours, theirs)), peer=statistics.median(theirs), peer_name=peer_name)
+        memory_row.update(spread(ratios(memory, peak)), peer=statistics.median(peak), peer_name=peer_name)
+    return time_row, memory_row
+
+
+def say_step(result):
+    return f"{result.get('seconds_per_step', result.get('step_s')):.3f} s a step, {result.get('peak_rss_mib') or result['process_bytes_peak'] / MIB:.0f} MiB"
+
+
+def t5_pair(bench, name, ours, theirs, source, target, steps):
+    sides = {"ours": lambda: bench.step("t5-small", "--method", ours, "--source", source, "--target", target, "--steps", steps)}
+    if bench.python:
+        sides["peer"] = lambda: bench.peer(bench.peers / "hf_t5_peft.py", "--mode", theirs, "--src", source, "--tgt", target, "--steps", steps + 2)
+    return step_figures(bench, name, alternate(bench.rounds, sides, say_step), "PEFT LoRA" if theirs == "lora" else "Transformers")
+
+
+def t5(bench):
+    time_row, memory_row = t5_pair(bench, "t5-small sora 256 / 32", "sora", "lora", 256, 32, 3)
+    yield "t5 time", time_row
+    yield "t5 memory", memory_row
+    kept = bench.data["steps"]["t5-small sora 256 / 32"]
+    yield "t5 share", {"value": kept["share_of_peak"], "low": kept["share_of_peak"] * kept["seconds_per_step"] / kept["max"],
+                       "high": kept["share_of_peak"] * kept["seconds_per_step"] / kept["min"], "ours": kept["seconds_per_step"], "figure": "s"}
+
+
+def t5_long(bench):
+    time_row, memory_row = t5_pair(bench, "t5-small sora 512 / 64", "sora", "lora", 512, 64, 2)
+    yield "t5-long time", time_row
+    yield "t5-long memory", memory_row
+
+
+def t5_full(bench):
+    time_row, memory_row = t5_pair(bench, "t5-small full 256 / 32", "full", "full", 256, 32, 2)
+    if "value" in memory_row:
+        time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
+    yield "t5-full time", time_row
+
+
+def best_setting(peer):
+    """The fastest of PyTorch's four settings, and its result."""
+    results = {}
+    for compiled in (False, True):
+        for last in (False, True):
+            setting = tuple(["--channels-last"] * last + ["--compile"] * compiled)
+            results[setting] = peer(*setting)
+            say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
+    setting = min(results, key=lambda s: results[s]["step_s"])
+    return setting, results[setting]
+
+
+def setting_name(setting):
+    return ", ".join(("compiled" if "--compile" in setting else "eager", "channels_last" if "--channels-last" in setting else "contiguous"))
+
+
+def unet_pair(bench, name, words, peer, setting=None, first=None):
+    """`peer` runs one of PyTorch's settings; `first`: its result of the first round, where it is there already."""
+    sides = {"ours": lambda: bench.step(*words), **({"peer": lambda: peer(*setting)} if bench.python else {})}
+    results = alternate(bench.rounds, sides, say_step, {"peer": first} if first else None)
+    time_row, memory_row = step_figures(bench, name, results, f"PyTorch, {setting_name(setting)}" if bench.python else "")
+    if "value" in memory_row:
+        time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
+    return time_row
+
+
+METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and the peer's
+
+
+def unet_fc(bench):
+    """PyTorch's best setting is looked for with the smaller batch."""
+    for kind, (ours, theirs) in METHODS.items():
+        setting = first = None
+        for batch in (8, 32):
+            peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
+            if bench.python and batch == 8:
+                setting, first = best_setting(peer)
+            yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
+                                                       setting, first if batch == 8 else None)
+
+
+def unet(bench):
+    for kind, (ours, theirs) in METHODS.items():
+        peer = lambda *words: bench.peer(HERE / "torch_unet_classic.py", "--mode", theirs, "--steps", 4, *words)
+        setting, first = best_setting(peer) if bench.python else (None, None)
+        yield f"unet {kind}", unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, setting, first)
+
+
+# ---- Ours beside ours ---------------------------------------------------------------------------------------------------------------
+
+
+def sora_lora(bench):
+    for network, steps in (("t5-small", 3), ("unet-fc", 15)):
+        sides = {method: lambda method=method: bench.step(network, "--method", method, "--steps", steps) for method in ("sora", "lora")}
+        results = alternate(bench.rounds, sides, say_step)
+        seconds = {method: [r["seconds_per_step"] for r in results[method]] for method in sides}
+        yield f"sora-lora {network}", {**spread(ratios(seconds["sora"], seconds["lora"])), "ours": statistics.median(seconds["sora"]), "peer": statistics.median(seconds["lora"]),
+                                       "peer_name": "our LoRA", "figure": "s"}
+
+
+def rank(bench):
+    sides = {"rank 16": ["--rank", "16"], "rank 4": ["--rank", "4"], "bare": ["--rank", "1", "--layers", FARTHEST_BACK]}
+    results = alternate(bench.rounds, {name: lambda words=words: bench.step("t5-small", "--steps", 3, *words) for name, words in sides.items()}, say_step)
+    seconds = {name: [r["seconds_per_step"] for r in results[name]] for name in sides}
+    shares = {name: [1 - bare / s for s, bare in zip(seconds[name], seconds["bare"])] for name in ("rank 16", "rank 4")}
+    if min(shares["rank 16"]) <= 0:
+        raise Failure("a step with adapters was no slower than one without: the machine was too busy to see their share")
+    middle = {name: statistics.median(shares[name]) for name in shares}
+    yield "rank", {**spread(ratios(shares["rank 4"], shares["rank 16"])), "ours": middle["rank 4"], "peer": middle["rank 16"], "peer_name": "rank 16", "figure": "%"}
+
+
+# ---- Generation ---------------------------------------------------------------------------------------------------------------------
+
+
+def generate(bench):
+    beams = {"greedy": 1, "beams": 4}
+    def ours():
+        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 2, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
+    def theirs():
+        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 2)["beams"]
+        return {name: found[str(count)]["tokens_per_second"] for name, count in beams.items()}
+    results = alternate(bench.rounds, {"ours": ours, **({"peer": theirs} if bench.python else {})}, lambda r: ", ".join(f"{name} {v:.0f} tokens/s" for name, v in r.items()))
+    for name in beams:
+        speeds = {side: [r[name] for r in found] for side, found in results.items()}
+        figures = {"ours": statistics.median(speeds["ours"]), "figure": "tokens/s"}
+        if bench.python:
+            figures.update(spread(ratios(speeds["ours"], speeds["peer"])), peer=statistics.median(speeds["peer"]), peer_name="Transformers")
+        yield f"generate {name}", figures
+
+
+# ---- Starts -------------------------------------------------------------------------------------------------------------------------
+
+
+def make_model(bench, folder):
+    """A run of T5-small's shape: a command reads 240 MB of weights, as with the real ones."""
+    mini = HERE.parent / "datasets/t5-mini"
+    config = json.loads((mini / "config.json").read_text())
+    config.update(vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=6, num_heads=8)
+    (folder / "new").mkdir()
+    (folder / "new/config.json").write_text(json.dumps(config))
+    shutil.copy(mini / "spiece.model", folder / "new")
+    text = "the package reads files and writes what others read; "
+    (folder / "train.csv").write_text("text,title\n" + "".join(f'"{i} {text * 40}","the package reads number {i}"\n' for i in range(32)))
+    done = subprocess.run([str(bench.soracl), "t5", "pretrain", "--model", str(folder / "new"), "--train", str(folder / "train.csv"), "--steps", "1", "--batch", "1",
+                           "--max-source", "16", "--max-target", "8", "--out", str(folder / "model"), "--quiet"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(f"t5 pretrain: exit {done.returncode}\n{done.stderr[-1500:]}")
+
+
+def time_start(bench, folder, environment):
+    """Seconds from the command to its first step: until that has ended, less a later one."""
+    out, times = folder / "run", []
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.perf_counter()
+    command = [str(bench.soracl), "t5", "finetune", "--model", str(folder / "model"), "--train", str(folder / "train.csv"), "--steps", "4", "--log-every", "1",
+               "--max-source", "256", "--max-target", "32", "--rank", "16", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
+        while len(times) < 3 and process.poll() is None:
+            events = out / "events.jsonl"
+            count = events.read_text().count('"event":"step"') if events.exists() else 0
+            times += [time.perf_counter() - began] * (count - len(times))
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        errors = process.stderr.read()
+    if len(times) < 3:
+        raise Failure(f"{' '.join(command)}: ended after {len(times)} steps\n{errors[-1500:]}")
+    return times[0] - min(times[1] - times[0], times[2] - times[1])
+
+
+def start(bench):
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        make_model(bench, folder)
+        time_start(bench, folder, {})
+        for row in ("start warm", "start first"):
+            found = []
+            for number in range(bench.rounds):
+                with tempfile.TemporaryDirectory() as empty:
+                    caches = {} if row == "start warm" else {"XDG_CACHE_HOME": empty, "POCL_CACHE_DIR": empty + "/pocl"}
+                    found.append(time_start(bench, folder, caches))
+                say(f"round {number + 1} of {bench.rounds}: {found[-1]:.2f} s")
+            yield row, spread(found)
+
+
+# ---- The host's side, and one step by op --------------------------------------------------------------------------------------------
+
+
+def count_instructions(bench, network, steps=10):
+    """Of one step, in the thread that enqueues: the device's own threads, where it is this processor, are left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "out"
+        done = subprocess.run(["valgrind", "--tool=callgrind", "--toggle-collect=run_counted_steps", f"--callgrind-out-file={out}", str(bench.groups), "step", "--network",
+                               network, "--steps", str(steps)], capture_output=True, text=True)
+        if done.returncode != 0 or not out.exists():
+            raise Failure(f"valgrind: exit {done.returncode}\n{done.stderr[-1500:]}")
+        return int(re.search(r"^summary: (\d+)", out.read_text(), re.M)[1]) / steps
+
+
+def host(bench):
+    for network in ("t5-small", "unet-fc"):
+        step = bench.step(network, "--steps", 5)
+        launching = step["launches"] * step["limits"]["launch_seconds"]
+        yield f"host {network}", {"value": launching / step["seconds_per_step"], "low": launching / step["max"], "high": launching / step["min"],
+                                  "note": f"{step['launches']} launches of {1e6 * step['limits']['launch_seconds']:.1f} us"}
+    for network in ("t5-small", "unet-fc"):
+        if not shutil.which("valgrind"):
+            yield f"instructions {network}", {"note": "valgrind is not installed"}
+            continue
+        yield f"instructions {network}", {"value": count_instructions(bench, network), "note": "the layers of the real one with few numbers in each"}
+
+
+def profile(bench):
+    for network, steps in (("t5-small", 3), ("unet-fc", 10)):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = pathlib.Path(folder) / "trace.json"
+            step = bench.step(network, "--steps", steps, "--profile", trace)
+            bench.data["profiles"][network] = launches.summarize(trace, step, HERE.parent / "kernels")
+        say(f"{network}: {say_step(step)}, {step['launches']} launches")
+    return iter(())
+
+
+PARTS = {"gemm": gemm, "adapter": adapter, "conv": conv, "t5": t5, "t5-long": t5_long, "t5-full": t5_full, "unet-fc": unet_fc, "unet": unet, "sora-lora": sora_lora,
+         "rank": rank, "plan": plan, "generate": generate, "start": start, "host": host, "profile": profile}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vector.h"
+
+/* Convolutions of 3 x 3, stride 1, padding 1, as products of transformed tiles: F(4 x 4, 3 x 3), four times fewer multiplications.
+ *   Y = A' [G g G' . B' d B] A     for a tile Y of 4 x 4 pixels, d the 6 x 6 around them
+ *   dg = G' [A dY A' . B' d B] G   the way back to the weights, which is the first one's adjoint
+ * with the interpolation points 0, 1, -1, 2, -2 and infinity (A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, 2015).
+ * The products in brackets are summed over channels, or over tiles: 36 matrix products, which gemm does. A transformed tensor is 36 matrices,
+ * `matrix` elements apart; their element (row, channel) stands at (channel / panel * rows + row) * panel + channel % panel. Tiles are
+ * counted over rows and images. A register holds XV neighbouring channels. */
+
+#define POINTS 6
+#define TILE 4
+#define SIDE (TILE + 2 * BORDER) /* of what a transformed tile is made from: d with a BORDER of 1, dY with none */
+
+/* Along one line: B' d, A y, A' m, G g and G' u. */
+inline void transform_input(const floatx *d, floatx *v)
+{
+    floatx even = MAD((floatx)-4.0f, d[2], d[4]), odd = MAD((floatx)-4.0f, d[1], d[3]);
+    floatx far = d[4] - d[2], near = 2.0f * (d[3] - d[1]);
+    v[0] = MAD((floatx)4.0f, d[0], MAD((floatx)-5.0f, d[2], d[4]));
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = far + near;
+    v[4] = far - near;
+    v[5] = MAD((floatx)4.0f, d[1], MAD((floatx)-5.0f, d[3], d[5]));
+}
+
+inline void transform_gradient(const floatx *y, floatx *v)
+{
+    floatx even = y[0] + y[2], odd = y[1] + y[3];
+    floatx even2 = MAD((floatx)4.0f, y[2], y[0]), odd2 = MAD((floatx)8.0f, y[3], 2.0f * y[1]);
+    v[0] = y[0];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = even2 + odd2;
+    v[4] = even2 - odd2;
+    v[5] = y[3];
+}
+
+inline void transform_result(const floatx *m, floatx *y)
+{
+    floatx even = m[1] + m[2], odd = m[1] - m[2], even2 = m[3] + m[4], odd2 = m[3] - m[4];
+    y[0] = m[0] + even + even2;
+    y[1] = MAD((floatx)2.0f, odd2, odd);
+    y[2] = MAD((floatx)4.0f, even2, even);
+    y[3] = MAD((floatx)8.0f, odd2, odd + m[5]);
+}
+
+inline void transform_weight(const floatx *g, floatx *u)
+{
+    floatx sum = (g[0] + g[2]) * (-1.0f / 6), middle = g[1] * (1.0f / 6), sum2 = MAD((floatx)(1.0f / 6), g[2], g[0] * (1.0f / 24)),
+           middle2 = g[1] * (1.0f / 12);
+    u[0] = g[0] * 0.25f;
+    u[1] = sum - middle;
+    u[2] = sum + middle;
+    u[3] = sum2 + middle2;
+    u[4] = sum2 - middle2;
+    u[5] = g[2];
+}
+
+inline void transform_weight_gradient(const floatx *u, floatx *g)
+{
+    floatx sum = (u[1] + u[2]) * (-1.0f / 6), sum2 = u[3] + u[4];
+    g[0] = MAD((floatx)0.25f, u[0], MAD((floatx)(1.0f / 24), sum2, sum));
+    g[1] = MAD((floatx)(1.0f / 12), u[3] - u[4], (u[2] - u[1]) * (1.0f / 6));
+    g[2] = MAD((floatx)(1.0f / 6), sum2, sum + u[5]);
+}
+
+#if XV == 8
+/* Rows of four pixels of eight channels, 0 to 3 and 4 to 7 in halves, become four pixels' channels, and back. */
+inline void turn(float8 *v)
+{
+    float8 a = (float8)(v[0].s0, v[1].s0, v[0].s1, v[1].s1, v[0].s4, v[1].s4, v[0].s5, v[1].s5);
+    float8 b = (float8)(v[2].s0, v[3].s0, v[2].s1, v[3].s1, v[2].s4, v[3].s4, v[2].s5, v[3].s5);
+    float8 c = (float8)(v[0].s2, v[1].s2, v[0].s3, v[1].s3, v[0].s6, v[1].s6, v[0].s7, v[1].s7);
+    float8 d = (float8)(v[2].s2, v[3].s2, v[2].s3, v[3].s3, v[2].s6, v[3].s6, v[2].s7, v[3].s7);
+    v[0] = (float8)(a.s01, b.s01, a.s45, b.s45);
+    v[1] = (float8)(a.s23, b.s23, a.s67, b.s67);
+    v[2] = (float8)(c.s01, d.s01, c.s45, d.s45);
+    v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
+}
+
+inline void load_turned(__global const float *row, const int *plane, float8 *v)
+{
+    FOR(l, 4) v[l] = (float8)(vload4(0, row + plane[l]), vload4(0, row + plane[l + 4]));
+    turn(v);
+}
+#endif
+
+/* SIDE pixels of a row from column x on, of the channels whose planes stand at `plane`; 0 beyond its edges. */
+inline void load_row(__global const float *row, const int *plane, int x, int width, floatx *d)
+{
+#if XV == 8
+    if (x + SIDE - BORDER <= width) {
+        float8 v[4];
+        int left = x < 0;
+        load_turned(row + x + left, plane, v);
+#if BORDER
+        /* The last two come with two that are here already, so that nothing beyond an edge is read. */
+        float8 w[4];
+        int right = x + SIDE > width;
+        load_turned(row + x + 2 - right, plane, w);
+        d[0] = left ? (float8)0.0f : v[0];
+        FOR(j, 3) d[j + 1] = left ? v[j] : v[j + 1];
+        d[4] = right ? w[3] : w[2];
+        d[5] = right ? (float8)0.0f : w[3];
+#else
+        FOR(j, 4) d[j] = v[j];
+#endif
+        return;
+    }
+#endif
+    float lanes[SIDE][XV];
+    _Pragma("nounroll") for (int j = 0; j < SIDE; j++)
+        EDGE_LOOP(l) lanes[j][l] = x + j >= 0 && x + j < width ? row[plane[l] + x + j] : 0.0f;
+    FOR(j, SIDE) d[j] = LOADX(lanes[j]);
+}
+
+/* Where the lanes' planes begin; lanes behind the last channel have that one's again. */
+inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
+
+/* Tiles first .. first + count - 1 of x, transformed: B' d B with BORDER, else A d A'. Work-items: (groups of channels, runs of tiles). */
+__kernel void winograd_image(__global const float *restrict x, ulong x_at, __global float *restrict out, ulong out_at, long x_stride, int channels, int height,
+                             int width, int first, int count, long matrix, int panel, int run)
+{
+    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, channel = (int)get_global_id(0) * XV;
+    int begin = (int)get_global_id(1) * run, end = min(count, begin + run);
+    int plane[XV];
+    find_planes(channel, channels, height * width, plane);
+    out += out_at + (long)(channel / panel) * count * panel + channel % panel;
+    for (int t = begin; t < end; t++) {
+        int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
+        int y = down * TILE - BORDER, column = (inner - down * across) * TILE - BORDER;
+        __global const float *pixels = x + x_at + image * x_stride;
+        floatx lines[SIDE][POINTS];
+        _Pragma("nounroll") for (int i = 0; i < SIDE; i++)
+        {
+            floatx d[SIDE];
+            FOR(j, SIDE) d[j] = (floatx)0.0f;
+            if (y + i >= 0 && y + i < height) load_row(pixels + (y + i) * width, plane, column, width, d);
+#if BORDER
+            transform_input(d, lines[i]);
+#else
+            transform_gradient(d, lines[i]);
+#endif
+        }
+        __global float *to = out + (long)t * panel;
+        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
+        {
+            floatx d[SIDE], v[POINTS];
+            FOR(i, SIDE) d[i] = lines[i][j];
+#if BORDER
+            transform_input(d, v);
+#else
+            transform_gradient(d, v);
+#endif
+            FOR(i, POINTS) STOREX(v[i], to + (i * POINTS + j) * matrix);
+        }
+    }
+}
+
+/* y (+)= A' m A (+ bias) of the tiles first .. first + count - 1. Work-items: (groups of channels, runs of tiles). */
+__kernel void winograd_result(__global const float *restrict m, ulong m_at, __global const float *restrict bias, ulong bias_at, __global float *restrict y,
+                              ulong y_at, long y_stride, int channels, int height, int width, int first, int count, long matrix, int row, int has_bias,
+                              int accumulate, int run)
+{
+    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, channel = (int)get_global_id(0) * XV;
+    int begin = (int)get_global_id(1) * run, end = min(count, begin + run), channels_here = min(XV, channels - channel);
+    int plane[XV];
+    float offset[XV];
+    find_planes(channel, channels, height * width, plane);
+    FOR(l, XV) offset[l] = has_bias ? bias[bias_at + min(channel + l, channels - 1)] : 0.0f;
+    m += m_at + channel;
+    for (int t = begin; t < end; t++) {
+        int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
+        int top = down * TILE, column = (inner - down * across) * TILE;
+        __global const float *from = m + (long)t * row;
+        floatx lines[TILE][POINTS];
+        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
+        {
+            floatx v[POINTS], out[TILE];
+            FOR(i, POINTS) v[i] = LOADX(from + (i * POINTS + j) * matrix);
+            transform_result(v, out);
+            FOR(i, TILE) lines[i][j] = out[i];
+        }
+        _Pragma("nounroll") for (int i = 0; i < TILE && top + i < height; i++)
+        {
+            floatx v[TILE];
+            __global float *pixels = y + y_at + image * y_stride + (top + i) * width + column;
+            transform_result(lines[i], v);
+            FOR(j, TILE) v[j] += LOADX(offset);
+#if XV == 8
+            if (column + TILE <= width && channels_here == XV) {
+                turn(v);
+                FOR(l, XV)
+                {
+                    float4 quad = l < 4 ? v[l % 4].lo : v[l % 4].hi;
+                    if (accumulate) quad += vload4(0, pixels + plane[l]);
+                    vstore4(quad, 0, pixels + plane[l]);
+                }
+                continue;
+            }
+#endif
+            float lanes[TILE][XV];
+            FOR(j, TILE) STOREX(v[j], lanes[j]);
+            for (int l = 0; l < channels_here; l++)
+                for (int j = 0; j < TILE && column + j < width; j++) {
+                    __global float *pixel = pixels + plane[l] + j;
+                    *pixel = accumulate ? *pixel + lanes[j][l] : lanes[j][l];
+                }
+        }
+    }
+}
+
+/* G g G' of w(o, c, tap), which stands at o * out_stride + c * in_stride + tap, taps in reverse on request. Rows are input channels.
+ * Work-items: (groups of outputs, inputs). */
+__kernel void winograd_weights(__global const float *restrict w, ulong w_at, __global float *restrict out, ulong out_at, long out_stride, long in_stride,
+                               int outputs, int flip, long matrix, int panel)
+{
+    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1), inputs = (int)get_global_size(1);
+    floatx lines[3][POINTS];
+    w += w_at + c * in_stride;
+    out += out_at + ((long)(o / panel) * inputs + c) * panel + o % panel;
+    _Pragma("nounroll") for (int i = 0; i < 3; i++)
+    {
+        floatx g[3];
+        FOR(j, 3)
+        {
+            float lanes[XV];
+            FOR(l, XV) lanes[l] = w[min(o + l, outputs - 1) * out_stride + (flip ? 8 - 3 * i - j : 3 * i + j)];
+            g[j] = LOADX(lanes);
+        }
+        transform_weight(g, lines[i]);
+    }
+    _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
+    {
+        floatx g[3], u[POINTS];
+        FOR(i, 3) g[i] = lines[i][j];
+        transform_weight(g, u);
+        FOR(i, POINTS) STOREX(u[i], out + (i * POINTS + j) * matrix);
+    }
+}
+
+/* gradient[o][c] += scale * row[o] * column[c] * G' u G, where rows of u are input channels. Work-items: (groups of outputs, inputs). */
+__kernel void winograd_weights_gradient(__global const float *restrict u, ulong u_at, __global float *restrict gradient, ulong gradient_at,
+                                        __global const float *restrict row, ulong row_at, __global const float *restrict column, ulong column_at, int outputs,
+                                        long matrix, int leading, float scale, int has_row, int has_column)
+{
+    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1), inputs = (int)get_global_size(1);
+    floatx lines[3][POINTS];
+    u += u_at + (long)c * leading + o;
+    _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
+    {
+        floatx v[POINTS], g[3];
+        FOR(i, POINTS) v[i] = LOADX(u + (i * POINTS + j) * matrix);
+        transform_weight_gradient(v, g);
+        FOR(i, 3) lines[i][j] = g[i];
+    }
+    if (has_column) scale *= column[column_at + c];
+    _Pragma("nounroll") for (int i = 0; i < 3; i++)
+    {
+        floatx g[3];
+        float lanes[3][XV];
+        transform_weight_gradient(lines[i], g);
+        FOR(j, 3) STOREX(g[j], lanes[j]);
+        for (int l = 0; l < XV && o + l < outputs; l++) {
+            __global float *to = gradient + gradient_at + ((long)(o + l) * inputs + c) * 9 + 3 * i;
+            float factor = has_row ? scale * row[row_at + o + l] : scale;
+            FOR(j, 3) to[j] = MAD(factor, lanes[j][l], to[j]);
+        }
+    }
+}

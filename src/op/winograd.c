@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/winograd.h"
+
+#include "op/gemm.h"
+#include "op/ops.h"
+#include "op/range.h"
+
+#include <stdio.h>
+
+#define TILE 4 /* as kernels/winograd.cl has it */
+#define MATRICES 36
+#define CHANNELS 8 /* that a work-item of a CPU transforms at a time: rows of as many are turned in registers */
+#define RUN 8      /* tiles of a work-item, along a row */
+/* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
+#define CHUNK (1 << 20)
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static int channels_at_once(const sora_device_limits *limits)
+{
+    return limits->type == SORA_DEVICE_CPU ? CHANNELS : 1;
+}
+
+/* 36 matrices of some rows, in panels of columns or (panels of one width with the matrix) row-major. Odd multiples of a cache
+ * line apart, so that those of one tile don't share a set of the cache. */
+typedef struct matrices {
+    int64_t row; /* elements between rows: a panel's width */
+    int64_t matrix;
+} matrices;
+
+static matrices matrices_of(int64_t rows, int64_t columns, int64_t panel)
+{
+    return (matrices) { panel, round_up(rows * round_up(columns, panel), 16) | 16 };
+}
+
+static uint64_t elements_of(const matrices *m)
+{
+    return (uint64_t)(MATRICES * m->matrix);
+}
+
+/* A convolution's matrices: x by tiles, the right side of the product (weights, or dy by tiles), and the result. */
+typedef struct plan {
+    int64_t tiles, room; /* all, and most that are transformed at a time */
+    matrices left, right, result;
+    bool panels; /* the right side is in panels, as gemm likes it */
+} plan;
+
+static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
+{
+    int64_t inputs = x->dim[1], lanes = channels_at_once(limits), panel = sora_gemm_panel(limits, outputs);
+    int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes);
+    int64_t budget = SORA_MAX(CHUNK, MATRICES * across * along);
+    plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
+    p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
+    p.left = matrices_of(p.room, across, across);
+    p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
+    p.result = matrices_of(gradient ? inputs : p.room, along, along);
+    return p;
+}
+
+/* Tiles at a time, in parts of equal sizes. */
+static int64_t step_of(const plan *p)
+{
+    int64_t parts = (p->tiles + p->room - 1) / p->room;
+    return (p->tiles + parts - 1) / parts;
+}
+
+static uint64_t workspace_of(const plan *p)
+{
+    return elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
+}
+
+bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[1] >= 16 && outputs >= 16;
+}
+
+uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
+{
+    plan p = plan_of(limits, x, outputs, false);
+    return workspace_of(&p);
+}
+
+uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
+{
+    plan p = plan_of(limits, x, outputs, true);
+    return workspace_of(&p);
+}
+
+/* The next part of the workspace. */
+static sora_view take(sora_view *workspace, const matrices *m)
+{
+    sora_view view = *workspace;
+    workspace->offset += elements_of(m);
+    return view;
+}
+
+static sora_status launch(sora_context *context, sora_launch_desc desc, bool border, sora_error *error)
+{
+    char options[48];
+    snprintf(options, sizeof options, "-D XV=%d -D BORDER=%d", channels_at_once(&sora_context_device(context)->limits), border);
+    desc.file = "winograd";
+    desc.options = options;
+    return sora_launch(context, &desc, error);
+}
+
+static size_t groups_of(const sora_context *context, int64_t channels)
+{
+    int64_t lanes = channels_at_once(&sora_context_device(context)->limits);
+    return (size_t)((channels + lanes - 1) / lanes);
+}
+
+static int run_of(const sora_context *context)
+{
+    return sora_is_cpu(context) ? RUN : 1;
+}
+
+/* Tiles first .. first + count - 1 of x (with their border) or of dy. */
+static sora_status transform_image(sora_context *context, const sora_view *x, bool border, int64_t first, int64_t count,
+                                   const sora_view *out, const matrices *m, const char *label, sora_error *error)
+{
+    const int64_t *size = x->shape.dim;
+    int run = run_of(context);
+    sora_launch_desc desc = { .kernel = "winograd_image",
+                              .global = { groups_of(context, size[1]), (size_t)((count + run - 1) / run) },
+                              .label = label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(out), SORA_LONG(x->stride), SORA_INT(size[1]),
+                                                          SORA_INT(size[2]), SORA_INT(size[3]), SORA_INT(first), SORA_INT(count),
+                                                          SORA_LONG(m->matrix), SORA_INT(m->row), SORA_INT(run)) };
+    return launch(context, desc, border, error);
+}
+
+static sora_status transform_weights(sora_context *context, const sora_conv_desc *d, const sora_view *out, const matrices *m,
+                                     sora_error *error)
+{
+    int64_t outputs = d->y->shape.dim[1];
+    sora_launch_desc desc = { .kernel = "winograd_weights",
+                              .global = { groups_of(context, outputs), (size_t)d->x->shape.dim[1] },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->weight), SORA_VIEW(out), SORA_LONG(d->out_stride),
+                                                          SORA_LONG(d->in_stride), SORA_INT(outputs), SORA_INT(d->flip),
+                                                          SORA_LONG(m->matrix), SORA_INT(m->row)) };
+    return launch(context, desc, true, error);
+}
+
+static sora_status transform_result(sora_context *context, const sora_conv_desc *d, int64_t first, int64_t count,
+                                    const sora_view *from, const matrices *m, sora_error *error)
+{
+    static const sora_view none = { 0 };
+    const sora_view *bias = d->bias && d->bias->memory ? d->bias : &none;
+    const int64_t *size = d->y->shape.dim;
+    int run = run_of(context);
+    sora_launch_desc desc = { .kernel = "winograd_result",
+                              .global = { groups_of(context, size[1]), (size_t)((count + run - 1) / run) },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(from), SORA_VIEW(bias), SORA_VIEW(d->y), SORA_LONG(d->y->stride), SORA_INT(size[1]),
+                                  SORA_INT(size[2]), SORA_INT(size[3]), SORA_INT(first), SORA_INT(count), SORA_LONG(m->matrix),
+                                  SORA_INT(m->row), SORA_INT(bias->memory != NULL), SORA_INT(d->accumulate), SORA_INT(run)) };
+    return launch(context, desc, true, error);
+}
+
+static sora_gemm_desc products(const plan *p, const sora_view *left, const sora_view *right, const sora_view *result,
+                               const char *label)
+{
+    return (sora_gemm_desc) { .a = { .view = *left, .leading = p->left.row },
+                              .b = { .view = *right, .leading = p->right.row, .panel = p->panels ? (int)p->right.row : 0 },
+                              .c = *result,
+                              .c_leading = p->result.row,
+                              .batch = { .count = MATRICES, .a = p->left.matrix, .b = p->right.matrix, .c = p->result.matrix },
+                              .label = label };
+}
+
+sora_status sora_winograd(sora_context *context, const sora_conv_desc *d, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int64_t inputs = d->x->shape.dim[1], outputs = d->y->shape.dim[1];
+    plan p = plan_of(&sora_context_device(context)->limits, &d->x->shape, outputs, false);
+    sora_view rest = d->workspace, left = take(&rest, &p.left), right = take(&rest, &p.right), result = take(&rest, &p.result);
+    sora_gemm_desc product = products(&p, &left, &right, &result, d->label);
+    product.n = outputs;
+    product.k = inputs;
+    SORA_TRY(transform_weights(context, d, &right, &p.right, error));
+    for (int64_t first = 0, step = step_of(&p); first < p.tiles; first += step) {
+        product.m = SORA_MIN(step, p.tiles - first);
+        SORA_TRY(transform_image(context, d->x, true, first, product.m, &left, &p.left, d->label, error));
+        SORA_TRY(sora_gemm(context, &product, error));
+        SORA_TRY(transform_result(context, d, first, product.m, &result, &p.result, error));
+    }
+cleanup:
+    return status;
+}
+
+sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradient_desc *d, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
+    const sora_view *row = d->row ? d->row : &none, *column = d->column ? d->column : &none;
+    int64_t inputs = d->x->shape.dim[1], outputs = d->dy->shape.dim[1];
+    plan p = plan_of(&sora_context_device(context)->limits, &d->x->shape, outputs, true);
+    sora_view rest = d->workspace, left = take(&rest, &p.left), right = take(&rest, &p.right), result = take(&rest, &p.result);
+    sora_gemm_desc product = products(&p, &left, &right, &result, d->label);
+    product.m = inputs;
+    product.n = outputs;
+    product.a.transposed = true;
+    for (int64_t first = 0, step = step_of(&p); first < p.tiles; first += step) {
+        product.k = SORA_MIN(step, p.tiles - first);
+        product.accumulate = first > 0;
+        SORA_TRY(transform_image(context, d->x, true, first, product.k, &left, &p.left, d->label, error));
+        SORA_TRY(transform_image(context, d->dy, false, first, product.k, &right, &p.right, d->label, error));
+        SORA_TRY(sora_gemm(context, &product, error));
+    }
+    SORA_TRY(launch(
+        context,
+        (sora_launch_desc) { .kernel = "winograd_weights_gradient",
+                             .global = { groups_of(context, outputs), (size_t)inputs },
+                             .label = d->label,
+                             .arguments = SORA_ARGUMENTS(SORA_VIEW(&result), SORA_VIEW(d->gradient), SORA_VIEW(row),
+                                                         SORA_VIEW(column), SORA_INT(outputs), SORA_LONG(p.result.matrix),
+                                                         SORA_INT(p.result.row), SORA_FLOAT(d->scale),
+                                                         SORA_INT(row->memory != NULL), SORA_INT(column->memory != NULL)) },
+        true, error));
+cleanup:
+    return status;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convolutions by transformed tiles, and their gradients of weights, against double precision: any channels, sizes that divide
+ * nothing, both ways, in place of y and on top of it, with rounding errors within what is said of them. */
+#include "op/winograd.h"
+#include "../test.h"
+#include "base/random.h"
+#include "op/update.h"
+
+#include <math.h>
+
+enum { GUARD = 64, X, W, BIAS, Y, DW, BUFFERS };
+
+typedef struct fixture {
+    sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
+    sora_buffer buffers[BUFFERS];
+    float *host[BUFFERS];
+} fixture;
+
+static int open_fixture(void **state)
+{
+    static fixture f;
+    sora_device_limits limits;
+    if (sora_context_create(&(sora_context_options) { 0 }, &f.contexts[0], NULL)) return -1;
+    limits = sora_context_device(f.contexts[0])->limits;
+    limits.type = SORA_DEVICE_GPU;
+    limits.float_width = 1;
+    if (sora_context_create(&(sora_context_options) { .limits = &limits }, &f.contexts[1], NULL)) return -1;
+    *state = &f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    fixture *f = *state;
+    for (int i = 0; i < 2; i++) sora_context_destroy(&f->contexts[i]);
+    return 0;
+}
+
+/* Values in the middle of a buffer, NaN around: what reads past an operand shows in the result. */
+static sora_view operand(fixture *f, sora_context *context, int which, sora_shape shape)
+{
+    sora_error error;
+    sora_random_stream random = { .seed = 5, .purpose = SORA_PURPOSE_TEST, .stream = (uint32_t)which };
+    int64_t elements = sora_shape_elements(&shape), all = elements + 2 * GUARD;
+    float *host = malloc((size_t)all * sizeof(float));
+    assert_non_null(host);
+    for (int64_t i = 0; i < all; i++)
+        host[i] = i < GUARD || i >= GUARD + elements ? NAN : (float)(2 * sora_random_uniform(&random) - 1);
+    f->host[which] = host;
+    OK(sora_buffer_create(context, (uint64_t)all * sizeof(float), "test", &f->buffers[which], &error));
+    sora_view view = sora_view_dense(&f->buffers[which], 0, SORA_SHAPE(all));
+    OK(sora_view_write(context, &view, host, &error));
+    view.offset = GUARD;
+    view.shape = shape;
+    view.stride = sora_view_inner(&view);
+    return view;
+}
+
+/* With a larger workspace than asked for, whose end must stay as it was. */
+static sora_view scratch(sora_context *context, uint64_t elements, sora_buffer *buffer)
+{
+    sora_error error;
+    OK(sora_buffer_create(context, (elements + GUARD) * sizeof(float), "test", buffer, &error));
+    sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE((int64_t)elements + GUARD));
+    OK(sora_fill(context, &view, NAN, &error));
+    return view;
+}
+
+static void check_scratch(sora_context *context, sora_view view, uint64_t elements)
+{
+    sora_error error;
+    float end[GUARD];
+    view.offset += elements;
+    view.shape = SORA_SHAPE(GUARD);
+    view.stride = 1;
+    OK(sora_view_read(context, &view, end, &error));
+    for (int i = 0; i < GUARD; i++) assert_true(isnan(end[i]));
+}
+
+static void compare(sora_context *context, sora_view view, const float *host, const double *expected, double terms,
+                    const char *what)
+{
+    sora_error error;
+    int64_t elements = sora_shape_elements(&view.shape), all = elements + 2 * GUARD;
+    double bound = sora_winograd_error(terms);
+    float *got = malloc((size_t)all * sizeof *got);
+    assert_non_null(got);
+    view.offset = 0;
+    view.shape = SORA_SHAPE(all);
+    view.stride = 1;
+    OK(sora_view_read(context, &view, got, &error));
+    for (int64_t i = 0; i < elements; i++) {
+        double off = fabs((double)got[GUARD + i] - expected[i]);
+        if (!(off <= bound))
+            fail_msg("%s, element %lld: %.9g; expected %.9g, bound %.3g", what, (long long)i, (double)got[GUARD + i], expected[i],
+                     bound);
+        got[GUARD + i] = host[GUARD + i];
+    }
+    assert_memory_equal(got, host, (size_t)all * sizeof *got); /* nothing else was written */
+    free(got);
+}
+
+typedef struct sizes {
+    int64_t images, inputs, outputs, height, width;
+} sizes;
+
+static double *convolved(const fixture *f, const sizes *s, bool flip, bool accumulate)
+{
+    int64_t n = s->height * s->width;
+    double *y = calloc((size_t)(s->images * s->outputs * n), sizeof *y);
+    assert_non_null(y);
+    for (int64_t e = 0; e < s->images * s->outputs * n; e++) {
+        int64_t image = e / n / s->outputs, o = e / n % s->outputs, row = e % n / s->width, column = e % s->width;
+        y[e] = (double)f->host[BIAS][GUARD + o] + (accumulate ? (double)f->host[Y][GUARD + e] : 0.0);
+        for (int64_t c = 0; c < s->inputs; c++)
+            for (int t = 0; t < 9; t++) {
+                int64_t u = row + t / 3 - 1, v = column + t % 3 - 1,
+                        w = flip ? (c * s->outputs + o) * 9 + 8 - t : (o * s->inputs + c) * 9 + t;
+                if (u < 0 || u >= s->height || v < 0 || v >= s->width) continue;
+                y[e] +=
+                    (double)f->host[W][GUARD + w] * (double)f->host[X][GUARD + (image * s->inputs + c) * n + u * s->width + v];
+            }
+    }
+    return y;
+}
+
+static double *gradient_of(const fixture *f, const sizes *s)
+{
+    int64_t n = s->height * s->width;
+    double *dw = calloc((size_t)(s->outputs * s->inputs * 9), sizeof *dw);
+    assert_non_null(dw);
+    for (int64_t e = 0; e < s->outputs * s->inputs * 9; e++) {
+        int64_t o = e / 9 / s->inputs, c = e / 9 % s->inputs, t = e % 9;
+        for (int64_t p = 0; p < s->images * n; p++) {
+            int64_t image = p / n, u = p % n / s->width + t / 3 - 1, v = p % s->width + t % 3 - 1;
+            if (u < 0 || u >= s->height || v < 0 || v >= s->width) continue;
+            dw[e] += (double)f->host[Y][GUARD + (image * s->outputs + o) * n + p % n] *
+                     (double)f->host[X][GUARD + (image * s->inputs + c) * n + u * s->width + v];
+        }
+        dw[e] = 0.5 * (double)f->host[BIAS][GUARD + o] * dw[e] + (double)f->host[DW][GUARD + e];
+    }
+    return dw;
+}
+
+static void check_sizes(fixture *f, sora_context *context, const sizes *s)
+{
+    sora_error error;
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int64_t taps = 9;
+    for (int flip = 0; flip < 2; flip++) {
+        sora_view x = operand(f, context, X, SORA_SHAPE(s->images, s->inputs, s->height, s->width)),
+                  w = operand(f, context, W, SORA_SHAPE(s->outputs * s->inputs * taps)),
+                  bias = operand(f, context, BIAS, SORA_SHAPE(s->outputs)),
+                  y = operand(f, context, Y, SORA_SHAPE(s->images, s->outputs, s->height, s->width));
+        sora_buffer room;
+        uint64_t need = sora_winograd_workspace(limits, &x.shape, s->outputs);
+        sora_conv_desc desc = { .kernel = 3,
+                                .x = &x,
+                                .weight = w,
+                                .out_stride = flip ? taps : s->inputs * taps,
+                                .in_stride = flip ? s->outputs * taps : taps,
+                                .flip = flip,
+                                .bias = &bias,
+                                .y = &y,
+                                .accumulate = flip,
+                                .workspace = scratch(context, need, &room),
+                                .label = "test" };
+        OK(sora_winograd(context, &desc, &error));
+        check_scratch(context, desc.workspace, need);
+        double *expected = convolved(f, s, flip, flip);
+        compare(context, y, f->host[Y], expected, (double)s->inputs, flip ? "the way back" : "y");
+        free(expected);
+        sora_buffer_destroy(&room);
+        for (int i = X; i <= Y; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+    }
+    sora_view x = operand(f, context, X, SORA_SHAPE(s->images, s->inputs, s->height, s->width)),
+              dy = operand(f, context, Y, SORA_SHAPE(s->images, s->outputs, s->height, s->width)),
+              factor = operand(f, context, BIAS, SORA_SHAPE(s->outputs)),
+              dw = operand(f, context, DW, SORA_SHAPE(s->outputs, s->inputs, 3, 3));
+    sora_buffer room;
+    uint64_t need = sora_winograd_gradient_workspace(limits, &x.shape, s->outputs);
+    sora_conv_gradient_desc desc = { .kernel = 3,
+                                     .x = &x,
+                                     .dy = &dy,
+                                     .gradient = &dw,
+                                     .scale = 0.5f,
+                                     .row = &factor,
+                                     .workspace = scratch(context, need, &room),
+                                     .label = "test" };
+    OK(sora_winograd_gradient(context, &desc, &error));
+    check_scratch(context, desc.workspace, need);
+    double *expected = gradient_of(f, s);
+    double tiles = (double)(s->images * ((s->height + 3) / 4) * ((s->width + 3) / 4));
+    compare(context, dw, f->host[DW], expected, tiles, "gradient of the weights");
+    free(expected);
+    sora_buffer_destroy(&room);
+    static const int used[] = { X, Y, BIAS, DW };
+    for (int i = 0; i < 4; i++) sora_buffer_destroy(&f->buffers[used[i]]), free(f->host[used[i]]);
+}
+
+static void check_context(fixture *f, sora_context *context)
+{
+    static const sizes all[] = { { 1, 1, 1, 1, 1 },   { 2, 3, 17, 3, 1 },   { 3, 17, 3, 1, 17 },  { 1, 8, 16, 4, 4 },
+                                 { 2, 9, 24, 8, 12 }, { 1, 65, 3, 17, 65 }, { 2, 16, 65, 16, 8 }, { 3, 33, 20, 6, 5 } };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) check_sizes(f, context, &all[i]);
+}
+
+static void test_cpu(void **state)
+{
+    fixture *f = *state;
+    check_context(f, f->contexts[0]);
+}
+
+static void test_gpu(void **state)
+{
+    fixture *f = *state;
+    check_context(f, f->contexts[1]);
+}
+
+/* More tiles than are transformed at a time. */
+static void test_parts(void **state)
+{
+    fixture *f = *state;
+    check_sizes(f, f->contexts[0], &(sizes) { 3, 9, 10, 150, 210 });
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cpu), cmocka_unit_test(test_gpu), cmocka_unit_test(test_parts) };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}
