@@ -23,7 +23,9 @@ SORA_API sora_status sora_bench_rates(sora_context *context, sora_rates *out, so
 /* A step is forward, backward and update on one batch of random numbers; weights are random too, so nothing is read. Zeros are
  * the defaults. */
 typedef struct sora_bench_options {
-    const char *model;  /* "t5-small", "unet-fc", "unet" */
+    /* "t5-small", "unet-fc", "unet", or a run's folder: its network with the adapters of its best checkpoint. Then method, target, rank,
+     * size and width are its own. */
+    const char *model;
     const char *method; /* "full", "lora", "sora" (NULL) */
     const char *target; /* layers that get adapters, a regular expression; NULL: all of a T5's, the bottleneck of a U-Net */
     const char *weights; /* frozen ones of linear layers and embeddings: "fp32" (NULL), "fp16" */

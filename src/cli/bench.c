@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static json_t *rates_json(const sora_rates *r)
 {
@@ -109,26 +110,42 @@ static sora_status run_step(const cli_globals *globals, const sora_bench_options
     return status;
 }
 
-sora_status cli_step_options(const cli_step_words *w, const char *model, sora_bench_options *o, sora_error *error)
+/* What words that are not given stand for: of a run, what its config.json says; *is_run. */
+static sora_status step_standards(const char *model, sora_run_options *run, bool *is_run, sora_error *error)
 {
-    bool fc = strcmp(model, "unet-fc") == 0, classic = strcmp(model, "unet") == 0;
+    bool fc = strcmp(model, "unet-fc") == 0, classic = strcmp(model, "unet") == 0, t5 = strcmp(model, "t5-small") == 0;
+    char path[1100];
+    snprintf(path, sizeof path, "%s/config.json", model);
+    *is_run = !fc && !classic && !t5 && access(path, F_OK) == 0;
+    if (*is_run) return sora_run_options_read(path, run, error);
+    *run = (sora_run_options) {
+        .batch = 8, .rank = fc ? 40 : 16, .max_source = 256, .max_target = 32, .size = fc ? 256 : 128, .width = classic ? 64 : 0
+    };
+    return SORA_OK;
+}
+
+sora_status cli_step_options(cli_step_words *w, const char *model, sora_bench_options *o, sora_error *error)
+{
+    sora_run_options *run = &w->run;
+    bool is_run;
+    sora_status status = step_standards(model, run, &is_run, error);
+    if (status != SORA_OK) return status;
     const struct {
         const char *name, *text;
         long standard, most;
         int *out;
-    } numbers[] = { { "batch", w->batch, 8, 4096, &o->batch },
+    } numbers[] = { { "batch", w->batch, run->batch, 4096, &o->batch },
                     { "steps", w->steps, 5, 1000, &o->steps },
-                    { "rank", w->rank, fc ? 40 : 16, 4096, &o->rank },
-                    { "source", w->source, 256, 4096, &o->source },
-                    { "target", w->target, 32, 4096, &o->target_length },
-                    { "size", w->size, fc ? 256 : 128, 4096, &o->size },
-                    { "width", w->width, classic ? 64 : 0, 1024, &o->width } };
-    sora_status status = SORA_OK;
+                    { "rank", w->rank, run->rank, 4096, &o->rank },
+                    { "source", w->source, run->max_source, 4096, &o->source },
+                    { "target", w->target, run->max_target, 4096, &o->target_length },
+                    { "size", w->size, run->size, 4096, &o->size },
+                    { "width", w->width, run->width, 1024, &o->width } };
     o->model = model;
-    o->method = w->method;
-    o->target = w->layers;
-    o->weights = w->weights;
-    o->recompute = w->recompute;
+    o->method = is_run ? run->method : w->method;
+    o->target = is_run ? run->target : w->layers;
+    o->weights = is_run && !w->weights ? run->weights : w->weights;
+    o->recompute = run->recompute || w->recompute;
     for (size_t i = 0; status == SORA_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
         long value = numbers[i].standard;
         status = cli_number(numbers[i].name, numbers[i].text, 1, numbers[i].most, &value, error);
@@ -151,7 +168,7 @@ int cli_bench_step(int argc, char **argv)
     cli_command command = { .name = "bench step",
                             .summary =
                                 "time, memory and work of whole training steps: forward, backward and update on random numbers",
-                            .usage = "bench step t5-small|unet-fc|unet [--method full|lora|sora] [--batch N] [--json]",
+                            .usage = "bench step t5-small|unet-fc|unet|RUN [--method full|lora|sora] [--batch N] [--json]",
                             .example = "soracl bench step unet-fc --method sora --batch 4 --size 64 --json",
                             .options = options,
                             .option_count = sizeof options / sizeof options[0],
@@ -162,7 +179,9 @@ int cli_bench_step(int argc, char **argv)
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!word[0])
-        return cli_fail(cli_error(&error, SORA_ERROR_ARGUMENT, "bench step takes a network: t5-small, unet-fc or unet"), &error);
+        return cli_fail(
+            cli_error(&error, SORA_ERROR_ARGUMENT, "bench step takes a network: t5-small, unet-fc, unet or a run's folder"),
+            &error);
     status = cli_step_options(&words, word[0], &o, &error);
     if (status == SORA_OK) status = run_step(&globals, &o, &error);
     return cli_fail(status, &error);

@@ -5,10 +5,11 @@
 #include "cli.h"
 #include "soracl/bench.h"
 
-/* What "bench step" and "tune" say of a step. */
+/* What "bench step" and "tune" say of a step; a run has its own. */
 typedef struct cli_step_words {
     const char *method, *batch, *rank, *layers, *source, *target, *size, *width, *weights, *steps;
     bool recompute;
+    sora_run_options run; /* of the run whose step it is: cli_step_options reads it, and what it makes points there */
 } cli_step_words;
 
 #define CLI_STEP_OPTIONS(w)                                                                                                         \
@@ -25,6 +26,6 @@ typedef struct cli_step_words {
         "width", "Step", "N", "unet: channels of the first level", "64", NULL, &(w).width                                           \
     }
 
-sora_status cli_step_options(const cli_step_words *words, const char *model, sora_bench_options *options, sora_error *error);
+sora_status cli_step_options(cli_step_words *words, const char *model, sora_bench_options *options, sora_error *error);
 
 #endif

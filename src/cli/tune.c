@@ -48,13 +48,22 @@ static void print_rows(const sora_tune_row *rows, size_t count, const char *path
            path ? "kept in " : "there is no cache folder to keep them in", path ? path : "");
 }
 
-/* One step is what is tuned: all its shapes are taken down while it runs. */
-static sora_status tune(sora_context *context, const sora_bench_options *step, const sora_tune_options *options,
-                        sora_tune_row **rows, size_t *count, sora_error *error)
+/* One step is what is tuned: all its shapes are taken down while it runs. A run of texts has them of many lengths, which fall
+ * into classes by halves. */
+#define LENGTHS 4
+
+static sora_status tune(sora_context *context, const cli_step_words *words, const sora_bench_options *step,
+                        const sora_tune_options *options, sora_tune_row **rows, size_t *count, sora_error *error)
 {
+    bool texts = words->run.task == SORA_TASK_T5;
     sora_bench_step ignored;
+    sora_bench_options one = *step;
     sora_status status = sora_tune_begin(context, error);
-    if (status == SORA_OK) status = sora_bench_run_step(context, step, &ignored, error);
+    for (int i = 0; status == SORA_OK && (i == 0 || (texts && i < LENGTHS && one.source > 1 && one.target_length > 1)); i++) {
+        status = sora_bench_run_step(context, &one, &ignored, error);
+        one.source /= 2;
+        one.target_length /= 2;
+    }
     sora_tune_end(context);
     return status == SORA_OK ? sora_tune_run(context, options, rows, count, error) : status;
 }
@@ -66,7 +75,8 @@ int cli_tune(int argc, char **argv)
     sora_bench_options step = { 0 };
     const char *network = "t5-small", *budget = NULL;
     const cli_option options[] = {
-        { "for", "Tuning", "NAME", "network whose shapes are measured (t5-small|unet-fc|unet)", "t5-small", NULL, &network },
+        { "for", "Tuning", "NAME", "network, or folder of a run, whose shapes are measured (t5-small|unet-fc|unet|RUN)",
+          "t5-small", NULL, &network },
         { "budget", "Tuning", "MINUTES", "stop after so long; what takes most of the time is measured first", "no limit", NULL,
           &budget },
         CLI_STEP_OPTIONS(words),
@@ -76,7 +86,7 @@ int cli_tune(int argc, char **argv)
         .name = "tune",
         .summary = "measure the variants of products and convolutions at a network's shapes on this device, and keep the "
                    "best; later runs use them. Ctrl-C keeps what was measured so far",
-        .usage = "tune [--for t5-small|unet-fc|unet] [--budget MINUTES] [--batch N] [--json]",
+        .usage = "tune [--for t5-small|unet-fc|unet|RUN] [--budget MINUTES] [--batch N] [--json]",
         .example = "soracl tune --for unet-fc --size 64 --budget 5",
         .options = options,
         .option_count = sizeof options / sizeof options[0]
@@ -95,7 +105,7 @@ int cli_tune(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     cli_catch_interrupts();
     if (status == SORA_OK)
-        status = tune(context, &step,
+        status = tune(context, &words, &step,
                       &(sora_tune_options) { .budget = 60.0 * (double)minutes, .progress = on_shape, .self = &follower }, &rows,
                       &count, &error);
     if (status == SORA_OK && globals.json) {

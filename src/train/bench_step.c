@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "soracl/bench.h"
 #include "soracl/optimizer.h"
 #include "soracl/train.h"
 #include "train/bench_times.h"
+#include "train/unet_task.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 /* One network in training on a batch that stays. */
 typedef struct training {
     sora_bench_options o; /* with defaults filled in */
+    bool is_run;          /* o.model is the folder of one */
     sora_t5 *t5;
     sora_unet *unet;
     sora_params *params;
@@ -35,7 +38,7 @@ static void close_training(training *t)
     sora_unet_destroy(&t->unet);
 }
 
-static sora_status fill_in(const sora_bench_options *options, sora_bench_options *o, sora_error *error)
+static sora_status fill_in(const sora_bench_options *options, sora_bench_options *o, bool *is_run, sora_error *error)
 {
     static const char *const models[] = { "t5-small", "unet-fc", "unet" }, *const methods[] = { "full", "lora", "sora" };
     bool model = false, method = false;
@@ -46,8 +49,12 @@ static sora_status fill_in(const sora_bench_options *options, sora_bench_options
         model |= strcmp(o->model, models[i]) == 0;
         method |= strcmp(o->method, methods[i]) == 0;
     }
-    if (!model) return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small, unet-fc or unet", o->model);
-    if (!method) return sora_fail(error, SORA_ERROR_ARGUMENT, "method \"%s\"; expected full, lora or sora", o->method);
+    *is_run = !model && sora_path_exists(o->model);
+    if (!model && !*is_run)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small, unet-fc, unet or a run's folder",
+                         o->model);
+    if (!method && !*is_run)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "method \"%s\"; expected full, lora or sora", o->method);
     bool fc = strcmp(o->model, "unet-fc") == 0, t5 = strcmp(o->model, "t5-small") == 0;
     if (o->weights && strcmp(o->weights, "fp16") != 0 && strcmp(o->weights, "fp32") != 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "weights \"%s\"; expected fp32 or fp16", o->weights);
@@ -77,39 +84,63 @@ static sora_status adapt(const sora_bench_options *o, sora_layers *layers, sora_
     return strcmp(o->method, "full") == 0 ? SORA_OK : sora_adapt(layers, o->target, &adapter, NULL, error);
 }
 
-static sora_status build(sora_context *context, training *t, sora_unet_graph *image, sora_t5_graph *text, sora_error *error)
+/* By its name with new weights and adapters, or a run's, whose options then are in *run. */
+static sora_status create(sora_context *context, training *t, sora_run_options *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_bench_options *o = &t->o;
-    const sora_graph_options graph = { .training = true, .batch = o->batch, .recompute = o->recompute };
-    if (strcmp(o->model, "t5-small") == 0) {
+    char *path = NULL;
+    if (t->is_run) {
+        SORA_TRY(sora_format(&path, error, "%s/config.json", o->model));
+        SORA_TRY(sora_run_options_read(path, run, error));
+        SORA_TRY(run->task == SORA_TASK_T5 ? sora_t5_open(context, o->model, NULL, &t->t5, error)
+                                           : sora_unet_open(context, o->model, &t->unet, error));
+    } else if (strcmp(o->model, "t5-small") == 0) {
         sora_t5_config small;
         sora_t5_config_small(&small);
         SORA_TRY(sora_t5_create(context, &small, 1, &t->t5, error));
         SORA_TRY(adapt(o, sora_t5_layers(t->t5), error));
-        double began = sora_bench_now();
-        SORA_TRY(sora_t5_build(
-            t->t5, &(sora_t5_graph_options) { .graph = graph, .source = o->source, .target = o->target_length }, text, error));
-        t->plan_seconds = sora_bench_now() - began;
-        t->params = sora_t5_params(t->t5);
-        t->graph = text->graph;
-        t->loss = text->loss;
     } else {
         const sora_unet_options network = { .model = o->model, .size = o->size, .width = o->width };
         SORA_TRY(sora_unet_create(context, &network, &t->unet, error));
         SORA_TRY(adapt(o, sora_unet_layers(t->unet), error));
-        double began = sora_bench_now();
-        SORA_TRY(sora_unet_build(t->unet, &(sora_unet_graph_options) { .graph = graph }, image, error));
-        t->plan_seconds = sora_bench_now() - began;
+    }
+    if (t->unet) t->o.size = sora_unet_config(t->unet)->size;
+cleanup:
+    free(path);
+    return status;
+}
+
+static sora_status build(sora_context *context, training *t, sora_unet_graph *image, sora_t5_graph *text, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_bench_options *o = &t->o;
+    sora_run_options run = { 0 };
+    const sora_graph_options graph = { .training = true, .batch = o->batch, .recompute = o->recompute };
+    SORA_TRY(create(context, t, &run, error));
+    double began = sora_bench_now();
+    if (t->t5) {
+        SORA_TRY(sora_t5_build(
+            t->t5, &(sora_t5_graph_options) { .graph = graph, .source = o->source, .target = o->target_length }, text, error));
+        t->params = sora_t5_params(t->t5);
+        t->graph = text->graph;
+        t->loss = text->loss;
+    } else {
+        const sora_unet_graph_options options = { .graph = graph,
+                                                  .loss = sora_mask_loss_of(run.loss),
+                                                  .batch_norm_frozen = strcmp(run.bn, "frozen") == 0 };
+        SORA_TRY(sora_unet_build(t->unet, &options, image, error));
         t->params = sora_unet_params(t->unet);
         t->graph = image->graph;
         t->loss = image->loss;
     }
+    t->plan_seconds = sora_bench_now() - began;
 cleanup:
     return status;
 }
 
-static sora_status write_ids(sora_context *context, const sora_t5_graph *g, const sora_bench_options *o, sora_error *error)
+static sora_status write_ids(sora_context *context, const sora_t5_graph *g, const sora_bench_options *o, int vocabulary,
+                             sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_random_stream random = { .seed = 1, .purpose = SORA_PURPOSE_TEST };
@@ -117,7 +148,7 @@ static sora_status write_ids(sora_context *context, const sora_t5_graph *g, cons
     size_t batch = (size_t)o->batch, source = batch * (size_t)o->source, target = batch * (size_t)o->target_length;
     SORA_TRY(sora_allocate(source + 2 * target + batch, sizeof *ids, "bench", &ids, error));
     int32_t *labels = ids + source, *decoder = labels + target, *lengths = decoder + target;
-    for (size_t i = 0; i < source + target; i++) ids[i] = 2 + (int32_t)(sora_random_uniform(&random) * 31998);
+    for (size_t i = 0; i < source + target; i++) ids[i] = 2 + (int32_t)(sora_random_uniform(&random) * (vocabulary - 2));
     for (size_t i = 0; i < target; i++) decoder[i] = i % (size_t)o->target_length ? labels[i - 1] : 0;
     for (size_t i = 0; i < batch; i++) lengths[i] = o->source;
     SORA_TRY(sora_graph_write(g->graph, g->source, ids, o->batch, error));
@@ -153,7 +184,7 @@ static sora_status open_training(sora_context *context, const sora_bench_options
     sora_status status = SORA_OK;
     sora_unet_graph image = { 0 };
     sora_t5_graph text = { 0 };
-    SORA_TRY(fill_in(options, &t->o, error));
+    SORA_TRY(fill_in(options, &t->o, &t->is_run, error));
     SORA_TRY(build(context, t, &image, &text, error));
     if (t->o.weights && strcmp(t->o.weights, "fp16") == 0) SORA_TRY(sora_params_set_frozen_dtype(t->params, SORA_F16, error));
     t->predicted = sora_params_device_bytes(t->params, sora_optimizer_moments(&rule)) + sora_graph_stats(t->graph).arena_bytes +
@@ -162,7 +193,8 @@ static sora_status open_training(sora_context *context, const sora_bench_options
     SORA_TRY(sora_graph_prepare(t->graph, error));
     SORA_TRY(sora_params_upload(t->params, sora_optimizer_moments(&rule), error));
     SORA_TRY(sora_optimizer_create(t->params, &rule, &t->optimizer, error));
-    SORA_TRY(t->t5 ? write_ids(context, &text, &t->o, error) : write_images(context, &image, &t->o, error));
+    SORA_TRY(t->t5 ? write_ids(context, &text, &t->o, sora_t5_describe(t->t5)->vocabulary, error)
+                   : write_images(context, &image, &t->o, error));
 cleanup:
     return status;
 }

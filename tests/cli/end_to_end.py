@@ -69,7 +69,7 @@ def part_words():
 
 
 def part_bench():
-    tiny = ["bench", "step", "unet", "--size", "32", "--width", "4", "--steps", "3"]
+    tiny = ["bench", "step", "unet", "--size", "32", "--width", "1", "--steps", "3"]
     step = {}
     for method in ("full", "sora"):
         step[method] = json.loads(run(*tiny, "--method", method, "--rank", "2", "--json").stdout)
@@ -96,6 +96,14 @@ def part_bench():
     limits = json.loads(run("bench", "limits", "--json").stdout)["limits"]
     check("limits", all(limits[key] > 0 for key in ("flops_per_second", "bytes_per_second", "launch_seconds")))
     check("a step is readable, too", "GFLOP" in run(*tiny).stdout)
+    short = ["bench", "generate", "t5-small", "--batch", "2", "--source", "8", "--new-tokens", "3", "--runs", "1"]
+    greedy, beams = (json.loads(run(*short, "--beams", count, "--json").stdout) for count in ("1", "3"))
+    check("tokens a second are those of all sources over the time", abs(greedy["tokens_per_second"] - 2 * 3 / greedy["seconds"]) < 1e-3 * greedy["tokens_per_second"])
+    check("beams are more work", beams["flops"] > greedy["flops"] > 0 and beams["new_tokens"] == 3, f'{beams["flops"]} {greedy["flops"]}')
+    check("generation is readable, too", "tokens/s" in run(*short).stdout)
+    refused("generate: no network", 2, "t5-small", "bench", "generate")
+    refused("generate: another network", 2, "expected t5-small", "bench", "generate", "unet")
+    refused("generate: no tokens", 2, "new-tokens", "bench", "generate", "t5-small", "--new-tokens", "0")
     (work / "broken.json").write_text('{"seconds_per_step": 1, "seconds_per_step": 2}')
     (work / "other.json").write_text('{"a": 1}')
     refused("compare: no files", 2, "files", "bench", "compare")
@@ -140,6 +148,8 @@ def part_tune():
         check("choices of another device are said not to be used", "default variants" in run("unet", "train", "--resume", "again", env=cache).stderr)
     run(*start, "--out", "plain", env={"XDG_CACHE_HOME": str(work / "nothing")})
     check("a run without choices has none", not (work / "plain/variants.json").exists())
+    shapes = lambda *words: {r["shape"] for r in json.loads(run("tune", *words, "--json", env=cache).stdout)["shapes"]}
+    check("a run's shapes are its network's", shapes("--for", "plain") == shapes("--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--method", "full"))
     refused("tune: another network", 2, "resnet", "tune", "--for", "resnet")
     refused("tune: budget", 2, "budget", "tune", "--budget", "soon")
 
