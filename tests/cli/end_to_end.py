@@ -119,20 +119,20 @@ def part_bench():
 
 def part_tune():
     cache = {"XDG_CACHE_HOME": str(work / "cache")}
-    shapes = json.loads(run("tune", "--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--json", env=cache).stdout)
+    shapes = json.loads(run("tune", "--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--json", env=cache).stdout)
     rows, path = shapes["shapes"], pathlib.Path(shapes["path"])
     check("tune measures a network's convolutions", any(r["shape"].startswith("conv 3 x 3") and r["tried"] > 1 for r in rows), rows)
     check("no variant is wrong", all(r["wrong"] == 0 for r in rows))
     kept = json.loads(path.read_text())["choices"]
     check("what was faster is kept", len(kept) == sum(r["changed"] for r in rows))
-    text = run("tune", "--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--method", "full", "--budget", "1", env=cache)
+    text = run("tune", "--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--method", "full", "--budget", "1", env=cache)
     check("tune as a table, with progress", "shape" in text.stderr and "faster variant" in text.stdout, text.stdout + text.stderr)
     devices = run("devices", env=cache).stdout
     check("devices says that it is tuned", f"tuned: {len(json.loads(path.read_text())['choices'])} choices" in devices, devices)
     check("devices says that it is not", "tuned: no" in run("devices", env={"XDG_CACHE_HOME": str(work / "nothing")}).stdout)
     # A run keeps its choices: whatever is tuned or lost meanwhile, it goes on to the same bits.
     draw()
-    start = ["unet", "train", "--data", "gtea:gtea", "--model", "unet", "--width", "4", "--size", "32", "--batch", "4", "--steps", "4", "--save-every", "2", "--eval-every", "2",
+    start = ["unet", "train", "--data", "gtea:gtea", "--model", "unet", "--width", "1", "--size", "32", "--batch", "4", "--steps", "4", "--save-every", "2", "--eval-every", "2",
              "--keep", "9"]
     run(*start, "--out", "tuned", env=cache)
     check("a run has the choices it began with", (work / "tuned/variants.json").exists() == (len(kept) > 0))
@@ -149,7 +149,7 @@ def part_tune():
     run(*start, "--out", "plain", env={"XDG_CACHE_HOME": str(work / "nothing")})
     check("a run without choices has none", not (work / "plain/variants.json").exists())
     shapes = lambda *words: {r["shape"] for r in json.loads(run("tune", *words, "--json", env=cache).stdout)["shapes"]}
-    check("a run's shapes are its network's", shapes("--for", "plain") == shapes("--for", "unet", "--size", "32", "--width", "4", "--batch", "4", "--method", "full"))
+    check("a run's shapes are its network's", shapes("--for", "plain") == shapes("--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--method", "full"))
     refused("tune: another network", 2, "resnet", "tune", "--for", "resnet")
     refused("tune: budget", 2, "budget", "tune", "--budget", "soon")
 
