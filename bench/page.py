@@ -7,7 +7,7 @@ import math
 import pathlib
 import sys
 
-from targets import TARGETS, format_bound, format_value
+from targets import TARGETS, format_bound, format_spread, format_value
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d6dce4; --paper: #ffffff; --panel: #f4f6f9; --good: #1b7f4b; --bad: #b3261e; --roof: #1c2430;
@@ -66,7 +66,7 @@ def target_rows(data):
         row = data["rows"].get(key)
         if not row:
             continue
-        spread = f"{format_value(row['low'], target.unit)} to {format_value(row['high'], target.unit)}" if row.get("low") is not None else ""
+        spread = format_spread(row, target.unit) if row.get("value") is not None else ""
         kind, text = state(row)
         notes = [t for t in (sides(row), row.get("note"), row["take"]) if t]
         yield (f"<tr><td>{escape(target.work)}{''.join(f'<small>{escape(note)}</small>' for note in notes)}</td>"

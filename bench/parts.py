@@ -22,8 +22,6 @@ SMALL_CONVOLUTIONS = ((8, 256, 3, 4), (8, 256, 8, 4), (8, 128, 8, 8), (8, 64, 16
 LARGE_CONVOLUTIONS = ((4, 128, 64, 64), (4, 64, 128, 128), (4, 32, 256, 256), (4, 128, 128, 64), (8, 16, 512, 512))
 PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_weights": "backward, weights"}
 LARGE_PRODUCT = 512  # no side is smaller
-# Adapters on the one layer that lies farthest back: the way back goes through everything, past layers that are bare.
-FARTHEST_BACK = r"encoder\.block\.0\.layer\.0\.SelfAttention\.q"
 
 
 class Bench:
@@ -86,6 +84,17 @@ def adapter(bench):
     for way in ("forward", "backward"):
         items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
         yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "the bare one"}
+
+
+def rank(bench):
+    """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
+    groups = bench.group("adapter", "--seconds", "2")
+    added = {}
+    for kind in ("adapted", "compacted"):
+        added[kind] = sum(items[f"{kind} {way}"]["seconds"] - items[f"bare {way}"]["seconds"] for items in groups.values() for way in ("forward", "backward"))
+    if added["adapted"] <= 0:
+        raise Failure("adapted layers were no slower than bare ones: the machine was too busy to see what adapters add")
+    yield "rank", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
 
 
 def plan(bench):
@@ -179,14 +188,15 @@ def t5_full(bench):
     yield "t5-full time", time_row
 
 
-def best_setting(peer):
-    """The fastest of PyTorch's four settings, and its result."""
+SETTINGS = tuple(("--channels-last",) * last + ("--compile",) * compiled for compiled in (False, True) for last in (False, True))
+
+
+def best_setting(peer, settings=SETTINGS):
+    """The fastest of PyTorch's settings, and its result."""
     results = {}
-    for compiled in (False, True):
-        for last in (False, True):
-            setting = tuple(["--channels-last"] * last + ["--compile"] * compiled)
-            results[setting] = peer(*setting)
-            say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
+    for setting in settings:
+        results[setting] = peer(*setting)
+        say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
     setting = min(results, key=lambda s: results[s]["step_s"])
     return setting, results[setting]
 
@@ -209,15 +219,15 @@ METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and th
 
 
 def unet_fc(bench):
-    """PyTorch's best setting is looked for with the smaller batch."""
     for kind, (ours, theirs) in METHODS.items():
-        setting = first = None
+        setting = None
         for batch in (8, 32):
             peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
-            if bench.python and batch == 8:
-                setting, first = best_setting(peer)
+            # With the larger batch in both formats, compiled where that was better with the smaller one.
+            formats = SETTINGS if setting is None else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)]
+            setting, first = best_setting(peer, formats) if bench.python else (None, None)
             yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
-                                                       setting, first if batch == 8 else None)
+                                                       setting, first)
 
 
 def unet(bench):
@@ -239,26 +249,15 @@ def sora_lora(bench):
                                        "peer_name": "our LoRA", "figure": "s"}
 
 
-def rank(bench):
-    sides = {"rank 16": ["--rank", "16"], "rank 4": ["--rank", "4"], "bare": ["--rank", "1", "--layers", FARTHEST_BACK]}
-    results = alternate(bench.rounds, {name: lambda words=words: bench.step("t5-small", "--steps", 3, *words) for name, words in sides.items()}, say_step)
-    seconds = {name: [r["seconds_per_step"] for r in results[name]] for name in sides}
-    shares = {name: [1 - bare / s for s, bare in zip(seconds[name], seconds["bare"])] for name in ("rank 16", "rank 4")}
-    if min(shares["rank 16"]) <= 0:
-        raise Failure("a step with adapters was no slower than one without: the machine was too busy to see their share")
-    middle = {name: statistics.median(shares[name]) for name in shares}
-    yield "rank", {**spread(ratios(shares["rank 4"], shares["rank 16"])), "ours": middle["rank 4"], "peer": middle["rank 16"], "peer_name": "rank 16", "figure": "%"}
-
-
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------
 
 
 def generate(bench):
     beams = {"greedy": 1, "beams": 4}
     def ours():
-        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 2, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
+        return {name: run([bench.soracl, "bench", "generate", "t5-small", "--beams", count, "--runs", 1, "--json", "--quiet"])["tokens_per_second"] for name, count in beams.items()}
     def theirs():
-        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 2)["beams"]
+        found = bench.peer(HERE / "hf_generate.py", "--beams", "1,4", "--runs", 1)["beams"]
         return {name: found[str(count)]["tokens_per_second"] for name, count in beams.items()}
     results = alternate(bench.rounds, {"ours": ours, **({"peer": theirs} if bench.python else {})}, lambda r: ", ".join(f"{name} {v:.0f} tokens/s" for name, v in r.items()))
     for name in beams:

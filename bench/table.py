@@ -18,7 +18,7 @@ import time
 import page
 from measure import Failure, run
 from parts import PARTS, Bench
-from targets import TARGETS, format_bound, format_value, reached, take
+from targets import TARGETS, format_bound, format_spread, format_value, reached, take
 
 
 def arguments():
@@ -81,8 +81,8 @@ def print_row(key, row):
     target = TARGETS[key]
     bounds = ", ".join(text for text in (format_bound(target, row["target"]), row["stretch"] is not None and f"stretch {format_bound(target, row['stretch'])}") if text)
     value = format_value(row.get("value"), target.unit)
-    if row.get("low") is not None:
-        value += f" ({format_value(row['low'], target.unit)} to {format_value(row['high'], target.unit)})"
+    if row.get("value") is not None and format_spread(row, target.unit):
+        value += f" ({format_spread(row, target.unit)})"
     print(f"{target.work}\n    {value}   {bounds}   {verdict(row)}")
     if row.get("ours") is not None:
         beside = f", {row['peer_name']} {figure(row['peer'], row['figure'])}" if row.get("peer") is not None else ""

@@ -4,6 +4,9 @@ informs."""
 import dataclasses
 
 
+ENOUGH_ROUNDS = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     work: str
@@ -46,7 +49,7 @@ TARGETS = {
     "unet adapter": Target("unet step, width 32, 128 x 128, SoRA, batch 8: time against PyTorch's best, LoRA", True, 1.0, 0.7, "x", CONVOLUTION),
     "sora-lora t5-small": Target("T5-small step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
     "sora-lora unet-fc": Target("unet-fc step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
-    "rank": Target("adapters' share of a step of T5-small at rank 4 against rank 16", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
+    "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
     "plan": Target("graphs for 8 lengths of T5-small planned on the host", True, 50.0, None, "ms", "Fewer passes over the tensors while planning."),
     "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."),
     "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "The head's product of 32 rows and the search on the host: choose the best on the device."),
@@ -74,6 +77,14 @@ def format_value(value, unit):
     if unit == "instructions":
         return f"{value / 1e6:.2f} M"
     return f"{value:.2f} ×" if unit == "x" else f"{value:.1f} {unit}" if unit == "ms" else f"{value:.2f} {unit}"
+
+
+def format_spread(row, unit):
+    """Between what a value lay; and over how few rounds, where that is not enough for a spread."""
+    rounds = row.get("rounds", ENOUGH_ROUNDS)
+    few = f"{rounds} round{'s' if rounds > 1 else ''}" if rounds < ENOUGH_ROUNDS else ""
+    between = f"{format_value(row['low'], unit)} to {format_value(row['high'], unit)}" if row.get("low") is not None and rounds > 1 else ""
+    return ", ".join(text for text in (between, few) if text)
 
 
 def format_bound(target, bound):

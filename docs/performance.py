@@ -9,7 +9,7 @@ import sys
 here = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent / "bench"))
 from table import figure, verdict
-from targets import TARGETS, format_bound, format_value
+from targets import TARGETS, format_bound, format_spread, format_value
 
 source = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here / "results/bench.json"
 data = json.loads(source.read_text())
@@ -21,8 +21,8 @@ def table(header, rows):
 
 
 def spread(row, unit):
-    low_high = f" ({format_value(row['low'], unit)} to {format_value(row['high'], unit)})" if row.get("low") is not None else ""
-    return format_value(row.get("value"), unit) + low_high
+    between = format_spread(row, unit) if row.get("value") is not None else ""
+    return format_value(row.get("value"), unit) + (f" ({between})" if between else "")
 
 
 def sides(row):

@@ -4,33 +4,21 @@
 #include "soracl/bench.h"
 #include "soracl/t5.h"
 #include "soracl/train.h"
+#include "train/bench_times.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MOST_RUNS 1000
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int or_default(int value, int standard)
-{
-    return value ? value : standard;
-}
 
 static sora_status fill_in(const sora_bench_generate_options *options, sora_bench_generate_options *o, sora_error *error)
 {
     *o = (sora_bench_generate_options) { .model = options->model ? options->model : "",
-                                         .batch = or_default(options->batch, 8),
-                                         .source = or_default(options->source, 256),
-                                         .new_tokens = or_default(options->new_tokens, 32),
-                                         .beams = or_default(options->beams, 1),
-                                         .runs = or_default(options->runs, 5) };
+                                         .batch = sora_bench_or(options->batch, 8),
+                                         .source = sora_bench_or(options->source, 256),
+                                         .new_tokens = sora_bench_or(options->new_tokens, 32),
+                                         .beams = sora_bench_or(options->beams, 1),
+                                         .runs = sora_bench_or(options->runs, 5) };
     if (strcmp(o->model, "t5-small") != 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "model \"%s\"; expected t5-small", o->model);
     const int counts[] = { o->batch, o->source, o->new_tokens, o->beams, o->runs };
@@ -59,9 +47,9 @@ static sora_status run_one(sora_t5_generator *generator, const int32_t *const *s
     sora_t5_generation_default(&how);
     how.beams = o->beams;
     how.min_length = how.max_length = o->new_tokens + 1; /* the start token is counted */
-    double began = now();
+    double began = sora_bench_now();
     SORA_TRY(sora_t5_generate(generator, sources, lengths, o->batch, &how, NULL, outputs, error));
-    *seconds = now() - began;
+    *seconds = sora_bench_now() - began;
     for (int i = 0; i < o->batch; i++)
         if (outputs[i].count != o->new_tokens)
             SORA_TRY(
@@ -69,22 +57,6 @@ static sora_status run_one(sora_t5_generator *generator, const int32_t *const *s
 cleanup:
     free_outputs(outputs, o->batch);
     return status;
-}
-
-static int rising(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void summarize(const sora_bench_generate_options *o, double *seconds, sora_bench_generation *out)
-{
-    out->first_seconds = seconds[0];
-    qsort(seconds + 1, (size_t)o->runs, sizeof *seconds, rising);
-    out->min = seconds[1];
-    out->max = seconds[o->runs];
-    out->median = (seconds[1 + o->runs / 2] + seconds[1 + (o->runs - 1) / 2]) / 2;
-    out->tokens_per_second = o->batch * o->new_tokens / out->median;
 }
 
 sora_status sora_bench_run_generate(sora_context *context, const sora_bench_generate_options *options, sora_bench_generation *out,
@@ -128,7 +100,9 @@ sora_status sora_bench_run_generate(sora_context *context, const sora_bench_gene
         out->flops = after.flops - before.flops;
         out->launches = after.launches - before.launches;
     }
-    summarize(&o, seconds, out);
+    out->first_seconds = seconds[0];
+    sora_bench_sum_up(seconds + 1, o.runs, &out->median, &out->min, &out->max);
+    out->tokens_per_second = o.batch * o.new_tokens / out->median;
     out->device_bytes_peak = sora_context_memory(context).peak;
     out->process_bytes_peak = sora_process_bytes_peak();
 cleanup:

@@ -4,10 +4,10 @@
 #include "soracl/bench.h"
 #include "soracl/optimizer.h"
 #include "soracl/train.h"
+#include "train/bench_times.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WARM 2
 #define MOST_STEPS 1000
@@ -27,24 +27,12 @@ typedef struct training {
 
 static const sora_optimizer_options rule = { .weight_decay = 0.01f, .clip = 1.0f };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void close_training(training *t)
 {
     sora_graph_destroy(&t->graph);
     sora_optimizer_destroy(&t->optimizer);
     sora_t5_destroy(&t->t5);
     sora_unet_destroy(&t->unet);
-}
-
-static int or_default(int value, int standard)
-{
-    return value ? value : standard;
 }
 
 static sora_status fill_in(const sora_bench_options *options, sora_bench_options *o, sora_error *error)
@@ -64,12 +52,12 @@ static sora_status fill_in(const sora_bench_options *options, sora_bench_options
     if (o->weights && strcmp(o->weights, "fp16") != 0 && strcmp(o->weights, "fp32") != 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "weights \"%s\"; expected fp32 or fp16", o->weights);
     if (!o->target) o->target = t5 ? SORA_TARGET_T5 : "bottleneck.*";
-    o->batch = or_default(o->batch, 8);
-    o->rank = or_default(o->rank, fc ? 40 : 16);
-    o->source = or_default(o->source, 256);
-    o->target_length = or_default(o->target_length, 32);
-    o->size = or_default(o->size, fc ? 256 : 128);
-    o->steps = or_default(o->steps, 5);
+    o->batch = sora_bench_or(o->batch, 8);
+    o->rank = sora_bench_or(o->rank, fc ? 40 : 16);
+    o->source = sora_bench_or(o->source, 256);
+    o->target_length = sora_bench_or(o->target_length, 32);
+    o->size = sora_bench_or(o->size, fc ? 256 : 128);
+    o->steps = sora_bench_or(o->steps, 5);
     const int counts[] = { o->batch, o->rank, o->source, o->target_length, o->size, o->steps };
     for (size_t i = 0; i < SORA_COUNT(counts); i++)
         if (counts[i] < 1)
@@ -99,10 +87,10 @@ static sora_status build(sora_context *context, training *t, sora_unet_graph *im
         sora_t5_config_small(&small);
         SORA_TRY(sora_t5_create(context, &small, 1, &t->t5, error));
         SORA_TRY(adapt(o, sora_t5_layers(t->t5), error));
-        double began = now();
+        double began = sora_bench_now();
         SORA_TRY(sora_t5_build(
             t->t5, &(sora_t5_graph_options) { .graph = graph, .source = o->source, .target = o->target_length }, text, error));
-        t->plan_seconds = now() - began;
+        t->plan_seconds = sora_bench_now() - began;
         t->params = sora_t5_params(t->t5);
         t->graph = text->graph;
         t->loss = text->loss;
@@ -110,9 +98,9 @@ static sora_status build(sora_context *context, training *t, sora_unet_graph *im
         const sora_unet_options network = { .model = o->model, .size = o->size, .width = o->width };
         SORA_TRY(sora_unet_create(context, &network, &t->unet, error));
         SORA_TRY(adapt(o, sora_unet_layers(t->unet), error));
-        double began = now();
+        double began = sora_bench_now();
         SORA_TRY(sora_unet_build(t->unet, &(sora_unet_graph_options) { .graph = graph }, image, error));
-        t->plan_seconds = now() - began;
+        t->plan_seconds = sora_bench_now() - began;
         t->params = sora_unet_params(t->unet);
         t->graph = image->graph;
         t->loss = image->loss;
@@ -183,21 +171,15 @@ static sora_status run_one(sora_context *context, training *t, uint32_t step, do
 {
     sora_status status = SORA_OK;
     const sora_optimizer_rates rates = { .lr = 1e-4f, .gate_lr = 1e-4f, .xi = 1e-5f };
-    double began = now();
+    double began = sora_bench_now();
     SORA_TRY(sora_graph_forward(t->graph, t->o.batch, step, 0, error));
     SORA_TRY(sora_params_zero_gradients(t->params, error));
     SORA_TRY(sora_graph_backward(t->graph, error));
     SORA_TRY(sora_optimizer_step(t->optimizer, t->graph, t->loss, &rates, 1, error));
     SORA_TRY(sora_context_finish(context, error));
-    *seconds = now() - began;
+    *seconds = sora_bench_now() - began;
 cleanup:
     return status;
-}
-
-static int rising(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 sora_status sora_bench_run_step(sora_context *context, const sora_bench_options *options, sora_bench_step *out, sora_error *error)
@@ -207,7 +189,7 @@ sora_status sora_bench_run_step(sora_context *context, const sora_bench_options 
     double *seconds = NULL;
     *out = (sora_bench_step) { 0 };
     SORA_TRY(open_training(context, options, &t, error));
-    int steps = WARM + t.o.steps, counted = t.o.steps;
+    int steps = WARM + t.o.steps;
     SORA_TRY(sora_allocate((size_t)steps, sizeof *seconds, "bench", &seconds, error));
     for (int i = 0; i < steps; i++) {
         sora_work_account before = sora_context_work(context);
@@ -220,10 +202,7 @@ sora_status sora_bench_run_step(sora_context *context, const sora_bench_options 
     sora_graph_statistics plan = sora_graph_stats(t.graph);
     out->plan_seconds = t.plan_seconds;
     out->first_seconds = seconds[0];
-    qsort(seconds + WARM, (size_t)counted, sizeof *seconds, rising);
-    out->min = seconds[WARM];
-    out->max = seconds[steps - 1];
-    out->median = (seconds[WARM + counted / 2] + seconds[WARM + (counted - 1) / 2]) / 2;
+    sora_bench_sum_up(seconds + WARM, t.o.steps, &out->median, &out->min, &out->max);
     out->device_bytes_predicted = t.predicted;
     out->device_bytes_peak = sora_context_memory(context).peak;
     out->process_bytes_peak = sora_process_bytes_peak();
