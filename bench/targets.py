@@ -18,7 +18,7 @@ class Target:
 
 
 ATTENTION = "The page's profile says where a step's time goes: products run nearest the device's rate, attention and what only moves bytes farthest."
-CONVOLUTION = "oneDNN is ahead with many channels on small images: Winograd where it is accurate enough, weights kept in the near cache."
+CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kernel: more outputs for each load of pixels, or transformed tiles from 8 channels on."
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 PACK = "B's rows lie far apart: packing more of it at a time, by the same work-item that uses it."
 ADAPTER = "The way down is a product of its own, 16 columns wide: it would have to ride on the base product's loads of x."
