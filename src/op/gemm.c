@@ -17,7 +17,7 @@
 #define STREAM_LEAST 256
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
-#define TILE_WORK 400000
+#define TILE_WORK 800000
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
 #define DOT_MOST 64
