@@ -20,6 +20,7 @@ class Target:
 ATTENTION = "The page's profile says where a step's time goes: products run nearest the device's rate, attention and what only moves bytes farthest."
 CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kernel: more outputs for each load of pixels, or transformed tiles from 8 channels on."
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
+GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "B's rows lie far apart: packing more of it at a time, by the same work-item that uses it."
 ADAPTER = "The way down is a product of its own, 16 columns wide: it would have to ride on the base product's loads of x."
 
@@ -51,8 +52,8 @@ TARGETS = {
     "sora-lora unet-fc": Target("unet-fc step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
     "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
     "plan": Target("graphs for 8 lengths of T5-small planned on the host", True, 50.0, None, "ms", "Fewer passes over the tensors while planning."),
-    "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."),
-    "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", "The head's product of 32 rows and the search on the host: choose the best on the device."),
+    "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
+    "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
     "start warm": Target("t5 finetune with warm caches: until the first step, T5-small", True, 1.0, 0.4, "s", "Reading and packing 240 MB of weights while kernels load."),
     "start first": Target("t5 finetune with empty caches, kernels compiled: until the first step, T5-small", True, 20.0, 8.0, "s", "Fewer variants of the products' kernel, which take most of it."),
     "host t5-small": Target("launches' share of a step of T5-small: their number times an empty one", True, 0.03, None, "%", "Fewer launches: fusion."),

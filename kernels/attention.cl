@@ -18,6 +18,21 @@ typedef struct dropout_key {
     float factor;
 } dropout_key;
 
+/* What the ways forward and back take in either core. lengths: keys that are no padding. A CPU's core writes the gradients that has_* names; a GPU has a kernel for each. */
+#define RANDOM_PARAMETERS uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold, float factor
+#define FORWARD_PARAMETERS                                                                                                                              \
+    __global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v, ulong v_at,          \
+        __global const float *restrict line, ulong line_at, __global const int *restrict lengths, ulong lengths_at, __global float *restrict o,        \
+        ulong o_at, __global float *restrict logs, ulong logs_at, long q_stride, long k_stride, int heads, int queries, int keys, int causal,          \
+        int has_bias, int has_lengths, int has_logs, RANDOM_PARAMETERS
+#define BACKWARD_PARAMETERS                                                                                                                             \
+    __global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v, ulong v_at,          \
+        __global const float *restrict dy, ulong dy_at, __global const float *restrict line, ulong line_at, __global const int *restrict lengths,      \
+        ulong lengths_at, __global const float *restrict logs, ulong logs_at, __global const float *restrict delta, ulong delta_at,                    \
+        __global float *restrict dq, ulong dq_at, __global float *restrict dk, ulong dk_at, __global float *restrict dv, ulong dv_at,                  \
+        __global float *restrict shares, ulong shares_at, long q_stride, long k_stride, int heads, int queries, int keys, int causal, int has_bias,    \
+        int has_lengths, int has_dq, int has_dk, int has_dline, RANDOM_PARAMETERS
+
 /* Keep or drop of query i and key j: half-word i % 8 of the words of counter (step, stream, sample, place of (head, i / 8, j)). */
 inline uint place_of(int i, int j, int h)
 {
@@ -161,12 +176,8 @@ inline void softmax(float *p, float *most, float *total, float *sums, int i0, in
     }
 }
 
-/* Work-items: (RUN blocks of queries, samples x heads). lengths: keys that are no padding. */
-__kernel void attention_forward(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v,
-                                ulong v_at, __global const float *restrict line, ulong line_at, __global const int *restrict lengths, ulong lengths_at,
-                                __global float *restrict o, ulong o_at, __global float *restrict logs, ulong logs_at, long q_stride, long k_stride, int heads,
-                                int queries, int keys, int causal, int has_bias, int has_lengths, int has_logs, uint key_low, uint key_high, uint step,
-                                uint stream, uint first_sample, uint threshold, float factor)
+/* Work-items: (RUN blocks of queries, samples x heads). */
+__kernel void attention_forward(FORWARD_PARAMETERS)
 {
     int begin = (int)get_global_id(0) * RUN * BLOCK, stop = min(queries, begin + RUN * BLOCK);
     long bh = (long)get_global_id(1), b = bh / heads;
@@ -200,13 +211,7 @@ __kernel void attention_forward(__global const float *restrict q, ulong q_at, __
 
 /* Every gradient of one head of one sample, whose probabilities are made once: blocks of keys with their sums, and for each the blocks of
  * queries, whose own sums are in dq. Work-items: samples x heads. */
-__kernel void attention_backward(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v,
-                                 ulong v_at, __global const float *restrict dy, ulong dy_at, __global const float *restrict line, ulong line_at,
-                                 __global const int *restrict lengths, ulong lengths_at, __global const float *restrict logs, ulong logs_at,
-                                 __global const float *restrict delta, ulong delta_at, __global float *restrict dq, ulong dq_at, __global float *restrict dk,
-                                 ulong dk_at, __global float *restrict dv, ulong dv_at, __global float *restrict shares, ulong shares_at, long q_stride,
-                                 long k_stride, int heads, int queries, int keys, int causal, int has_bias, int has_lengths, int has_dq, int has_dk, int has_dline,
-                                 uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold, float factor)
+__kernel void attention_backward(BACKWARD_PARAMETERS)
 {
     long bh = (long)get_global_id(0), b = bh / heads, y_stride = heads * DK;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
@@ -297,12 +302,8 @@ inline float kept(int i, int j, int h, dropout_key k)
     return ((i & 1) != 0 ? word >> 16 : word & 0xffffu) < k.threshold ? 0.0f : k.factor;
 }
 
-/* Work-items: (queries, samples x heads). lengths: keys that are no padding. */
-__kernel void attention_forward(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v,
-                                ulong v_at, __global const float *restrict line, ulong line_at, __global const int *restrict lengths, ulong lengths_at,
-                                __global float *restrict o, ulong o_at, __global float *restrict logs, ulong logs_at, long q_stride, long k_stride, int heads,
-                                int queries, int keys, int causal, int has_bias, int has_lengths, int has_logs, uint key_low, uint key_high, uint step,
-                                uint stream, uint first_sample, uint threshold, float factor)
+/* Work-items: (queries, samples x heads). */
+__kernel void attention_forward(FORWARD_PARAMETERS)
 {
     int i = (int)get_global_id(0);
     long bh = (long)get_global_id(1), b = bh / heads;
@@ -344,13 +345,7 @@ inline float score_gradient(const float *row, const float *gradient, __global co
 }
 
 /* Work-items: (queries, samples x heads). */
-__kernel void attention_query_gradient(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at,
-                                       __global const float *restrict v, ulong v_at, __global const float *restrict dy, ulong dy_at,
-                                       __global const float *restrict line, ulong line_at, __global const int *restrict lengths, ulong lengths_at,
-                                       __global const float *restrict logs, ulong logs_at, __global const float *restrict delta, ulong delta_at,
-                                       __global float *restrict dq, ulong dq_at, long q_stride, long k_stride, int heads, int queries, int keys, int causal,
-                                       int has_bias, int has_lengths, uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold,
-                                       float factor)
+__kernel void attention_query_gradient(BACKWARD_PARAMETERS)
 {
     int i = (int)get_global_id(0);
     long bh = (long)get_global_id(1), b = bh / heads;
@@ -369,12 +364,7 @@ __kernel void attention_query_gradient(__global const float *restrict q, ulong q
 }
 
 /* This sample's share of the line's gradient: a work-item has the pairs of one distance. Work-items: (distances, samples x heads). */
-__kernel void attention_line_share(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v,
-                                   ulong v_at, __global const float *restrict dy, ulong dy_at, __global const float *restrict line, ulong line_at,
-                                   __global const int *restrict lengths, ulong lengths_at, __global const float *restrict logs, ulong logs_at,
-                                   __global const float *restrict delta, ulong delta_at, __global float *restrict shares, ulong shares_at, long q_stride,
-                                   long k_stride, int heads, int queries, int keys, int causal, int has_lengths, uint key_low, uint key_high, uint step,
-                                   uint stream, uint first_sample, uint threshold, float factor)
+__kernel void attention_line_share(BACKWARD_PARAMETERS)
 {
     int distance = (int)get_global_id(0) - (queries - 1), count = queries + keys - 1;
     long bh = (long)get_global_id(1), b = bh / heads;
@@ -395,12 +385,7 @@ __kernel void attention_line_share(__global const float *restrict q, ulong q_at,
 }
 
 /* dk and dv. Work-items: (keys, samples x heads). */
-__kernel void attention_key_gradient(__global const float *restrict q, ulong q_at, __global const float *restrict k, ulong k_at, __global const float *restrict v,
-                                     ulong v_at, __global const float *restrict dy, ulong dy_at, __global const float *restrict line, ulong line_at,
-                                     __global const int *restrict lengths, ulong lengths_at, __global const float *restrict logs, ulong logs_at,
-                                     __global const float *restrict delta, ulong delta_at, __global float *restrict dk, ulong dk_at, __global float *restrict dv,
-                                     ulong dv_at, long q_stride, long k_stride, int heads, int queries, int keys, int causal, int has_bias, int has_lengths,
-                                     uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold, float factor)
+__kernel void attention_key_gradient(BACKWARD_PARAMETERS)
 {
     int j = (int)get_global_id(0);
     long bh = (long)get_global_id(1), b = bh / heads, y_stride = heads * DK, at = (b * keys + j) * k_stride + (bh % heads) * DK;

@@ -242,19 +242,19 @@ static bool all_finished(const sora_t5_search *s)
 /* The best `beams` of what was finished and of the candidates among the best `beams` that finish now. */
 static void merge_finished(sora_t5_search *s, const bool *ends)
 {
-    int old = 0, new = 0;
+    int old = 0, fresh = 0;
     bool closed = s->options.early_stopping == SORA_STOP_EARLY && all_finished(s);
     double penalty = pow(s->length, s->options.length_penalty); /* generated tokens with this one, without start */
     for (int b = 0; b < s->beams; b++) {
-        while (new < s->beams && (!ends[new] || closed || s->candidates[new].token < 0)) new ++;
-        double score = new < s->beams ? s->candidates[new].score / penalty : NEVER;
-        bool take_new = new < s->beams &&score > s->finished.scores[old];
-        if (take_new)
-            extend(s, &s->candidates[new ++], score, &s->merged, b);
+        while (fresh < s->beams && (!ends[fresh] || closed || s->candidates[fresh].token < 0)) fresh++;
+        double score = fresh < s->beams ? s->candidates[fresh].score / penalty : NEVER;
+        bool take_fresh = fresh < s->beams && score > s->finished.scores[old];
+        if (take_fresh)
+            extend(s, &s->candidates[fresh++], score, &s->merged, b);
         else
             copy_sequence(s, &s->finished, old, &s->merged, b);
-        s->merged_finished[b] = take_new || s->is_finished[old];
-        old += !take_new;
+        s->merged_finished[b] = take_fresh || s->is_finished[old];
+        old += !take_fresh;
     }
     sequences swap = s->finished;
     bool *flags = s->is_finished;

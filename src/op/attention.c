@@ -162,12 +162,12 @@ typedef struct gradient {
     sora_dropout_key key;
 } gradient;
 
-/* A CPU's core: all of a head at once. */
-static sora_status head_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
+static sora_status launch_gradient(const sora_op_run *run, const gradient *g, const char *kernel, int products, int64_t across,
+                                   int64_t down, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const operands *o = &g->of;
-    return launch(run, "attention_backward", 5, o->samples * a->heads, 1,
+    return launch(run, kernel, products, across, down,
                   SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
                                  SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
                                  SORA_VIEW(&g->dq), SORA_VIEW(&g->dk), SORA_VIEW(&g->dv), SORA_VIEW(&g->shares),
@@ -180,50 +180,18 @@ static sora_status head_gradient(const sora_op_run *run, const gradient *g, sora
                   error);
 }
 
-/* A GPU's core: rows of queries, rows of keys and distances for themselves. */
-static sora_status query_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
+/* A CPU's core: all of a head at once. A GPU's: rows of queries, rows of keys and distances for themselves. */
+static sora_status launch_gradients(const sora_op_run *run, const gradient *g, sora_error *error)
 {
-    const sora_attention_attributes *a = attributes_of(run->attributes);
+    sora_status status = SORA_OK;
     const operands *o = &g->of;
-    return launch(run, "attention_query_gradient", 3, o->queries, o->samples * a->heads,
-                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
-                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
-                                 SORA_VIEW(&g->dq), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads),
-                                 SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal), SORA_INT(g->line->memory != NULL),
-                                 SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low), SORA_UINT(g->key.high),
-                                 SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
-                                 SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
-                  error);
-}
-
-static sora_status line_share(const sora_op_run *run, const gradient *g, sora_error *error)
-{
-    const sora_attention_attributes *a = attributes_of(run->attributes);
-    const operands *o = &g->of;
-    return launch(run, "attention_line_share", 2, o->queries + o->keys - 1, o->samples * a->heads,
-                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
-                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
-                                 SORA_VIEW(&g->shares), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride), SORA_INT(a->heads),
-                                 SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal),
-                                 SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low), SORA_UINT(g->key.high),
-                                 SORA_UINT(run->step), SORA_UINT(run->stream), SORA_UINT(run->first_sample),
-                                 SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
-                  error);
-}
-
-static sora_status key_gradient(const sora_op_run *run, const gradient *g, sora_error *error)
-{
-    const sora_attention_attributes *a = attributes_of(run->attributes);
-    const operands *o = &g->of;
-    return launch(run, "attention_key_gradient", 4, o->keys, o->samples * a->heads,
-                  SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
-                                 SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
-                                 SORA_VIEW(&g->dk), SORA_VIEW(&g->dv), SORA_LONG(o->q.stride), SORA_LONG(o->k.stride),
-                                 SORA_INT(a->heads), SORA_INT(o->queries), SORA_INT(o->keys), SORA_INT(a->causal),
-                                 SORA_INT(g->line->memory != NULL), SORA_INT(g->lengths->memory != NULL), SORA_UINT(g->key.low),
-                                 SORA_UINT(g->key.high), SORA_UINT(run->step), SORA_UINT(run->stream),
-                                 SORA_UINT(run->first_sample), SORA_UINT(g->key.threshold), SORA_FLOAT(g->key.factor)),
-                  error);
+    int64_t heads = o->samples * attributes_of(run->attributes)->heads;
+    if (in_blocks(run)) return launch_gradient(run, g, "attention_backward", 5, heads, 1, error);
+    if (g->dq.memory) SORA_TRY(launch_gradient(run, g, "attention_query_gradient", 3, o->queries, heads, error));
+    if (g->dk.memory) SORA_TRY(launch_gradient(run, g, "attention_key_gradient", 4, o->keys, heads, error));
+    if (g->dline.memory) SORA_TRY(launch_gradient(run, g, "attention_line_share", 2, o->queries + o->keys - 1, heads, error));
+cleanup:
+    return status;
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
@@ -249,13 +217,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                     SORA_ARGUMENTS(SORA_VIEW(&run->outputs[0]), SORA_VIEW(g.dy), SORA_VIEW(&g.delta), SORA_INT(a->heads),
                                    SORA_INT(o->queries)),
                     error));
-    if (in_blocks(run))
-        SORA_TRY(head_gradient(run, &g, error));
-    else {
-        if (g.dq.memory) SORA_TRY(query_gradient(run, &g, error));
-        if (g.dk.memory) SORA_TRY(key_gradient(run, &g, error));
-        if (g.dline.memory) SORA_TRY(line_share(run, &g, error));
-    }
+    SORA_TRY(launch_gradients(run, &g, error));
     if (g.dline.memory)
         SORA_TRY(launch(run, "attention_line_total", 0, g.dline.shape.dim[1], a->heads,
                         SORA_ARGUMENTS(SORA_VIEW(&g.shares), SORA_VIEW(&g.dline), SORA_INT(a->heads), SORA_INT(o->samples),

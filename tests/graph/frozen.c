@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the device keeps frozen weights: in panels, as halves. */
 #include "../fixture.h"
+#include "../gpu.h"
 #include "base/half.h"
 #include "base/random.h"
 #include "graph/graph.h"
@@ -93,12 +94,7 @@ static sora_context *open_gpu(void)
 {
     sora_error error;
     sora_context *gpu;
-    sora_device_limits limits = sora_context_device(context)->limits;
-    limits.type = SORA_DEVICE_GPU;
-    limits.local_dedicated = true;
-    limits.local_bytes = 32 * 1024;
-    limits.work_group = 256;
-    limits.float_width = 1;
+    sora_device_limits limits = gpu_limits(context);
     OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &gpu, &error));
     return gpu;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every variant that tuning may choose is right, at sizes that divide nothing; what was chosen is used, kept and taken again. */
 #include "graph/tune.h"
+#include "../gpu.h"
 #include "../test.h"
 #include "cl/context.h"
 #include "op/gemm.h"
@@ -17,12 +18,7 @@ static int open_fixture(void **state)
 {
     static fixture f = { .cache = "/tmp/soracl-tune-XXXXXX" };
     if (!mkdtemp(f.cache) || sora_context_create(&(sora_context_options) { .cache = f.cache }, &f.contexts[0], NULL)) return -1;
-    sora_device_limits limits = sora_context_device(f.contexts[0])->limits;
-    limits.type = SORA_DEVICE_GPU;
-    limits.local_dedicated = true;
-    limits.local_bytes = 32 * 1024;
-    limits.work_group = 256;
-    limits.float_width = 1;
+    sora_device_limits limits = gpu_limits(f.contexts[0]);
     if (sora_context_create(&(sora_context_options) { .limits = &limits, .cache = "" }, &f.contexts[1], NULL)) return -1;
     *state = &f;
     return 0;
@@ -83,9 +79,8 @@ static void test_products(void **state)
 static void test_convolutions(void **state)
 {
     fixture *f = *state;
-    static const int64_t sizes[][5] = {
-        { 1, 1, 1, 1, 1 }, { 2, 3, 5, 17, 65 }, { 1, 9, 17, 3, 257 }, { 2, 5, 8, 33, 40 }, { 3, 2, 3, 65, 17 }, { 1, 16, 24, 17, 9 }
-    };
+    static const int64_t sizes[][5] = { { 1, 1, 1, 1, 1 },   { 2, 3, 5, 17, 65 }, { 1, 9, 17, 3, 257 },
+                                        { 2, 5, 8, 33, 40 }, { 3, 2, 3, 65, 17 }, { 1, 16, 24, 17, 9 } };
     for (int g = 0; g < 2; g++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (int kernel = 1; kernel <= 3; kernel += 2)

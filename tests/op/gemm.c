@@ -2,6 +2,7 @@
 /* Products in every variant against double precision: every transposition and epilogue, B in panels and as halves, at sizes that
  * divide nothing. */
 #include "op/gemm.h"
+#include "../gpu.h"
 #include "../test.h"
 #include "base/half.h"
 #include "base/random.h"
@@ -15,7 +16,6 @@ typedef struct fixture {
     sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
     sora_buffer buffers[8];    /* a, b, a2, b2, gate, scale, bias, c */
     float *host[8];
-    bool small; /* for Oclgrind: a GPU's core alone, one product, and no library's kernels */
 } fixture;
 
 typedef struct product {
@@ -31,25 +31,14 @@ typedef struct product {
 static int open_fixture(void **state)
 {
     static fixture f;
-    sora_device_limits limits;
-    if (sora_context_create(&(sora_context_options) { 0 }, &f.contexts[0], NULL)) return -1;
-    limits = sora_context_device(f.contexts[0])->limits;
-    limits.type = SORA_DEVICE_GPU;
-    limits.local_dedicated = true;
-    limits.local_bytes = 32 * 1024;
-    limits.work_group = 256;
-    limits.float_width = 1;
-    if (sora_context_create(&(sora_context_options) { .limits = &limits }, &f.contexts[1], NULL)) return -1;
-    f.small = getenv("SORACL_TEST_SMALL") != NULL;
     *state = &f;
-    return 0;
+    return open_with_gpu(f.contexts);
 }
 
 static int close_fixture(void **state)
 {
     fixture *f = *state;
-    for (int i = 0; i < 2; i++) sora_context_destroy(&f->contexts[i]);
-    return 0;
+    return close_with_gpu(f->contexts);
 }
 
 /* Values in the middle of a buffer, NaN around: what reads past an operand shows in C. */
@@ -142,7 +131,6 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels && !p->turned ? 0 : p->k, p->k2);
     bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     if (exists) desc.variant = &variants[number];
-    if (!exists && f->small) desc.variant = &variants[number - 1];
     if (need) {
         OK(sora_buffer_create(context, need * sizeof(float), "test", &scratch, &error));
         desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
@@ -189,8 +177,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
 /* In every variant, and as the device does it by itself. */
 static void check_product(fixture *f, sora_context *context, const product *p)
 {
-    int first = f->small; /* behind CLBlast's */
-    for (int number = first; check_variant(f, context, number, p); number++) continue;
+    for (int number = 0; check_variant(f, context, number, p); number++) continue;
 }
 
 static const int64_t sizes[][3] = { { 1, 1, 1 },      { 3, 17, 65 },  { 17, 3, 1 },     { 65, 257, 3 },  { 257, 65, 17 },
@@ -287,7 +274,7 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
 static void test_batches(void **state)
 {
     fixture *f = *state;
-    for (int c = 0; !f->small && c < 2; c++)
+    for (int c = 0; c < 2; c++)
         for (int transposed = 0; transposed < 2; transposed++) {
             check_batch(f, f->contexts[c], 1, 3, 1, transposed);
             check_batch(f, f->contexts[c], 17, 65, 3, transposed);
@@ -298,25 +285,37 @@ static void test_batches(void **state)
 static void test_cpu(void **state)
 {
     fixture *f = *state;
-    if (!f->small) check_context(f, f->contexts[0]);
+    check_context(f, f->contexts[0]);
 }
 
 static void test_gpu(void **state)
 {
     fixture *f = *state;
-    static const product small = { .m = 3, .n = 17, .k = 18, .k2 = 2, .gate = true, .bias = true, .relu = true, .padding = 1 };
-    if (f->small)
-        check_product(f, f->contexts[1], &small);
-    else
-        check_context(f, f->contexts[1]);
+    check_context(f, f->contexts[1]);
 }
 
-int main(void)
+/* Each of our groups on one product: what Oclgrind has the time for. */
+static void test_groups(void **state)
 {
-    const struct CMUnitTest tests[] = {
+    fixture *f = *state;
+    static const product one = { .m = 3, .n = 17, .k = 18, .k2 = 2, .gate = true, .bias = true, .relu = true, .padding = 1 };
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    const sora_gemm_desc desc = { .m = one.m, .n = one.n, .k = one.k, .k2 = one.k2 };
+    int count = sora_gemm_variants(&sora_context_device(f->contexts[1])->limits, &desc, variants), ours = 0;
+    for (int number = 0; number < count; number++)
+        if (variants[number].provider == SORA_GEMM_TILE) ours += check_variant(f, f->contexts[1], number, &one);
+    assert_int_equal(ours, 5);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest all[] = {
         cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_batches),
     };
-    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) };
+    if (argc > 1 && strcmp(argv[1], "--small") == 0) return cmocka_run_group_tests(small, open_fixture, close_fixture);
+    return cmocka_run_group_tests(all, open_fixture, close_fixture);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The likeliest tokens against a sort, with ties, forbidden tokens, infinities, and fewer tokens than are wanted. */
 #include "op/top_tokens.h"
+#include "../gpu.h"
 #include "../test.h"
 #include "base/random.h"
-#include "soracl/context.h"
 
 #include <math.h>
 
@@ -14,18 +14,13 @@ static sora_context *contexts[2]; /* as the device is, and with a GPU's limits *
 static int open_contexts(void **state)
 {
     (void)state;
-    if (sora_context_create(&(sora_context_options) { 0 }, &contexts[0], NULL)) return -1;
-    sora_device_limits limits = sora_context_device(contexts[0])->limits;
-    limits.type = SORA_DEVICE_GPU;
-    limits.float_width = 1;
-    return sora_context_create(&(sora_context_options) { .limits = &limits }, &contexts[1], NULL) ? -1 : 0;
+    return open_with_gpu(contexts);
 }
 
 static int close_contexts(void **state)
 {
     (void)state;
-    for (int i = 0; i < 2; i++) sora_context_destroy(&contexts[i]);
-    return 0;
+    return close_with_gpu(contexts);
 }
 
 static bool is_forbidden(const int32_t *forbidden, int id)

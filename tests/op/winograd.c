@@ -2,6 +2,7 @@
 /* Convolutions by transformed tiles, and their gradients of weights, against double precision: any channels, sizes that divide
  * nothing, both ways, in place of y and on top of it, with rounding errors within what is said of them. */
 #include "op/winograd.h"
+#include "../gpu.h"
 #include "../test.h"
 #include "base/random.h"
 #include "op/update.h"
@@ -19,21 +20,14 @@ typedef struct fixture {
 static int open_fixture(void **state)
 {
     static fixture f;
-    sora_device_limits limits;
-    if (sora_context_create(&(sora_context_options) { 0 }, &f.contexts[0], NULL)) return -1;
-    limits = sora_context_device(f.contexts[0])->limits;
-    limits.type = SORA_DEVICE_GPU;
-    limits.float_width = 1;
-    if (sora_context_create(&(sora_context_options) { .limits = &limits }, &f.contexts[1], NULL)) return -1;
     *state = &f;
-    return 0;
+    return open_with_gpu(f.contexts);
 }
 
 static int close_fixture(void **state)
 {
     fixture *f = *state;
-    for (int i = 0; i < 2; i++) sora_context_destroy(&f->contexts[i]);
-    return 0;
+    return close_with_gpu(f->contexts);
 }
 
 /* Values in the middle of a buffer, NaN around: what reads past an operand shows in the result. */
