@@ -10,7 +10,7 @@
 #include <cblas.h>
 #endif
 
-/* y = x·Wᵀ as a linear layer has it. */
+/* y = x·Wᵀ as a linear layer has it, or its weights' gradient dyᵀ·x. */
 typedef struct product {
     sora_context *context;
     sora_gemm_desc desc, packed; /* packed: B stands in panels, as frozen weights do */
@@ -45,8 +45,9 @@ static sora_status run_openblas(void *self, int times, sora_error *error)
     product *p = self;
     (void)error;
     for (int i = 0; i < times; i++)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)p->desc.m, (int)p->desc.n, (int)p->desc.k, 1, p->a,
-                    (int)p->desc.k, p->b, (int)p->desc.k, 0, p->c, (int)p->desc.n);
+        cblas_sgemm(CblasRowMajor, p->desc.a.transposed ? CblasTrans : CblasNoTrans,
+                    p->desc.b.transposed ? CblasTrans : CblasNoTrans, (int)p->desc.m, (int)p->desc.n, (int)p->desc.k, 1, p->a,
+                    (int)p->desc.a.leading, p->b, (int)p->desc.b.leading, 0, p->c, (int)p->desc.n);
     return SORA_OK;
 }
 #endif
@@ -59,7 +60,8 @@ static void close_product(product *p)
     free(p->c);
 }
 
-static sora_status open_product(sora_context *context, int64_t m, int64_t n, int64_t k, product *p, sora_error *error)
+static sora_status open_product(sora_context *context, int64_t m, int64_t n, int64_t k, bool gradient, product *p,
+                                sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_view a, b, c, scratch = { 0 };
@@ -74,9 +76,14 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
     SORA_TRY(sora_allocate((size_t)(m * n), sizeof(float), "bench", &p->c, error));
     SORA_TRY(sora_view_read(context, &a, p->a, error));
     SORA_TRY(sora_view_read(context, &b, p->b, error));
-    p->desc = (sora_gemm_desc) {
-        .m = m, .n = n, .k = k, .a = { a, k, false }, .b = { b, k, true }, .c = c, .c_leading = n, .workspace = scratch
-    };
+    p->desc = (sora_gemm_desc) { .m = m,
+                                 .n = n,
+                                 .k = k,
+                                 .a = { a, gradient ? m : k, gradient },
+                                 .b = { b, gradient ? n : k, !gradient },
+                                 .c = c,
+                                 .c_leading = n,
+                                 .workspace = scratch };
     p->packed = p->desc;
     int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
     if (panel) {
@@ -93,14 +100,19 @@ cleanup:
 
 sora_status bench_gemm(bench_state *state, sora_error *error)
 {
-    static const int64_t shapes[][3] = { { 512, 512, 512 },   { 1024, 1024, 1024 }, { 2048, 2048, 2048 }, { 2016, 512, 512 },
-                                         { 2016, 2048, 512 }, { 2016, 512, 2048 },  { 4096, 16, 512 },    { 4096, 512, 16 } };
+    static const struct {
+        int64_t m, n, k;
+        bool gradient;
+    } shapes[] = { { 512, 512, 512, false },  { 1024, 1024, 1024, false }, { 2048, 2048, 2048, false },
+                   { 2016, 512, 512, false }, { 2016, 2048, 512, false },  { 2016, 512, 2048, false },
+                   { 4096, 16, 512, false },  { 4096, 512, 16, false },    { 512, 512, 2016, true },
+                   { 2048, 512, 2016, true }, { 16, 512, 2016, true } };
     for (size_t s = 0; s < SORA_COUNT(shapes); s++) {
-        int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+        int64_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k;
         product p;
         char group[64];
         size_t count = 2;
-        sora_status status = open_product(state->context, m, n, k, &p, error);
+        sora_status status = open_product(state->context, m, n, k, shapes[s].gradient, &p, error);
         if (status != SORA_OK) return status;
         double flops = 2.0 * (double)(m * n * k);
         bench_item items[3] = { { .name = "B packed", .flops = flops, .run = run_packed, .self = &p },
@@ -110,7 +122,8 @@ sora_status bench_gemm(bench_state *state, sora_error *error)
         items[0].beside = items[1].beside = items[2].name;
         count = 3;
 #endif
-        snprintf(group, sizeof group, "product %lld x %lld x %lld", (long long)m, (long long)n, (long long)k);
+        snprintf(group, sizeof group, "product %lld x %lld x %lld%s", (long long)m, (long long)n, (long long)k,
+                 shapes[s].gradient ? ", weights' gradient" : "");
         status = bench_group(state, group, items, count, error);
         close_product(&p);
         if (status != SORA_OK) return status;

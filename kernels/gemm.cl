@@ -144,7 +144,7 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     }
 }
 
-/* Where row i of A's block begins, and its step from one term to the next: rows of A as it is, or as it is stored [k, m]. */
+/* A's step from one row to the next and from one term to the next: as it is, or as it is stored [k, m]. */
 #ifdef A_BY_COLUMNS
 #define A_ROW(lead) 1
 #define A_TERM(lead) (lead)
@@ -152,19 +152,12 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 #define A_ROW(lead) (lead)
 #define A_TERM(lead) 1
 #endif
-#ifdef A2_BY_COLUMNS
-#define A2_ROW(lead) 1
-#define A2_TERM(lead) (lead)
-#else
-#define A2_ROW(lead) (lead)
-#define A2_TERM(lead) 1
-#endif
 
-/* MR rows by NV vectors of C += A B over k terms; the block of C stays in registers. Rows behind the last are that one again. */
-#define PRODUCT(A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)                   \
+/* sum, MR rows by NV vectors of C in registers, += A B over some terms. Rows behind the last are that one again. */
+#define PRODUCT(A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)           \
     do {                                                                                  \
         long offset[MR];                                                                  \
-        __global const float *a = (A) + row * (A_STEP);                                   \
+        A_TYPE *x = (A);                                                                  \
         B_TYPE *right = (B);                                                              \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
         for (int p = 0; p < (TERMS); p++) {                                               \
@@ -172,88 +165,144 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
             FOR(j, NV) v[j] = VECTOR(right + j * XV);                                     \
             FOR(i, MR)                                                                    \
             {                                                                             \
-                floatx left = (floatx)(a[offset[i]]);                                     \
-                FOR(j, NV) sum[i][j] = MAD(left, v[j], sum[i][j]);                        \
+                floatx l = (floatx)(x[offset[i]]);                                        \
+                FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);                           \
             }                                                                             \
-            a += (TERM_STEP);                                                             \
+            x += (TERM_STEP);                                                             \
             right += (B_STEP);                                                            \
         }                                                                                 \
     } while (0)
 
-/* Work-items: (runs of row blocks, tiles of W columns). A panel of B has `split` tiles; panels lie b_panel apart, and their rows b_row. */
-__kernel void gemm_tile(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2_all,
-                        ulong a2_at, __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row,
-                        int split, long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS,
-                        BATCH_PARAMETERS)
+/* C = epilogue of alpha * block [rows][W]. Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
+inline void put_block(const float *block, __global float *restrict c, long c_row, int rows, int column, int n, float alpha, EPILOGUE_PARAMETERS)
 {
-    NEXT_PRODUCT(a_all, b, c);
+    _Pragma("nounroll") for (int j = 0; j < NV; j++)
+    {
+        int at = column + j * XV;
+        if (at >= n) break;
+        floatx factor = (floatx)alpha, base = (floatx)0.0f;
+        if (has_scale) factor *= load_within(scale + scale_at, at, n);
+        if (has_bias) base = load_within(bias + bias_at, at, n);
+        _Pragma("nounroll") for (int i = 0; i < rows; i++)
+        {
+            __global float *out = c + i * c_row;
+            floatx v = MAD(LOADX(block + i * W + j * XV), factor, base);
+            if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
+            if (accumulate) v += load_within(out, at, n);
+            store_within(v, out, at, n);
+        }
+    }
+}
+
+/* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row. A work-item has `run` blocks of MR rows. */
+#define PRODUCT_PARAMETERS                                                                                                                              \
+    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
+        __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
+        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
+#define PUT_BLOCK(block) \
+    put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
+
+/* A tile's C stays in registers for all of k. Work-items: (tiles of W columns, runs of rows). */
+__kernel void gemm_tile(PRODUCT_PARAMETERS)
+{
+    NEXT_PRODUCT(a, b, c);
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
+        float block[MR * W];
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(a_all + a_at, A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
-        if (k2) PRODUCT(a2_all + a2_at, A2_ROW(lead2), A2_TERM(lead2), __global const float, LOADX, b2, b2_row, k2);
-        /* Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
-        float block[MR * W];
+        PRODUCT(__global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
+        if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, b2_row, k2);
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
-        _Pragma("nounroll") for (int j = 0; j < NV; j++)
-        {
-            int at = column + j * XV;
-            if (at >= n) break;
-            floatx factor = (floatx)alpha, base = (floatx)0.0f;
-            if (has_scale) factor *= load_within(scale + scale_at, at, n);
-            if (has_bias) base = load_within(bias + bias_at, at, n);
-            _Pragma("nounroll") for (int i = 0; i < rows; i++)
-            {
-                __global float *out = c + c_at + (row + i) * c_row;
-                floatx v = MAD(LOADX(block + i * W + j * XV), factor, base);
-                if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
-                if (accumulate) v += load_within(out, at, n);
-                store_within(v, out, at, n);
+        PUT_BLOCK(block);
+    }
+}
+
+#ifdef BLOCK_ROWS
+
+/* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
+ * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Work-items: (blocks of columns, runs of rows). */
+/* Rows that are copied lie so far apart that no device foresees them: those AHEAD are asked for early. */
+#define AHEAD 8
+#if defined __has_builtin
+#if __has_builtin(__builtin_prefetch)
+#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
+#endif
+#endif
+#ifndef ASK_FOR
+#define ASK_FOR(p) prefetch(p, 16)
+#endif
+#define HEIGHT (BLOCK_ROWS + MR)
+#define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
+#define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
+#ifdef A_BY_COLUMNS
+#define LEFT(row) (left + ((row) - first) / MR * (BLOCK_TERMS * MR + XV))
+#define BLOCK_A const float, LEFT(row), 1, MR
+#else
+#define BLOCK_A __global const float, a + a_at + row * lead + at, lead, 1
+#endif
+#ifdef B_ROWS
+#define BLOCK_B const float, LOADX, strip + (column - begin) % STRIP * BLOCK_TERMS, W
+#else
+#define BLOCK_B __global const B_ELEMENT, B_VECTOR, b + b_at + column / W / split * b_panel + column / W % split * W + at * b_row, b_row
+#endif
+#define PRODUCT_OF(...) PRODUCT(__VA_ARGS__)
+
+__kernel void gemm_block(PRODUCT_PARAMETERS)
+{
+    NEXT_PRODUCT(a, b, c);
+    int begin = (int)get_global_id(0) * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
+        last = min(m, first + run * MR);
+    float sums[HEIGHT * BLOCK_COLUMNS];
+    for (int at = 0; at < k; at += BLOCK_TERMS) {
+        int terms = min(BLOCK_TERMS, k - at);
+#ifdef A_BY_COLUMNS
+        float left[HEIGHT / MR * (BLOCK_TERMS * MR + XV)];
+        /* A vector may reach over the numbers of the next term, which come after it. */
+        for (int p = 0; p < terms; p++) {
+            for (int i = first; i < last; i += 16) ASK_FOR(a + a_at + (at + p + AHEAD) * lead + i);
+            for (int row = first; row < last; row += MR)
+                for (int i = 0; i < MR; i += XV) STOREX(load_within(a + a_at + (at + p) * lead, row + i, m), LEFT(row) + p * MR + i);
+        }
+#endif
+#ifdef B_ROWS
+        float strip[STRIP * BLOCK_TERMS];
+#endif
+        for (int column = begin; column < end; column += W) {
+#ifdef B_ROWS
+            if ((column - begin) % STRIP == 0)
+                for (int p = 0; p < terms; p++) {
+                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(b + b_at + (at + p + AHEAD) * b_row + column + x);
+                    for (int x = 0; x < min(STRIP, end - column); x += W)
+                        FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + x + j * XV, n), strip + x * BLOCK_TERMS + p * W + j * XV);
+                }
+#endif
+            for (int row = first; row < last; row += MR) {
+                int rows = min(MR, m - row);
+                floatx sum[MR][NV];
+                FOR(i, MR) FOR(j, NV) sum[i][j] = at ? LOADX(BLOCK_OF(column) + i * W + j * XV) : (floatx)0.0f;
+                PRODUCT_OF(BLOCK_A, BLOCK_B, terms);
+                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
         }
     }
-}
-
-/* Few rows of C and many terms: B, stored [k, n], is read once. A strip of its columns passes in blocks of terms, which stand in panels in a near
- * cache for all rows of C, and so does C of the strip until the end. Work-items: strips of `tiles` tiles of W columns. */
-#define STREAM_ROWS 48
-#define STREAM_COLUMNS 128
-#define STREAM_TERMS 32
-
-__kernel void gemm_stream(__global const float *restrict a_all, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global float *restrict c, ulong c_at,
-                          long lead, long b_row, long c_row, int m, int n, int k, int tiles, float alpha, int accumulate)
-{
-    float panels[STREAM_COLUMNS * STREAM_TERMS], sums[STREAM_COLUMNS * (STREAM_ROWS + MR)];
-    int first = (int)get_global_id(0) * tiles * W, last = min(n, first + tiles * W);
-    for (int x = 0; x < STREAM_COLUMNS * (m + MR); x++) sums[x] = 0.0f;
-    for (int at = 0; at < k; at += STREAM_TERMS) {
-        int terms = min(STREAM_TERMS, k - at);
-        for (int p = 0; p < terms; p++)
-            for (int column = first, tile = 0; column < last; column += W, tile++)
-                FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + j * XV, n), panels + (tile * STREAM_TERMS + p) * W + j * XV);
-        for (int column = first, tile = 0; column < last; column += W, tile++)
-            for (int row = 0; row < m; row += MR) {
-                int rows = min(MR, m - row);
-                float *block = sums + (tile * (m + MR) + row) * W;
+    for (int column = begin; column < end; column += W)
+        for (int row = first; row < last; row += MR) {
+            int rows = min(MR, m - row);
+            if (k2) {
                 floatx sum[MR][NV];
-                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * W + j * XV);
-                PRODUCT(a_all + a_at + at * A_TERM(lead), A_ROW(lead), A_TERM(lead), const float, LOADX, panels + tile * STREAM_TERMS * W, W, terms);
-                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
+                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2 + b2_at + column / W * b2_panel, b2_row, k2);
+                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
-    }
-    for (int column = first, tile = 0; column < last; column += W, tile++)
-        for (int row = 0; row < m; row++)
-            for (int j = 0; j < W; j += XV) {
-                __global float *out = c + c_at + row * c_row;
-                floatx v = alpha * LOADX(sums + (tile * (m + MR) + row) * W + j);
-                if (accumulate) v += load_within(out, column + j, n);
-                store_within(v, out, column + j, n);
-            }
+            PUT_BLOCK(BLOCK_OF(column));
+        }
 }
+
+#endif
 
 #elif defined TM
 
@@ -300,7 +349,7 @@ STAGE(stage_halves, half, B_AT)
 __kernel __attribute__((reqd_work_group_size(LX, LY, 1))) void
 gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
            __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
-           long a_term, long b_term, long b_column, long a2_row, long a2_term, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
+           long a_term, long b_term, long b_column, long a2_row, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
            float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
@@ -309,7 +358,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
     float sum[IM][IN];
     FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
     ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k, gate, 0, alpha)
-    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, a2_term, stage, b2 + b2_at, b2_term, b2_column, k2, gate + gate_at, has_gate, alpha2)
+    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, 1, stage, b2 + b2_at, b2_term, b2_column, k2, gate + gate_at, has_gate, alpha2)
     FOR(i, IM)
     FOR(j, IN)
     {
@@ -326,13 +375,13 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
 
 /* What a library's product leaves to do: gated columns of A2 before, the epilogue after. */
 __kernel void gemm_gate_columns(__global const float *restrict a, ulong a_at, __global const float *restrict gate, ulong gate_at, __global float *restrict out,
-                                ulong out_at, long a_row, long a_column, int m, int k, int has_gate)
+                                ulong out_at, long a_row, int m, int k, int has_gate)
 {
     long n = (long)m * k;
     EACH(i, n)
     {
         long row = i / k, column = i - row * k;
-        out[out_at + i] = a[a_at + row * a_row + column * a_column] * (has_gate ? gate[gate_at + column] : 1.0f);
+        out[out_at + i] = a[a_at + row * a_row + column] * (has_gate ? gate[gate_at + column] : 1.0f);
     }
 }
 

@@ -25,11 +25,11 @@ static sora_gemm_desc desc_of(const int64_t *shape)
 {
     int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
-    bool a = forms & 1, b = forms & 2, a2 = forms & 8, b2 = forms & 16;
+    bool a = forms & 1, b = forms & 2, b2 = forms & 8;
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
-    d.b.view.dtype = forms & 32 ? SORA_F16 : SORA_F32;
-    d.a2 = (sora_gemm_operand) { .leading = a2 ? m : k2, .transposed = a2 };
+    d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
+    d.a2 = (sora_gemm_operand) { .leading = k2 };
     d.b2 = (sora_gemm_operand) { .leading = b2 ? k2 : n, .transposed = b2 };
     return d;
 }
@@ -62,8 +62,8 @@ static void name(const sora_tuning_variant *variant, char text[48])
     sora_gemm_variant v = sora_gemm_variant_of(variant);
     const char *provider = sora_gemm_provider_name(v.provider);
     if (v.group_rows)
-        snprintf(text, 48, "%s %d x %d by %d, %d x %d", provider, v.group_rows, v.group_columns, v.group_depth, v.item_rows,
-                 v.item_columns);
+        snprintf(text, 48, "%s %d x %d by %d, %d x %d", provider, v.group_rows, v.group_columns, v.group_depth,
+                 v.rows ? v.rows : v.item_rows, v.rows ? v.vectors : v.item_columns);
     else if (v.rows)
         snprintf(text, 48, "%s %d x %d", provider, v.rows, v.vectors);
     else

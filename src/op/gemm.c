@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DOT_COLUMNS 3  /* DN of the kernels */
-#define STREAM_ROWS 48 /* as the kernel has them */
-#define STREAM_COLUMNS 128
+#define DOT_COLUMNS 3 /* DN of the kernels */
 /* Terms below which gathering C in memory costs more than reading B again. */
-#define STREAM_LEAST 256
+#define BLOCK_LEAST 256
+/* Floats of B in panels that are read again from a far cache for each tile's run of rows. */
+#define BLOCK_PANELS (2 << 20)
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 800000
@@ -23,17 +23,23 @@
 #define DOT_MOST 64
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
+#define FEW_BLOCK_ROWS 48
 #define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    static const char *const names[] = { "tile", "dot", "stream", "clblast" };
+    static const char *const names[] = { "tile", "dot", "block", "clblast" };
     return names[provider];
 }
 
 static int64_t products_of(const sora_gemm_desc *d)
 {
     return SORA_MAX(1, d->batch.count);
+}
+
+static int64_t panels_of(int panel, int64_t n)
+{
+    return (n + panel - 1) / panel;
 }
 
 /* ---- Variants -----------------------------------------------------------------------------------------------------------------
@@ -83,22 +89,48 @@ static bool is_half(const sora_gemm_operand *operand)
 
 static bool is_inner(const sora_gemm_desc *d)
 {
-    return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || (!d->a2.transposed && d->b2.transposed));
+    return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || d->b2.transposed);
 }
 
-static bool is_streamed(const sora_gemm_desc *d)
+/* Rows and columns of C that a work-item has, and terms that it has near: the larger, the less often is an operand copied. */
+static const int block_sizes[][3] = { { 256, 256, 256 }, { 128, 128, 256 }, { 48, 128, 32 }, { 48, 64, 32 } };
+
+static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 {
-    return !d->b.panel && !d->b.transposed && d->m <= STREAM_ROWS && d->k >= STREAM_LEAST && d->k2 == 0 && !d->relu &&
-           !d->column_scale.memory && !d->bias.memory;
+    sora_gemm_variant v = block_of(lanes, panel_of(lanes, n) / lanes);
+    v.provider = SORA_GEMM_BLOCK;
+    v.group_rows = size[0];
+    v.group_columns = size[1];
+    v.group_depth = size[2];
+    return v;
+}
+
+/* The largest of which there are enough for all compute units. */
+static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
+{
+    int i = 0, last = (int)SORA_COUNT(block_sizes) - 1;
+    while (i < last && (d->m <= block_sizes[i + 1][0] || panels_of(block_sizes[i][0], d->m) * panels_of(block_sizes[i][1], d->n) <
+                                                             2 * (int64_t)limits->compute_units))
+        i++;
+    return i;
+}
+
+/* Where operands' rows lie far apart, or B in panels fits no near cache. */
+static bool is_blocked(const sora_gemm_desc *d)
+{
+    bool stands = d->b.panel && !d->b.turned, as_rows = !d->b.panel && !d->b.transposed;
+    bool few = as_rows && d->m <= FEW_BLOCK_ROWS, far = stands && d->n * d->k > BLOCK_PANELS;
+    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || far || (d->a.transposed && (as_rows || stands)));
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
     int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
-        first = panel ? SORA_MIN(most, panel) : most, count = 0;
+        first = panel ? SORA_MIN(most, panel) : most, count = 0, size = block_size_for(limits, d);
+    bool blocked = is_blocked(d);
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
-    if (is_streamed(d)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_STREAM };
+    if (blocked) out[count++] = block_variant(lanes, first, block_sizes[size]);
     const sora_gemm_variant standard = block_for(lanes, first / lanes, d->m);
     out[count++] = standard;
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
@@ -108,6 +140,9 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
     }
+    for (int i = 0; i < (int)SORA_COUNT(block_sizes); i++)
+        if ((!blocked || i != size) && block_sizes[i][0] <= SORA_MAX(2 * d->m, FEW_BLOCK_ROWS))
+            out[count++] = block_variant(lanes, first, block_sizes[i]);
     if (is_inner(d) && d->m >= DOT_MOST && d->m < DOT_LIMIT) out[count++] = dot;
     return count;
 }
@@ -156,8 +191,8 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
-    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->a2.transposed) << 3 |
-                (d->k2 && d->b2.transposed) << 4 | is_half(&d->b) << 5;
+    int forms =
+        d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->b2.transposed) << 3 | is_half(&d->b) << 4;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -194,11 +229,6 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
         if (memcmp(&one, &best, sizeof one) == 0) return variants[i];
     }
     return variants[0];
-}
-
-static int64_t panels_of(int panel, int64_t n)
-{
-    return (n + panel - 1) / panel;
 }
 
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
@@ -239,16 +269,19 @@ static double bytes_of(const sora_gemm_desc *d)
     return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b);
 }
 
-#define OPTIONS 128
+#define OPTIONS 192
 
-enum { A_BY_COLUMNS = 1, A2_BY_COLUMNS = 2, B_HALF = 4, PACKED_HALF = 8 };
+enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8 };
 
-static void program_options(const sora_context *context, int rows, int vectors, int forms, char out[OPTIONS])
+static void program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
-    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s", lanes, vectors, rows, lanes * vectors,
-             forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & A2_BY_COLUMNS ? " -D A2_BY_COLUMNS" : "",
-             forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "");
+    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s", lanes, v->vectors, v->rows,
+                           lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
+                           forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "");
+    if (v->provider == SORA_GEMM_BLOCK)
+        snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d",
+                 v->group_rows, v->group_columns, v->group_depth);
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -262,7 +295,7 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
-    program_options(context, tile.rows, tile.vectors, is_half(&d->b) ? B_HALF : 0, options);
+    program_options(context, &tile, is_half(&d->b) ? B_HALF : 0, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -284,31 +317,6 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
         error);
 }
 
-static sora_status run_stream(sora_context *context, const sora_gemm_desc *d, sora_error *error)
-{
-    const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int lanes = sora_conv_lanes(limits), width = panel_of(lanes, d->n);
-    int64_t across = panels_of(width, d->n), share = across / (2 * (int64_t)limits->compute_units);
-    int64_t tiles = SORA_MAX(1, SORA_MIN(share, STREAM_COLUMNS / width));
-    char options[OPTIONS];
-    program_options(context, block_of(lanes, width / lanes).rows, width / lanes,
-                    (d->a.transposed ? A_BY_COLUMNS : 0) | (is_half(&d->b) ? B_HALF : 0), options);
-    return sora_launch(
-        context,
-        &(sora_launch_desc) {
-            .file = "gemm",
-            .kernel = "gemm_stream",
-            .options = options,
-            .flops = flops_of(d),
-            .bytes = bytes_of(d),
-            .global = { (size_t)((across + tiles - 1) / tiles) },
-            .label = d->label,
-            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
-                                        SORA_LONG(d->b.leading), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n),
-                                        SORA_INT(d->k), SORA_INT(tiles), SORA_FLOAT(or_one(d->alpha)), SORA_INT(d->accumulate)) },
-        error);
-}
-
 sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
                            const sora_view *gate, const sora_view *out, const char *label, sora_error *error)
 {
@@ -321,7 +329,7 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
     int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
-    program_options(context, tile.rows, tile.vectors, forms, options);
+    program_options(context, &tile, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -360,7 +368,23 @@ static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, c
     return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
 }
 
-static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
+/* Blocks of rows of a work-item: enough work to be worth its start, few enough for all units to have some. */
+static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d, int64_t tiles)
+{
+    int64_t work = (int64_t)v->rows * v->vectors * sora_conv_lanes(limits) * (d->k + d->k2);
+    int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
+    return SORA_MAX(1, SORA_MIN(SORA_MIN(TILE_WORK / work, most), panels_of(v->rows, d->m)));
+}
+
+/* As few work-items as hold them, of equal sizes. */
+static int64_t block_run(const sora_gemm_variant *v, int64_t m)
+{
+    int64_t items = panels_of(v->group_rows, m);
+    return panels_of(v->rows, panels_of((int)items, m));
+}
+
+/* Tile and block. */
+static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     static const sora_view none = { 0 };
     const sora_device_limits *limits = &sora_context_device(context)->limits;
@@ -368,27 +392,29 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
     sora_view workspace = d->workspace;
     panels first, second;
     char options[OPTIONS];
-    /* Panels that stand hold no alpha, so that comes with the sums. */
-    float alpha = or_one(d->alpha), left = d->b.panel && !d->b.turned ? alpha : 1.0f;
-    sora_status status = take_panels(context, d, &d->b, d->k, alpha / left, &none, width, &workspace, &first, error);
+    bool block = v->provider == SORA_GEMM_BLOCK, b_rows = block && !d->b.panel && !d->b.transposed;
+    /* B that is read where it stands holds no alpha, so that comes with the sums. */
+    float alpha = or_one(d->alpha), left = b_rows || (d->b.panel && !d->b.turned) ? alpha : 1.0f;
+    sora_status status = SORA_OK;
+    if (b_rows)
+        first = (panels) { d->b.view, 0, d->b.leading, 1 };
+    else
+        status = take_panels(context, d, &d->b, d->k, alpha / left, &none, width, &workspace, &first, error);
     if (status == SORA_OK)
         status = take_panels(context, d, &d->b2, d->k2, or_one(d->alpha2) / left, &d->gate2, width, &workspace, &second, error);
     if (status != SORA_OK) return status;
-    int64_t down = (d->m + v->rows - 1) / v->rows, across = panels_of(width, d->n);
-    int64_t wanted = TILE_WORK / SORA_MAX(1, (int64_t)v->rows * width * (d->k + d->k2)),
-            most = products_of(d) * across * down / (4 * (int64_t)limits->compute_units);
-    int64_t run = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), down));
-    int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (d->k2 && d->a2.transposed ? A2_BY_COLUMNS : 0) |
-                (first.view.dtype == SORA_F16 ? B_HALF : 0);
-    program_options(context, v->rows, v->vectors, forms, options);
+    int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n);
+    int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
+    int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0);
+    program_options(context, v, forms, options);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
-                              .kernel = "gemm_tile",
+                              .kernel = block ? "gemm_block" : "gemm_tile",
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { (size_t)across, (size_t)((down + run - 1) / run), (size_t)products_of(d) },
+                              .global = { (size_t)across, (size_t)panels_of((int)run, down), (size_t)products_of(d) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
@@ -403,7 +429,7 @@ static sora_status run_tile(sora_context *context, const sora_gemm_desc *d, cons
 
 static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    steps a = steps_of(&d->a), a2 = steps_of(&d->a2), b = steps_of(&d->b), b2 = steps_of(&d->b2);
+    steps a = steps_of(&d->a), b = steps_of(&d->b), b2 = steps_of(&d->b2);
     size_t items_across = (size_t)(v->group_columns / v->item_columns), items_down = (size_t)(v->group_rows / v->item_rows);
     size_t across = (size_t)panels_of(v->group_columns, d->n), down = (size_t)panels_of(v->group_rows, d->m);
     char options[OPTIONS];
@@ -422,12 +448,12 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
                                   SORA_VIEW(&d->gate2), SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column), SORA_LONG(b.row),
-                                  SORA_LONG(b.column), SORA_LONG(a2.row), SORA_LONG(a2.column), SORA_LONG(b2.row),
-                                  SORA_LONG(b2.column), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
-                                  SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)),
-                                  SORA_INT(d->gate2.memory != NULL), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
+                                  SORA_LONG(b.column), SORA_LONG(d->a2.leading), SORA_LONG(b2.row), SORA_LONG(b2.column),
+                                  SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
+                                  SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL),
+                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
+                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
+                                  SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
@@ -468,15 +494,14 @@ static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, s
     SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, or_one(d->alpha), !epilogue && d->accumulate ? 1.0f : 0.0f, &product,
                              leading, error));
     if (d->k2 > 0) {
-        steps a2 = steps_of(&d->a2);
         sora_launch_desc gate = { .file = "gemm",
                                   .kernel = "gemm_gate_columns",
                                   .options = "-D XV=1",
                                   .label = d->label,
                                   .global = { 1 },
                                   .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a2.view), SORA_VIEW(&d->gate2), SORA_VIEW(&gated),
-                                                              SORA_LONG(a2.row), SORA_LONG(a2.column), SORA_INT(d->m),
-                                                              SORA_INT(d->k2), SORA_INT(d->gate2.memory != NULL)) };
+                                                              SORA_LONG(d->a2.leading), SORA_INT(d->m), SORA_INT(d->k2),
+                                                              SORA_INT(d->gate2.memory != NULL)) };
         sora_gemm_operand left = { .view = gated, .leading = d->k2 };
         gate.global[0] = (size_t)SORA_MIN(d->m * d->k2, 65536);
         SORA_TRY(sora_launch(context, &gate, error));
@@ -511,6 +536,5 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
-    if (variant.provider == SORA_GEMM_STREAM) return run_stream(context, desc, error);
-    return sora_is_cpu(context) ? run_tile(context, desc, &variant, error) : run_group(context, desc, &variant, error);
+    return sora_is_cpu(context) ? run_tiles(context, desc, &variant, error) : run_group(context, desc, &variant, error);
 }

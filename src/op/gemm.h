@@ -12,24 +12,23 @@
 typedef enum sora_gemm_provider {
     SORA_GEMM_TILE = 0, /* ours: a tile of C in registers */
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
-    SORA_GEMM_STREAM,   /* ours, on a CPU, for few rows and many terms: B, stored [k, n], streams by once */
+    SORA_GEMM_BLOCK,    /* ours, on a CPU: k in blocks that stay near, copied where an operand's rows lie far apart */
     SORA_GEMM_CLBLAST,
 } sora_gemm_provider;
 
 /* One way to do a product. */
 typedef struct sora_gemm_variant {
     sora_gemm_provider provider;
-    int rows, vectors; /* tile on a CPU: C in registers, vectors of the device's width */
-    int group_rows, group_columns,
-        group_depth;             /* tile on a GPU: C of a work-group, and the terms of k that it stages at a time */
-    int item_rows, item_columns; /* and C of a work-item */
+    int rows, vectors;                          /* tile on a CPU: C in registers, vectors of the device's width */
+    int group_rows, group_columns, group_depth; /* C of a work-group (block: of a work-item, at most), terms it has near */
+    int item_rows, item_columns;                /* tile on a GPU: C of a work-item */
 } sora_gemm_variant;
 #define SORA_GEMM_VARIANTS 32
 
 typedef struct sora_gemm_operand {
     sora_view view;  /* only memory, offset and dtype are used; SORA_F16: B of the first pair is halves */
     int64_t leading; /* elements between rows as stored */
-    bool transposed; /* A: stored [k, m]; B: stored [n, k] */
+    bool transposed; /* A: stored [k, m], A2 never; B: stored [n, k] */
     int panel;       /* not 0: B of the first pair stands in panels of that many columns (sora_gemm_pack), or */
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
 } sora_gemm_operand;
