@@ -9,11 +9,13 @@
 #define B_ELEMENT half
 #define B_AT(b, i) vload_half(i, b)
 #define B_VECTOR(p) HALF_VECTOR(p)
+#define B_4(p) vload_half4(0, p)
 #define B_WITHIN load_halves_within
 #else
 #define B_ELEMENT float
 #define B_AT(b, i) ((b)[i])
 #define B_VECTOR(p) LOADX(p)
+#define B_4(p) vload4(0, p)
 #define B_WITHIN load_within
 #endif
 #define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
@@ -115,32 +117,48 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 }
 
 /* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
- * p / group * next + p % group * b_row + j * b_column. Work-items: (runs of k, panels). */
+ * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of k, panels). */
 #ifdef PACKED_HALF
 #define PACKED_ELEMENT half
 #define PACK(v, p) vstore_half_rte(v, 0, p)
 #define PACK_VECTOR(v, p) JOIN(vstore_half, JOIN(XV, _rte))(v, 0, p)
+#define PACK_8(v, p) vstore_half8_rte(v, 0, p)
 #else
 #define PACKED_ELEMENT float
 #define PACK(v, p) (*(p) = (v))
 #define PACK_VECTOR(v, p) STOREX(v, p)
+#define PACK_8(v, p) vstore8(v, 0, p)
 #endif
 
 __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global PACKED_ELEMENT *restrict packed,
                         ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
 {
-    int column = (int)get_global_id(1) * W, columns = min(W, n - column);
+    int column = (int)get_global_id(1) * W, columns = min(W, n - column), fours = (k + 3) / 4;
     b += b_at + column * b_column;
     packed += packed_at + (long)column * k;
-    EACH(p, k)
+    EACH(four, fours)
     {
-        float factor = has_gate ? alpha * gate[gate_at + p] : alpha;
-        __global const B_ELEMENT *row = b + p / group * next + p % group * b_row;
-        __global PACKED_ELEMENT *out = packed + p * W;
-        if (columns == W && b_column == 1)
-            FOR(v, W / XV) PACK_VECTOR(factor * B_VECTOR(row + v * XV), out + v * XV);
-        else
-            for (int j = 0; j < W; j++) PACK(j < columns ? factor * B_AT(row, j * b_column) : 0.0f, out + j);
+        int first = (int)four * 4, terms = min(4, k - first);
+        __global const B_ELEMENT *rows = b + first / group * next + first % group * b_row;
+        float factor[4];
+        for (int p = 0; p < terms; p++) factor[p] = has_gate ? alpha * gate[gate_at + first + p] : alpha;
+        if (columns == W && terms == 4 && b_row == 1) {
+            for (int x = 0; x < W; x += 8) {
+                float8 v[4];
+                FOR(l, 4) v[l] = (float8)(B_4(rows + (x + l) * b_column), B_4(rows + (x + l + 4) * b_column));
+                turn_4x8(v);
+                FOR(p, 4) PACK_8(factor[p] * v[p], packed + (first + p) * W + x);
+            }
+            continue;
+        }
+        for (int p = 0; p < terms; p++) {
+            __global const B_ELEMENT *row = rows + p * b_row;
+            __global PACKED_ELEMENT *out = packed + (first + p) * W;
+            if (columns == W && b_column == 1)
+                FOR(v, W / XV) PACK_VECTOR(factor[p] * B_VECTOR(row + v * XV), out + v * XV);
+            else
+                for (int j = 0; j < W; j++) PACK(j < columns ? factor[p] * B_AT(row, j * b_column) : 0.0f, out + j);
+        }
     }
 }
 

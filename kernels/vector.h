@@ -70,3 +70,16 @@ inline void store_within(floatx v, __global float *plane, int at, int n)
     for (int l = 0; at + l < n; l++) plane[at + l] = lanes[l];
 #endif
 }
+
+/* Eight rows of four numbers, 0 to 3 in the lower halves and 4 to 7 in the upper, become four rows of eight, and back. */
+inline void turn_4x8(float8 *v)
+{
+    float8 a = (float8)(v[0].s0, v[1].s0, v[0].s1, v[1].s1, v[0].s4, v[1].s4, v[0].s5, v[1].s5);
+    float8 b = (float8)(v[2].s0, v[3].s0, v[2].s1, v[3].s1, v[2].s4, v[3].s4, v[2].s5, v[3].s5);
+    float8 c = (float8)(v[0].s2, v[1].s2, v[0].s3, v[1].s3, v[0].s6, v[1].s6, v[0].s7, v[1].s7);
+    float8 d = (float8)(v[2].s2, v[3].s2, v[2].s3, v[3].s3, v[2].s6, v[3].s6, v[2].s7, v[3].s7);
+    v[0] = (float8)(a.s01, b.s01, a.s45, b.s45);
+    v[1] = (float8)(a.s23, b.s23, a.s67, b.s67);
+    v[2] = (float8)(c.s01, d.s01, c.s45, d.s45);
+    v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
+}

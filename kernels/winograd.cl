@@ -68,23 +68,11 @@ inline void transform_weight_gradient(const floatx *u, floatx *g)
 }
 
 #if XV == 8
-/* Rows of four pixels of eight channels, 0 to 3 and 4 to 7 in halves, become four pixels' channels, and back. */
-inline void turn(float8 *v)
-{
-    float8 a = (float8)(v[0].s0, v[1].s0, v[0].s1, v[1].s1, v[0].s4, v[1].s4, v[0].s5, v[1].s5);
-    float8 b = (float8)(v[2].s0, v[3].s0, v[2].s1, v[3].s1, v[2].s4, v[3].s4, v[2].s5, v[3].s5);
-    float8 c = (float8)(v[0].s2, v[1].s2, v[0].s3, v[1].s3, v[0].s6, v[1].s6, v[0].s7, v[1].s7);
-    float8 d = (float8)(v[2].s2, v[3].s2, v[2].s3, v[3].s3, v[2].s6, v[3].s6, v[2].s7, v[3].s7);
-    v[0] = (float8)(a.s01, b.s01, a.s45, b.s45);
-    v[1] = (float8)(a.s23, b.s23, a.s67, b.s67);
-    v[2] = (float8)(c.s01, d.s01, c.s45, d.s45);
-    v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
-}
-
+/* Four pixels of eight channels become four pixels' channels. */
 inline void load_turned(__global const float *row, const int *plane, float8 *v)
 {
     FOR(l, 4) v[l] = (float8)(vload4(0, row + plane[l]), vload4(0, row + plane[l + 4]));
-    turn(v);
+    turn_4x8(v);
 }
 #endif
 
@@ -192,7 +180,7 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
             FOR(j, TILE) v[j] += LOADX(offset);
 #if XV == 8
             if (column + TILE <= width && channels_here == XV) {
-                turn(v);
+                turn_4x8(v);
                 FOR(l, XV)
                 {
                     float4 quad = l < 4 ? v[l % 4].lo : v[l % 4].hi;
