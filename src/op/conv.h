@@ -14,10 +14,13 @@ sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_err
 /* Pixels in one register: the device's float width, 1 on a GPU. */
 int sora_conv_lanes(const sora_device_limits *limits);
 
-/* Sums that a work-item keeps in registers: output channels by tiles of neighbouring pixels; or all by transformed tiles. */
+/* How a convolution is done. Directly, a work-item keeps sums in registers: of `block` output channels by `tiles` registers of
+ * pixels, which follow each other in the plane, or stand below each other in rows. */
+typedef enum sora_conv_method { SORA_CONV_PLANE, SORA_CONV_WINOGRAD, SORA_CONV_ROWS } sora_conv_method;
+
 typedef struct sora_conv_variant {
-    int block, tiles;
-    bool winograd; /* then the others are 0 */
+    int block, tiles; /* 0 by transformed tiles */
+    sora_conv_method method;
 } sora_conv_variant;
 #define SORA_CONV_VARIANTS 16
 

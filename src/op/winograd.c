@@ -13,7 +13,6 @@
 #define RUN 8      /* tiles of a work-item, along a row */
 /* Measured: fewer are convolved as fast directly, with smaller errors. */
 #define LEAST_CHANNELS 16
-#define LEAST_CHANNELS_OF_GRADIENTS 8
 #define LEAST_PIXELS 64
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
 #define CHUNK (1 << 20)
@@ -77,10 +76,9 @@ static uint64_t workspace_of(const plan *p)
     return elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
 }
 
-bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, bool gradient)
+bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
-    int64_t least = gradient ? LEAST_CHANNELS_OF_GRADIENTS : LEAST_CHANNELS;
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[1] >= least && outputs >= least &&
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[1] >= LEAST_CHANNELS && outputs >= LEAST_CHANNELS &&
            x->dim[2] * x->dim[3] >= LEAST_PIXELS;
 }
 
