@@ -127,7 +127,7 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
 {
     static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
     int count = 0;
-    bool first = sora_winograd_pays(limits, kernel, x, outputs);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs, false);
     sora_conv_variant standard = standard_variant(limits, kernel, x, outputs);
     if (first) out[count++] = winograd;
     out[count++] = standard;
@@ -281,7 +281,7 @@ static parts parts_of(const sora_device_limits *limits, int kernel, const sora_s
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    if (sora_winograd_pays(limits, kernel, x, dy->dim[1])) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
+    if (sora_winograd_pays(limits, kernel, x, dy->dim[1], true)) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
     parts p = parts_of(limits, kernel, x, dy->dim[1]);
     return padded_elements(limits, kernel, x) + (uint64_t)(p.lanes + p.count * dy->dim[1] * x->dim[1] * kernel * kernel);
 }
@@ -350,7 +350,7 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     const sora_shape *in = &desc->x->shape;
     int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1], n = outputs * inputs * desc->kernel * desc->kernel;
-    if (sora_winograd_pays(limits, desc->kernel, in, outputs)) return sora_winograd_gradient(context, desc, error);
+    if (sora_winograd_pays(limits, desc->kernel, in, outputs, true)) return sora_winograd_gradient(context, desc, error);
     const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
     parts p = parts_of(limits, desc->kernel, in, outputs);
     sora_view partial = desc->workspace;
