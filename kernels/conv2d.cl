@@ -157,47 +157,82 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
         FOR(k, OB) taps[k] += in_stride;                                                   \
     }
 
-/* Work-items: (runs of bands of PB rows, images). */
+/* A part's statistics for a norm behind are those of batch_norm.cl: pixels, their mean, the sum of squares of what they differ from it. Sums are of
+ * y - shift, with the first pixel for the shift. */
+#define PART_ROWS 4 /* a multiple of every PB */
+
+/* Work-items: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
 __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
-                        ulong b_at, __global float *restrict y, ulong y_at, long x_stride, long y_stride, int inputs, int outputs, int height, int width,
-                        long out_stride, long in_stride, int has_bias, int accumulate, int run)
+                        ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at, long x_stride,
+                        long y_stride, long statistics_stride, int inputs, int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate,
+                        int has_statistics, int run)
 {
-    int begin = (int)get_global_id(0) * run * PB, end = min(height, begin + run * PB);
-    x += x_at + (long)get_global_id(1) * x_stride;
-    y += y_at + (long)get_global_id(1) * y_stride;
+    int parts = (height + PART_ROWS - 1) / PART_ROWS, image = (int)get_global_id(1), first_part = (int)get_global_id(0) * run;
+    x += x_at + (long)image * x_stride;
+    y += y_at + (long)image * y_stride;
     w += w_at;
-    for (int row = begin; row < end; row += PB) {
-        int first = max(0, min(row, height - PB)); /* an image of fewer rows has none behind them */
-        bool inner = first > 1 && first + PB + 1 < height;
-        for (int at = 0; at < width; at += XV) {
-            int column = min(at, width - XV);
-            intx left = column + LANE_NUMBERS > 0, right = column + LANE_NUMBERS < width - 1;
-            for (int o = 0; o < outputs; o += OB) {
-                floatx sum[OB][PB];
-                __global const float *taps[OB], *plane = x + first * width + column;
-                FOR(k, OB)
-                {
-                    taps[k] = w + min(o + k, outputs - 1) * out_stride;
-                    FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
-                }
-                if (inner) {
-                    CHANNELS(BEFORE_INNER, HERE_INNER, AFTER_INNER)
-                } else {
-                    CHANNELS(BEFORE_OUTER, HERE_OUTER, AFTER_OUTER)
-                }
-                FOR(k, OB)
-                {
-                    FOR(p, PB)
+    for (int part = first_part; part < min(parts, first_part + run); part++)
+        for (int o = 0; o < outputs; o += OB) {
+            int end = min(height, (part + 1) * PART_ROWS);
+            floatx total[OB], squares[OB];
+            float shift[OB];
+            FOR(k, OB)
+            {
+                total[k] = squares[k] = (floatx)0.0f;
+                shift[k] = 0.0f;
+            }
+            for (int row = part * PART_ROWS; row < end; row += PB) {
+                int first = max(0, min(row, height - PB)); /* an image of fewer rows has none behind them */
+                bool inner = first > 1 && first + PB + 1 < height;
+                for (int at = 0; at < width; at += XV) {
+                    int column = min(at, width - XV);
+                    intx left = column + LANE_NUMBERS > 0, right = column + LANE_NUMBERS < width - 1, fresh = column + LANE_NUMBERS >= at;
+                    floatx sum[OB][PB];
+                    __global const float *taps[OB], *plane = x + first * width + column;
+                    FOR(k, OB)
                     {
-                        if (o + k >= outputs || first + p >= height) continue;
-                        __global float *to = y + ((long)(o + k) * height + first + p) * width + column;
-                        if (accumulate) sum[k][p] = LOADX(to) + (first + p < row ? (floatx)0.0f : select((floatx)0.0f, sum[k][p], column + LANE_NUMBERS >= at));
-                        STOREX(sum[k][p], to);
+                        taps[k] = w + min(o + k, outputs - 1) * out_stride;
+                        FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
+                    }
+                    if (inner) {
+                        CHANNELS(BEFORE_INNER, HERE_INNER, AFTER_INNER)
+                    } else {
+                        CHANNELS(BEFORE_OUTER, HERE_OUTER, AFTER_OUTER)
+                    }
+                    if (has_statistics) {
+                        if (row == part * PART_ROWS && at == 0) FOR(k, OB) shift[k] = sum[k][0].s0;
+                        FOR(k, OB)
+                            FOR(p, PB)
+                            {
+                                if (first + p < row || first + p >= height) continue;
+                                floatx d = select((floatx)0.0f, sum[k][p] - shift[k], fresh);
+                                total[k] += d;
+                                squares[k] = MAD(d, d, squares[k]);
+                            }
+                    }
+                    FOR(k, OB)
+                    {
+                        FOR(p, PB)
+                        {
+                            if (o + k >= outputs || first + p >= height) continue;
+                            __global float *to = y + ((long)(o + k) * height + first + p) * width + column;
+                            if (accumulate) sum[k][p] = LOADX(to) + (first + p < row ? (floatx)0.0f : select((floatx)0.0f, sum[k][p], fresh));
+                            STOREX(sum[k][p], to);
+                        }
                     }
                 }
             }
+            if (has_statistics)
+                FOR(k, OB)
+                {
+                    if (o + k >= outputs) continue;
+                    __global float *to = statistics + statistics_at + image * statistics_stride + ((long)(o + k) * parts + part) * 3;
+                    float count = (float)((end - part * PART_ROWS) * width), sum = SUM_LANES(total[k]), offset = sum / count;
+                    to[0] = count;
+                    to[1] = shift[k] + offset;
+                    to[2] = max(SUM_LANES(squares[k]) - sum * offset, 0.0f);
+                }
         }
-    }
 }
 #endif
 

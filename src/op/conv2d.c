@@ -8,10 +8,13 @@
 #include <stdio.h>
 
 #define WINOGRAD_CHANNELS 8
+#define PART_ROWS 4 /* as kernels/conv2d.cl has it */
 /* A work-item below this many multiply-adds is not worth its start. */
 #define ITEM_WORK 100000
-/* Gradients of weights by rows: sums that may stand in memory, and pixels of a channel that are taken at a time. */
-#define LANE_SUMS (1 << 20)
+/* Gradients of weights by rows: sums that may stand in memory for each compute unit, in at least so many parts, and pixels of a
+ * channel that are taken at a time. */
+#define LANE_SUMS (1 << 17)
+#define LEAST_PARTS 4
 #define BAND 1024
 
 int sora_conv_lanes(const sora_device_limits *limits)
@@ -111,6 +114,16 @@ static bool takes_rows(const sora_device_limits *limits, int kernel, const sora_
     return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] >= sora_conv_lanes(limits);
 }
 
+bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    return takes_rows(limits, kernel, x) && !sora_winograd_pays(limits, kernel, x, outputs, false);
+}
+
+int64_t sora_conv_statistics_parts(const sora_shape *x)
+{
+    return (x->dim[2] + PART_ROWS - 1) / PART_ROWS;
+}
+
 /* Measured: rows are fastest with four channels, padded planes with most sums, whose loads are shared; others with few, as their
  * loop is there twice. */
 static sora_conv_variant standard_variant(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
@@ -155,7 +168,7 @@ static sora_conv_variant choose(sora_context *context, const sora_conv_desc *des
     if (!sora_tuning_find(context, &key, &best)) return variants[0];
     for (int i = 0; i < count; i++)
         if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1] &&
-            (int)variants[i].method == best.number[2])
+            (int)variants[i].method == best.number[2] && (!desc->statistics || variants[i].method == SORA_CONV_ROWS))
             return variants[i];
     return variants[0];
 }
@@ -186,27 +199,29 @@ static double bytes_of(int kernel, const sora_shape *x, int64_t outputs)
 static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, const sora_conv_variant *variant,
                              const sora_view *bias, sora_error *error)
 {
+    static const sora_view none = { 0 };
+    const sora_view *statistics = desc->statistics ? desc->statistics : &none;
     const sora_shape *in = &desc->x->shape;
-    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1],
-            bands = (in->dim[2] + variant->tiles - 1) / variant->tiles;
-    int per_item = tiles_per_item(context, bands, images, 9 * inputs * outputs * variant->tiles * in->dim[3]);
+    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = sora_conv_statistics_parts(in);
+    int per_item = tiles_per_item(context, parts, images, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
     char options[128];
     program_options(context, 3, variant->block, variant->tiles, false, desc->flip, options);
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "conv2d",
-                              .kernel = "conv_rows",
-                              .options = options,
-                              .flops = flops_of(3, in, outputs),
-                              .bytes = bytes_of(3, in, outputs),
-                              .global = { (size_t)((bands + per_item - 1) / per_item), (size_t)images },
-                              .label = desc->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(&desc->weight), SORA_VIEW(bias),
-                                                          SORA_VIEW(desc->y), SORA_LONG(desc->x->stride),
-                                                          SORA_LONG(desc->y->stride), SORA_INT(inputs), SORA_INT(outputs),
-                                                          SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_LONG(desc->out_stride),
-                                                          SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
-                                                          SORA_INT(desc->accumulate), SORA_INT(per_item)) },
+        &(sora_launch_desc) {
+            .file = "conv2d",
+            .kernel = "conv_rows",
+            .options = options,
+            .flops = flops_of(3, in, outputs),
+            .bytes = bytes_of(3, in, outputs),
+            .global = { (size_t)((parts + per_item - 1) / per_item), (size_t)images },
+            .label = desc->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
+                                        SORA_VIEW(statistics), SORA_LONG(desc->x->stride), SORA_LONG(desc->y->stride),
+                                        SORA_LONG(statistics->stride), SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]),
+                                        SORA_INT(in->dim[3]), SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride),
+                                        SORA_INT(bias->memory != NULL), SORA_INT(desc->accumulate),
+                                        SORA_INT(statistics->memory != NULL), SORA_INT(per_item)) },
         error);
 }
 
@@ -270,11 +285,11 @@ typedef struct parts {
 static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
     int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(outputs), blocks = (outputs + block - 1) / block;
-    int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
-    bool rows = takes_rows(limits, kernel, x);
+    int64_t units = (int64_t)limits->compute_units, wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * units;
     int64_t elements = blocks * block * x->dim[1] * kernel * kernel * lanes, items = x->dim[1] * kernel * blocks;
+    bool rows = takes_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS;
     int64_t all = x->dim[0] * (rows ? x->dim[2] : (x->dim[2] * x->dim[3] + lanes - 1) / lanes);
-    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS / elements) : SORA_MIN((wanted + items - 1) / items, 256);
+    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / elements) : SORA_MIN((wanted + items - 1) / items, 256);
     int64_t count = SORA_MAX(1, SORA_MIN(most, all)); /* never more for fewer images: workspaces are made for the most */
     return (parts) { count, (all + count - 1) / count, rows ? count * elements : 0 };
 }
@@ -437,6 +452,14 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_shape y = SORA_SHAPE(x->dim[0], rule->inputs[1].dim[0], x->dim[2], x->dim[3]);
     rule->output_count = 1;
     rule->outputs[0] = y;
+    if (((const sora_conv2d_attributes *)rule->attributes)->statistics) {
+        char text[80];
+        if (!sora_conv_has_statistics(rule->limits, kernel, x, y.dim[1]))
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s: no statistics come with the way in which it is convolved",
+                             sora_shape_text(x, text));
+        rule->output_count = 2;
+        rule->outputs[1] = SORA_SHAPE(x->dim[0], y.dim[1], sora_conv_statistics_parts(x), 3);
+    }
     rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x, y.dim[1]);
     uint64_t data = sora_conv_workspace(rule->limits, kernel, &y, x->dim[1]),
              weights = sora_conv_gradient_workspace(rule->limits, kernel, x, &y);
@@ -454,6 +477,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                             .in_stride = taps,
                             .bias = &run->inputs[2],
                             .y = &run->outputs[0],
+                            .statistics = ((const sora_conv2d_attributes *)run->attributes)->statistics ? &run->outputs[1] : NULL,
                             .workspace = run->workspace,
                             .label = run->name };
     return sora_conv(run->context, &desc, error);
