@@ -49,24 +49,26 @@ __kernel void norm_parts(__global const float *restrict x, ulong x_at, __global 
     partial[2] = max(SUM_LANES(squares) - total * offset, 0.0f);
 }
 
-/* All parts of a channel, groups [groups][channels][runs], in order. */
+/* All parts of a channel, groups [groups][channels][runs] that stand `stride` apart, in order. */
+#define PART_OF(g, r) (partial + (g) * stride + 3 * ((long)c * runs + (r)))
+
 __kernel void norm_statistics(__global const float *restrict partial, ulong partial_at, __global float *restrict mean, ulong mean_at,
                               __global float *restrict deviation, ulong deviation_at, __global float *restrict running_mean, ulong running_mean_at,
-                              __global float *restrict running_variance, ulong running_variance_at, int runs, int groups, float count, float momentum,
-                              float epsilon)
+                              __global float *restrict running_variance, ulong running_variance_at, long stride, int runs, int groups, float count,
+                              float momentum, float epsilon)
 {
-    int c = (int)get_global_id(0), channels = (int)get_global_size(0);
+    int c = (int)get_global_id(0);
     partial += partial_at;
-    float shift = partial[3 * PART_AT(0, c, channels, 0, runs) + 1], sum = 0.0f, squares = 0.0f;
+    float shift = PART_OF(0, 0)[1], sum = 0.0f, squares = 0.0f;
     for (int g = 0; g < groups; g++)
         for (int r = 0; r < runs; r++) {
-            __global const float *part = partial + 3 * PART_AT(g, c, channels, r, runs);
+            __global const float *part = PART_OF(g, r);
             sum += part[0] * (part[1] - shift);
         }
     float m = shift + sum / count;
     for (int g = 0; g < groups; g++)
         for (int r = 0; r < runs; r++) {
-            __global const float *part = partial + 3 * PART_AT(g, c, channels, r, runs);
+            __global const float *part = PART_OF(g, r);
             squares += part[2] + part[0] * (part[1] - m) * (part[1] - m);
         }
     float variance = squares / count, unbiased = count > 1.0f ? squares / (count - 1.0f) : variance;

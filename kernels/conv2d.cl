@@ -114,6 +114,128 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
     }
 }
 
+#if K == 3 && XV > 1
+/* The same on rows of at least XV pixels: OB outputs of PB rows by XV columns at a time. The last columns and rows of an image are taken with some
+ * that were there before. Where all rows that are read have one above and below, the pixels beside them are memory of the plane. */
+
+#if XV == 8
+#define AFTER_ZERO(v) (float8)(0.0f, v.s0123, v.s45, v.s6)
+#define BEFORE_ZERO(v) (float8)(v.s1234, v.s56, v.s7, 0.0f)
+#else
+#define AFTER_ZERO(v) (float16)(0.0f, v.s0123, v.s4567, v.s89ab, v.scd, v.se)
+#define BEFORE_ZERO(v) (float16)(v.s1234, v.s5678, v.s9abc, v.sde, v.sf, 0.0f)
+#endif
+
+#define BEFORE_INNER(from, row) select((floatx)0.0f, LOADX(from - 1), left)
+#define HERE_INNER(from, row) LOADX(from)
+#define AFTER_INNER(from, row) select((floatx)0.0f, LOADX(from + 1), right)
+#define IS_ROW(row) ((row) >= 0 && (row) < height)
+#define BEFORE_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : column == 0 ? AFTER_ZERO(LOADX(from)) : LOADX(from - 1))
+#define HERE_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : LOADX(from))
+#define AFTER_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : column + XV == width ? BEFORE_ZERO(LOADX(from)) : LOADX(from + 1))
+
+/* One column of taps of one row of them: each weight serves all rows. */
+#define TAPS(LOAD, ky, kx)                                                                                               \
+    {                                                                                                                    \
+        floatx v[PB];                                                                                                    \
+        FOR(p, PB) { __global const float *from = plane + (p + ky - 1) * width; v[p] = LOAD(from, first + p + ky - 1); } \
+        FOR(k, OB)                                                                                                       \
+        {                                                                                                                \
+            floatx tap = taps[k][TAP(ky, kx)];                                                                           \
+            FOR(p, PB) sum[k][p] = MAD(tap, v[p], sum[k][p]);                                                            \
+        }                                                                                                                \
+    }
+#define CHANNELS(BEFORE, HERE, AFTER)                                                      \
+    for (int c = 0; c < inputs; c++) {                                                     \
+        FOR(ky, 3)                                                                         \
+        {                                                                                  \
+            TAPS(BEFORE, ky, 0)                                                            \
+            TAPS(HERE, ky, 1)                                                              \
+            TAPS(AFTER, ky, 2)                                                             \
+        }                                                                                  \
+        plane += height * width;                                                           \
+        FOR(k, OB) taps[k] += in_stride;                                                   \
+    }
+
+/* A part's statistics for a norm behind are those of batch_norm.cl: pixels, their mean, the sum of squares of what they differ from it. Sums are of
+ * y - shift, with the first pixel for the shift. */
+#define PART_ROWS 4 /* a multiple of every PB */
+
+/* Work-items: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
+__kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
+                        ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at, long x_stride,
+                        long y_stride, long statistics_stride, int inputs, int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate,
+                        int has_statistics, int run)
+{
+    int parts = (height + PART_ROWS - 1) / PART_ROWS, image = (int)get_global_id(1), first_part = (int)get_global_id(0) * run;
+    x += x_at + (long)image * x_stride;
+    y += y_at + (long)image * y_stride;
+    w += w_at;
+    for (int part = first_part; part < min(parts, first_part + run); part++)
+        for (int o = 0; o < outputs; o += OB) {
+            int end = min(height, (part + 1) * PART_ROWS);
+            floatx total[OB], squares[OB];
+            float shift[OB];
+            FOR(k, OB)
+            {
+                total[k] = squares[k] = (floatx)0.0f;
+                shift[k] = 0.0f;
+            }
+            for (int row = part * PART_ROWS; row < end; row += PB) {
+                int first = max(0, min(row, height - PB)); /* an image of fewer rows has none behind them */
+                bool inner = first > 1 && first + PB + 1 < height;
+                for (int at = 0; at < width; at += XV) {
+                    int column = min(at, width - XV);
+                    intx left = column + LANE_NUMBERS > 0, right = column + LANE_NUMBERS < width - 1, fresh = column + LANE_NUMBERS >= at;
+                    floatx sum[OB][PB];
+                    __global const float *taps[OB], *plane = x + first * width + column;
+                    FOR(k, OB)
+                    {
+                        taps[k] = w + min(o + k, outputs - 1) * out_stride;
+                        FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
+                    }
+                    if (inner) {
+                        CHANNELS(BEFORE_INNER, HERE_INNER, AFTER_INNER)
+                    } else {
+                        CHANNELS(BEFORE_OUTER, HERE_OUTER, AFTER_OUTER)
+                    }
+                    if (has_statistics) {
+                        if (row == part * PART_ROWS && at == 0) FOR(k, OB) shift[k] = sum[k][0].s0;
+                        FOR(k, OB)
+                            FOR(p, PB)
+                            {
+                                if (first + p < row || first + p >= height) continue;
+                                floatx d = select((floatx)0.0f, sum[k][p] - shift[k], fresh);
+                                total[k] += d;
+                                squares[k] = MAD(d, d, squares[k]);
+                            }
+                    }
+                    FOR(k, OB)
+                    {
+                        FOR(p, PB)
+                        {
+                            if (o + k >= outputs || first + p >= height) continue;
+                            __global float *to = y + ((long)(o + k) * height + first + p) * width + column;
+                            if (accumulate) sum[k][p] = LOADX(to) + (first + p < row ? (floatx)0.0f : select((floatx)0.0f, sum[k][p], fresh));
+                            STOREX(sum[k][p], to);
+                        }
+                    }
+                }
+            }
+            if (has_statistics)
+                FOR(k, OB)
+                {
+                    if (o + k >= outputs) continue;
+                    __global float *to = statistics + statistics_at + image * statistics_stride + ((long)(o + k) * parts + part) * 3;
+                    float count = (float)((end - part * PART_ROWS) * width), sum = SUM_LANES(total[k]), offset = sum / count;
+                    to[0] = count;
+                    to[1] = shift[k] + offset;
+                    to[2] = max(SUM_LANES(squares[k]) - sum * offset, 0.0f);
+                }
+        }
+}
+#endif
+
 /* One tile's products of OB outputs' gradients and an input moved by one row of taps. */
 #if K == 1
 #define PRODUCTS(LOAD)                                             \
@@ -160,6 +282,67 @@ __kernel void conv_gradient_parts(__global const float *restrict x, ulong x_at, 
         FOR(t, K)
             if (o + k < outputs) partial[((long)(o + k) * inputs + c) * K * K + ky * K + t] = SUM_LANES(sum[k][t]);
 }
+
+#if K == 3 && XV > 1
+/* One tile's products with the input before, at and after its pixels. */
+#define TILE(before, here, after)                                  \
+    {                                                              \
+        floatx v[3] = { before, here, after };                     \
+        FOR(k, OB)                                                 \
+        {                                                          \
+            floatx d = LOADX(out[k] + pixel);                      \
+            FOR(t, 3) sum[k][t] = MAD(d, v[t], sum[k][t]);         \
+        }                                                          \
+    }
+#define FRESH(v) select((floatx)0.0f, v, fresh)
+
+/* The same of one part, a run of rows, all at once: bands of rows that stay near while every input meets every output. Sums of lanes stand in
+ * `lanes`, [parts][blocks of outputs][inputs][rows of taps][OB][3], between bands. Work-items: (parts). */
+__kernel void conv_gradient_rows(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
+                                 __global float *restrict partial, ulong partial_at, __global float *restrict lanes, ulong lanes_at, long x_stride,
+                                 long dy_stride, int inputs, int outputs, int height, int width, int images, int run, int band)
+{
+    int part = (int)get_global_id(0), begin = part * run, end = min(images * height, begin + run), n = height * width, blocks = (outputs + OB - 1) / OB;
+    lanes += lanes_at + (long)part * blocks * inputs * 9 * OB * XV;
+    partial += partial_at + (long)part * outputs * inputs * 9;
+    for (int at = begin; at < end;) {
+        int image = at / height, first = at - image * height, last = min(min(height, first + band), first + end - at);
+        for (int i = 0; i < blocks * inputs * 3; i++) {
+            int ky = i % 3, c = i / 3 % inputs, o = i / 3 / inputs * OB;
+            __global const float *in = x + x_at + image * x_stride + (long)c * n + (ky - 1) * width;
+            __global const float *out[OB];
+            __global float *at_lanes = lanes + (long)i * 3 * OB * XV;
+            floatx sum[OB][3];
+            FOR(k, OB)
+            {
+                out[k] = dy + dy_at + image * dy_stride + (long)min(o + k, outputs - 1) * n;
+                FOR(t, 3) sum[k][t] = at == begin ? (floatx)0.0f : LOADX(at_lanes + (k * 3 + t) * XV);
+            }
+            for (int row = max(first, 1 - ky); row < min(last, height + 1 - ky); row++) {
+                int at_row = row * width, at_end = at_row + width - XV, pixel = at_row;
+                {
+                    floatx here = LOADX(in + pixel);
+                    TILE(AFTER_ZERO(here), here, width == XV ? BEFORE_ZERO(here) : LOADX(in + pixel + 1))
+                }
+                for (pixel += XV; pixel < at_end; pixel += XV) TILE(LOADX(in + pixel - 1), LOADX(in + pixel), LOADX(in + pixel + 1))
+                if (width > XV) {
+                    intx fresh = LANE_NUMBERS >= pixel - at_end;
+                    pixel = at_end;
+                    floatx here = LOADX(in + pixel);
+                    TILE(FRESH(LOADX(in + pixel - 1)), FRESH(here), FRESH(BEFORE_ZERO(here)))
+                }
+            }
+            FOR(k, OB) FOR(t, 3) STOREX(sum[k][t], at_lanes + (k * 3 + t) * XV);
+        }
+        at += last - first;
+    }
+    for (int i = 0; i < outputs * inputs * 9; i++) {
+        int t = i % 3, ky = i / 3 % 3, c = i / 9 % inputs, o = i / 9 / inputs;
+        __global const float *sum = lanes + ((((long)(o / OB) * inputs + c) * 3 + ky) * OB * 3 + o % OB * 3 + t) * XV;
+        partial[i] = begin < end ? SUM_LANES(LOADX(sum)) : 0.0f;
+    }
+}
+#endif
 
 /* gradient += scale * row[o] * column[c] * sum of the parts, in order. */
 __kernel void conv_gradient_total(__global const float *restrict partial, ulong partial_at, __global float *restrict gradient, ulong gradient_at,

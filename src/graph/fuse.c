@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "graph/structure.h"
 
+#include "cl/context.h"
+#include "op/conv.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +42,28 @@ static bool fuse_pool(sora_graph *graph, int index)
     return true;
 }
 
+/* Batch norm of what a convolution made: its statistics come with the convolution, which has every value in registers. */
+static sora_status fuse_statistics(sora_graph *graph, int index, sora_error *error)
+{
+    sora_node *norm = &graph->nodes[index], *conv;
+    if (norm->op != &sora_op_batch_norm || !graph->options.training || norm->input_count != 5) return SORA_OK;
+    if (((const sora_batch_norm_attributes *)norm->attributes)->frozen) return SORA_OK;
+    if (!(conv = maker(graph, norm->inputs[0], &sora_op_conv2d)) || conv->output_count > 1) return SORA_OK;
+    sora_conv2d_attributes *attributes = conv->attributes;
+    const sora_shape *x = &conv->inputs[0]->shape, *y = &conv->outputs[0]->shape;
+    if (!sora_conv_has_statistics(&sora_context_device(graph->context)->limits, attributes->kernel, x, y->dim[1])) return SORA_OK;
+    char name[160];
+    snprintf(name, sizeof name, "%s:1", conv->name);
+    sora_tensor *statistics =
+        sora_tensor_add(graph, name, SORA_F32, SORA_SHAPE(x->dim[0], y->dim[1], sora_conv_statistics_parts(x), 3), error);
+    if (!statistics) return SORA_ERROR_MEMORY;
+    statistics->producer = conv->outputs[0]->producer;
+    attributes->statistics = true;
+    conv->outputs[conv->output_count++] = statistics;
+    norm->inputs[norm->input_count++] = statistics;
+    return SORA_OK;
+}
+
 static int users_of(const sora_graph *graph, const sora_tensor *tensor)
 {
     int users = tensor->output;
@@ -67,7 +93,12 @@ static bool fuse_dropout(sora_graph *graph, int index)
     return true;
 }
 
-void sora_graph_fuse(sora_graph *graph)
+sora_status sora_graph_fuse(sora_graph *graph, sora_error *error)
 {
-    for (int n = 0; n < (int)graph->node_count;) n += !fuse_pool(graph, n) && !fuse_dropout(graph, n);
+    sora_status status = SORA_OK;
+    for (int n = 0; status == SORA_OK && n < (int)graph->node_count;) {
+        status = fuse_statistics(graph, n, error);
+        n += !fuse_pool(graph, n) && !fuse_dropout(graph, n);
+    }
+    return status;
 }

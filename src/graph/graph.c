@@ -298,7 +298,7 @@ sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *er
     }
     if (graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is planned already");
     if (graph->node_count == 0) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph has no nodes");
-    if (!graph->options.unfused) sora_graph_fuse(graph);
+    if (!graph->options.unfused) SORA_TRY(sora_graph_fuse(graph, error));
     graph->forward_nodes = (int)graph->node_count;
     if (loss) SORA_TRY(sora_graph_differentiate(graph, loss, error));
     if (loss && graph->options.recompute) SORA_TRY(sora_graph_recompute(graph, error));

@@ -113,7 +113,7 @@ sora_status sora_node_add(sora_graph *graph, sora_node_kind kind, const char *na
 sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error);
 
 /* Replaces chains of forward nodes by ops that do the same in fewer passes. */
-void sora_graph_fuse(sora_graph *graph);
+sora_status sora_graph_fuse(sora_graph *graph, sora_error *error);
 sora_status sora_graph_differentiate(sora_graph *graph, sora_tensor *loss, sora_error *error);
 /* After it: nodes that make again what is cheap to make instead of keeping it, and what backward reads of a tensor of the forward
  * part. */

@@ -36,16 +36,17 @@ static int variants(const sora_device_limits *limits, const int64_t *s, sora_tun
     sora_conv_variant list[SORA_CONV_VARIANTS];
     sora_shape x = SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]);
     int count = sora_conv_variants(limits, (int)s[KERNEL], &x, s[OUTPUTS], list);
-    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles, list[i].winograd } };
+    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles, (int)list[i].method } };
     return count;
 }
 
 static void name(const sora_tuning_variant *variant, char text[48])
 {
-    if (variant->number[2])
+    if (variant->number[2] == SORA_CONV_WINOGRAD)
         snprintf(text, 48, "winograd 4 x 4");
     else
-        snprintf(text, 48, "%d channels x %d tiles", variant->number[0], variant->number[1]);
+        snprintf(text, 48, "%d channels x %d %s", variant->number[0], variant->number[1],
+                 variant->number[2] == SORA_CONV_ROWS ? "rows" : "tiles");
 }
 
 static double flops(const int64_t *s)
@@ -105,10 +106,10 @@ cleanup:
 static sora_status launch(void *self, const sora_tuning_variant *variant, sora_error *error)
 {
     convolution *c = self;
-    sora_conv_variant v = { variant->number[0], variant->number[1], variant->number[2] };
+    sora_conv_variant v = { variant->number[0], variant->number[1], (sora_conv_method)variant->number[2] };
     sora_conv_desc desc = c->desc;
     desc.variant = &v;
-    c->winograd = v.winograd;
+    c->winograd = v.method == SORA_CONV_WINOGRAD;
     return sora_conv(c->context, &desc, error);
 }
 

@@ -2,7 +2,7 @@
 #include "op/ops.h"
 #include "op/plane.h"
 
-enum { X, GAMMA, BETA, RUNNING_MEAN, RUNNING_VARIANCE };
+enum { X, GAMMA, BETA, RUNNING_MEAN, RUNNING_VARIANCE, STATISTICS };
 
 static const sora_batch_norm_attributes *attributes_of(const void *attributes)
 {
@@ -43,6 +43,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
             return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s takes %lld values for each of its four parameters, not %s",
                              sora_shape_text(x, text), (long long)x->dim[1], sora_shape_text(p, other));
     }
+    const sora_shape *s = &rule->inputs[STATISTICS];
+    if (s->rank && (s->rank != 4 || s->dim[0] != x->dim[0] || s->dim[1] != x->dim[1] || s->dim[3] != 3))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s with statistics %s; expected [n, c, parts, 3]",
+                         sora_shape_text(x, text), sora_shape_text(s, other));
     bool pool = attributes_of(rule->attributes)->pool;
     if (pool && (x->dim[2] % 2 || x->dim[3] % 2))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s; expected even h and w to pool", sora_shape_text(x, text));
@@ -64,40 +68,57 @@ static sora_view part_of(const sora_view *workspace, uint64_t offset)
     return part;
 }
 
-static sora_status batch_statistics(const sora_op_run *run, const sora_view *mean, const sora_view *deviation,
-                                    const sora_view *partial, sora_error *error)
+static sora_status statistics_of_parts(const sora_op_run *run, const parts *p, const sora_view *partial, sora_error *error)
 {
-    const sora_batch_norm_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X];
-    size_t channels = (size_t)x->shape.dim[1];
-    int64_t n = pixels_of(&x->shape), images = x->shape.dim[0];
-    parts p = parts_of(&x->shape);
     char options[SORA_PLANE_OPTIONS];
     sora_plane_options(run->context, options);
-    sora_status status = sora_launch(
-        run->context,
-        &(sora_launch_desc) { .file = "batch_norm",
-                              .kernel = "norm_parts",
-                              .options = options,
-                              .global = { (size_t)p.runs, channels, (size_t)p.groups },
-                              .label = run->name,
-                              .bytes = bytes_of(x, 1),
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride), SORA_INT(n),
-                                                          SORA_INT(p.runs), SORA_INT(images), SORA_INT(p.group)) },
-        error);
-    if (status != SORA_OK) return status;
     return sora_launch(run->context,
                        &(sora_launch_desc) { .file = "batch_norm",
-                                             .kernel = "norm_statistics",
+                                             .kernel = "norm_parts",
                                              .options = options,
-                                             .global = { channels },
+                                             .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
                                              .label = run->name,
-                                             .arguments = SORA_ARGUMENTS(
-                                                 SORA_VIEW(partial), SORA_VIEW(mean), SORA_VIEW(deviation),
-                                                 SORA_VIEW(&run->inputs[RUNNING_MEAN]), SORA_VIEW(&run->inputs[RUNNING_VARIANCE]),
-                                                 SORA_INT(p.runs), SORA_INT(p.groups), SORA_FLOAT(images * n),
-                                                 SORA_FLOAT(a->momentum), SORA_FLOAT(a->epsilon)) },
+                                             .bytes = bytes_of(x, 1),
+                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride),
+                                                                         SORA_INT(pixels_of(&x->shape)), SORA_INT(p->runs),
+                                                                         SORA_INT(x->shape.dim[0]), SORA_INT(p->group)) },
                        error);
+}
+
+/* From those of parts that came with x, else of our own. */
+static sora_status batch_statistics(const sora_op_run *run, const sora_view *mean, const sora_view *deviation,
+                                    const sora_view *scratch, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_batch_norm_attributes *a = attributes_of(run->attributes);
+    const sora_view *x = &run->inputs[X], *partial = scratch;
+    int64_t n = pixels_of(&x->shape), images = x->shape.dim[0];
+    parts p = parts_of(&x->shape);
+    int64_t stride = 3 * x->shape.dim[1] * p.runs;
+    char options[SORA_PLANE_OPTIONS];
+    sora_plane_options(run->context, options);
+    if (run->input_count > STATISTICS) {
+        partial = &run->inputs[STATISTICS];
+        p = (parts) { .runs = partial->shape.dim[2], .groups = images };
+        stride = partial->stride;
+    } else {
+        SORA_TRY(statistics_of_parts(run, &p, partial, error));
+    }
+    SORA_TRY(sora_launch(run->context,
+                         &(sora_launch_desc) {
+                             .file = "batch_norm",
+                             .kernel = "norm_statistics",
+                             .options = options,
+                             .global = { (size_t)x->shape.dim[1] },
+                             .label = run->name,
+                             .arguments = SORA_ARGUMENTS(
+                                 SORA_VIEW(partial), SORA_VIEW(mean), SORA_VIEW(deviation), SORA_VIEW(&run->inputs[RUNNING_MEAN]),
+                                 SORA_VIEW(&run->inputs[RUNNING_VARIANCE]), SORA_LONG(stride), SORA_INT(p.runs),
+                                 SORA_INT(p.groups), SORA_FLOAT(images * n), SORA_FLOAT(a->momentum), SORA_FLOAT(a->epsilon)) },
+                         error));
+cleanup:
+    return status;
 }
 
 static sora_status frozen_statistics(const sora_op_run *run, const sora_view *mean, const sora_view *deviation, sora_error *error)
@@ -256,7 +277,8 @@ cleanup:
 const sora_op sora_op_batch_norm = { .name = "batch_norm",
                                      .parameters = 1 << GAMMA | 1 << BETA,
                                      .differentiable = 1 << X | 1 << GAMMA | 1 << BETA,
-                                     .uses_inputs = 1 << X | 1 << GAMMA | 1 << BETA,
+                                     /* statistics: to have all inputs where y is made again */
+                                     .uses_inputs = 1 << X | 1 << GAMMA | 1 << BETA | 1 << STATISTICS,
                                      .in_place = 1 << X,
                                      .gradient_in_place = true,
                                      .cheap = true,

@@ -14,10 +14,13 @@ sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_err
 /* Pixels in one register: the device's float width, 1 on a GPU. */
 int sora_conv_lanes(const sora_device_limits *limits);
 
-/* Sums that a work-item keeps in registers: output channels by tiles of neighbouring pixels; or all by transformed tiles. */
+/* How a convolution is done. Directly, a work-item keeps sums in registers: of `block` output channels by `tiles` registers of
+ * pixels, which follow each other in the plane, or stand below each other in rows. */
+typedef enum sora_conv_method { SORA_CONV_PLANE, SORA_CONV_WINOGRAD, SORA_CONV_ROWS } sora_conv_method;
+
 typedef struct sora_conv_variant {
-    int block, tiles;
-    bool winograd; /* then the others are 0 */
+    int block, tiles; /* 0 by transformed tiles */
+    sora_conv_method method;
 } sora_conv_variant;
 #define SORA_CONV_VARIANTS 16
 
@@ -29,7 +32,8 @@ typedef struct sora_conv_desc {
     bool flip;             /* taps in reverse: the way back */
     const sora_view *bias; /* memory NULL: none */
     const sora_view *y;
-    bool accumulate; /* y += */
+    bool accumulate;             /* y += */
+    const sora_view *statistics; /* NULL or memory NULL: none; where sora_conv_has_statistics */
     sora_view workspace;
     const sora_conv_variant *variant; /* NULL: the one that was measured to be best, or the default */
     const char *label;
@@ -42,6 +46,11 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
 /* Scratch in elements for an input of that shape and that many channels, in any variant. */
 uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error);
+
+/* Whether a convolution can say what a batch norm behind it needs to know of y: for each of so many parts of an image [n,
+ * outputs, parts, 3]: pixels, their mean, the sum of squares of what they differ from it. */
+bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
+int64_t sora_conv_statistics_parts(const sora_shape *x);
 
 /* gradient [o, c, k, k] += scale · row[o] · column[c] · Σ dy[o] x[c]. */
 typedef struct sora_conv_gradient_desc {

@@ -7,11 +7,15 @@
 
 #include <stdio.h>
 
-/* Planes of at most this many pixels are padded first: their edges would be most of the work. */
-#define PADDED_PIXELS 1024
 #define WINOGRAD_CHANNELS 8
+#define PART_ROWS 4 /* as kernels/conv2d.cl has it */
 /* A work-item below this many multiply-adds is not worth its start. */
 #define ITEM_WORK 100000
+/* Gradients of weights by rows: sums that may stand in memory for each compute unit, in at least so many parts, and pixels of a
+ * channel that are taken at a time. */
+#define LANE_SUMS (1 << 17)
+#define LEAST_PARTS 4
+#define BAND 1024
 
 int sora_conv_lanes(const sora_device_limits *limits)
 {
@@ -36,9 +40,10 @@ static int margin_of(const sora_device_limits *limits, int64_t width)
     return (int)width + 1 + 4 * sora_conv_lanes(limits);
 }
 
+/* Planes whose rows are narrower than a register are padded first: edges are most of the work. */
 static bool is_padded(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[2] * x->dim[3] <= PADDED_PIXELS;
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] < sora_conv_lanes(limits);
 }
 
 /* Below that many channels of either side transforms cost more than they save. */
@@ -104,28 +109,47 @@ static int block_of(int64_t channels, int most)
     return block;
 }
 
-/* Measured: padded planes are fastest with most sums, whose loads are shared; others with few, as their loop is there twice. */
-static sora_conv_variant standard_variant(const sora_device_limits *limits, int block, bool padded)
+static bool takes_rows(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
-    int tiles = tiles_of(limits, block);
-    return (sora_conv_variant) { block, padded ? tiles : SORA_MIN(tiles, SORA_MAX(1, 4 / block)), false };
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] >= sora_conv_lanes(limits);
+}
+
+bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    return takes_rows(limits, kernel, x) && !sora_winograd_pays(limits, kernel, x, outputs, false);
+}
+
+int64_t sora_conv_statistics_parts(const sora_shape *x)
+{
+    return (x->dim[2] + PART_ROWS - 1) / PART_ROWS;
+}
+
+/* Measured: rows are fastest with four channels, padded planes with most sums, whose loads are shared; others with few, as their
+ * loop is there twice. */
+static sora_conv_variant standard_variant(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    bool rows = takes_rows(limits, kernel, x);
+    int block = block_of(outputs, rows ? 4 : 8), tiles = tiles_of(limits, block);
+    if (rows) return (sora_conv_variant) { block, tiles, SORA_CONV_ROWS };
+    if (!is_padded(limits, kernel, x)) tiles = SORA_MIN(tiles, SORA_MAX(1, 4 / block));
+    return (sora_conv_variant) { block, tiles, SORA_CONV_PLANE };
 }
 
 int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
                        sora_conv_variant out[SORA_CONV_VARIANTS])
 {
-    static const sora_conv_variant winograd = { .winograd = true };
-    int count = 0, most = block_of(outputs, 8);
+    static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
+    int count = 0;
     bool first = sora_winograd_pays(limits, kernel, x, outputs, false);
-    sora_conv_variant standard = standard_variant(limits, most, is_padded(limits, kernel, x));
+    sora_conv_variant standard = standard_variant(limits, kernel, x, outputs);
     if (first) out[count++] = winograd;
     out[count++] = standard;
     if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
-    for (int block = most; block >= 1; block /= 2)
+    for (int block = block_of(outputs, 8); block >= 1; block /= 2)
         for (int tiles = 4; tiles >= 1; tiles /= 2) {
             bool fits = limits->type == SORA_DEVICE_CPU ? block * tiles <= sums_of(limits) : tiles == 1;
             if (fits && (block != standard.block || tiles != standard.tiles))
-                out[count++] = (sora_conv_variant) { block, tiles, false };
+                out[count++] = (sora_conv_variant) { block, tiles, standard.method };
         }
     return count;
 }
@@ -143,7 +167,8 @@ static sora_conv_variant choose(sora_context *context, const sora_conv_desc *des
     sora_tuning_variant best;
     if (!sora_tuning_find(context, &key, &best)) return variants[0];
     for (int i = 0; i < count; i++)
-        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1] && variants[i].winograd == best.number[2])
+        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1] &&
+            (int)variants[i].method == best.number[2] && (!desc->statistics || variants[i].method == SORA_CONV_ROWS))
             return variants[i];
     return variants[0];
 }
@@ -171,6 +196,35 @@ static double bytes_of(int kernel, const sora_shape *x, int64_t outputs)
     return 4.0 * (images + inputs * (double)outputs * kernel * kernel);
 }
 
+static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, const sora_conv_variant *variant,
+                             const sora_view *bias, sora_error *error)
+{
+    static const sora_view none = { 0 };
+    const sora_view *statistics = desc->statistics ? desc->statistics : &none;
+    const sora_shape *in = &desc->x->shape;
+    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = sora_conv_statistics_parts(in);
+    int per_item = tiles_per_item(context, parts, images, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
+    char options[128];
+    program_options(context, 3, variant->block, variant->tiles, false, desc->flip, options);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) {
+            .file = "conv2d",
+            .kernel = "conv_rows",
+            .options = options,
+            .flops = flops_of(3, in, outputs),
+            .bytes = bytes_of(3, in, outputs),
+            .global = { (size_t)((parts + per_item - 1) / per_item), (size_t)images },
+            .label = desc->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
+                                        SORA_VIEW(statistics), SORA_LONG(desc->x->stride), SORA_LONG(desc->y->stride),
+                                        SORA_LONG(statistics->stride), SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]),
+                                        SORA_INT(in->dim[3]), SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride),
+                                        SORA_INT(bias->memory != NULL), SORA_INT(desc->accumulate),
+                                        SORA_INT(statistics->memory != NULL), SORA_INT(per_item)) },
+        error);
+}
+
 sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -183,7 +237,8 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     char options[128];
     source x;
     sora_conv_variant variant = desc->variant ? *desc->variant : choose(context, desc);
-    if (variant.winograd) return sora_winograd(context, desc, error);
+    if (variant.method == SORA_CONV_WINOGRAD) return sora_winograd(context, desc, error);
+    if (variant.method == SORA_CONV_ROWS) return conv_rows(context, desc, &variant, bias, error);
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
     int block = variant.block, pixels = lanes * variant.tiles;
     int64_t blocks = (outputs + block - 1) / block, tiles = (n + pixels - 1) / pixels;
@@ -221,44 +276,69 @@ static int gradient_outputs(int64_t outputs)
     return block_of(outputs, 4);
 }
 
-static int64_t gradient_parts(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
+/* Parts of the pixels whose sums are made apart from each other. */
+typedef struct parts {
+    int64_t count, run; /* tiles in a run, or rows */
+    int64_t lanes;      /* elements of sums that rows keep in memory */
+} parts;
+
+static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
-    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(dy->dim[1]);
-    int64_t tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
-    int64_t items = x->dim[1] * kernel * ((dy->dim[1] + block - 1) / block);
-    int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
-    int64_t parts = (wanted + items - 1) / items;
-    return SORA_MAX(1, SORA_MIN(parts, SORA_MIN(tiles, 256)));
+    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(outputs), blocks = (outputs + block - 1) / block;
+    int64_t units = (int64_t)limits->compute_units, wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * units;
+    int64_t elements = blocks * block * x->dim[1] * kernel * kernel * lanes, items = x->dim[1] * kernel * blocks;
+    bool rows = takes_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS;
+    int64_t all = x->dim[0] * (rows ? x->dim[2] : (x->dim[2] * x->dim[3] + lanes - 1) / lanes);
+    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / elements) : SORA_MIN((wanted + items - 1) / items, 256);
+    int64_t count = SORA_MAX(1, SORA_MIN(most, all)); /* never more for fewer images: workspaces are made for the most */
+    return (parts) { count, (all + count - 1) / count, rows ? count * elements : 0 };
 }
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
     if (sora_winograd_pays(limits, kernel, x, dy->dim[1], true)) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
-    return padded_elements(limits, kernel, x) +
-           (uint64_t)(gradient_parts(limits, kernel, x, dy) * dy->dim[1] * x->dim[1] * kernel * kernel);
+    parts p = parts_of(limits, kernel, x, dy->dim[1]);
+    return padded_elements(limits, kernel, x) + (uint64_t)(p.lanes + p.count * dy->dim[1] * x->dim[1] * kernel * kernel);
 }
 
-sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error)
+static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+                                    sora_view *partial, sora_error *error)
+{
+    const sora_shape *in = &desc->x->shape;
+    int64_t outputs = desc->dy->shape.dim[1];
+    sora_view lanes = *partial;
+    char options[128];
+    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
+    partial->offset += (uint64_t)p->lanes;
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "conv2d",
+                              .kernel = "conv_gradient_rows",
+                              .options = options,
+                              .flops = flops_of(desc->kernel, in, outputs),
+                              .bytes = bytes_of(desc->kernel, in, outputs),
+                              .global = { (size_t)p->count },
+                              .label = desc->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(desc->dy), SORA_VIEW(partial),
+                                                          SORA_VIEW(&lanes), SORA_LONG(desc->x->stride),
+                                                          SORA_LONG(desc->dy->stride), SORA_INT(in->dim[1]), SORA_INT(outputs),
+                                                          SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_INT(in->dim[0]),
+                                                          SORA_INT(p->run), SORA_INT(SORA_MAX(1, BAND / in->dim[3]))) },
+        error);
+}
+
+static sora_status gradient_of_plane(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+                                     sora_view *partial, sora_error *error)
 {
     sora_status status = SORA_OK;
-    static const sora_view none = { 0 };
-    const sora_device_limits *limits = &sora_context_device(context)->limits;
-    if (sora_winograd_pays(limits, desc->kernel, &desc->x->shape, desc->dy->shape.dim[1], true))
-        return sora_winograd_gradient(context, desc, error);
-    const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
-    const sora_shape *in = &desc->x->shape, *out = &desc->dy->shape;
-    int64_t inputs = in->dim[1], outputs = out->dim[1], lanes = sora_conv_lanes(limits),
-            n = outputs * inputs * desc->kernel * desc->kernel;
+    const sora_shape *in = &desc->x->shape;
+    int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1];
     int block = gradient_outputs(outputs);
-    int64_t parts = gradient_parts(limits, desc->kernel, in, out),
-            tiles = in->dim[0] * ((in->dim[2] * in->dim[3] + lanes - 1) / lanes);
-    int64_t run = (tiles + parts - 1) / parts;
-    sora_view partial = desc->workspace;
     char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
-    partial.offset += padded_elements(limits, desc->kernel, in);
-    program_options(context, desc->kernel, block, tiles_of(limits, block), x.padded, false, options);
+    partial->offset += padded_elements(&sora_context_device(context)->limits, desc->kernel, in);
+    program_options(context, desc->kernel, block, 1, x.padded, false, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) {
@@ -267,13 +347,31 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
             .options = options,
             .flops = flops_of(desc->kernel, in, outputs),
             .bytes = bytes_of(desc->kernel, in, outputs),
-            .global = { (size_t)(inputs * desc->kernel), (size_t)((outputs + block - 1) / block), (size_t)parts },
+            .global = { (size_t)(inputs * desc->kernel), (size_t)((outputs + block - 1) / block), (size_t)p->count },
             .label = desc->label,
-            .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(&partial), SORA_LONG(x.stride),
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(desc->dy), SORA_VIEW(partial), SORA_LONG(x.stride),
                                         SORA_INT(x.plane), SORA_INT(x.margin), SORA_LONG(desc->dy->stride), SORA_INT(inputs),
                                         SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]), SORA_INT(in->dim[0]),
-                                        SORA_INT(run)) },
+                                        SORA_INT(p->run)) },
         error));
+cleanup:
+    return status;
+}
+
+sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    const sora_shape *in = &desc->x->shape;
+    int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1], n = outputs * inputs * desc->kernel * desc->kernel;
+    if (sora_winograd_pays(limits, desc->kernel, in, outputs, true)) return sora_winograd_gradient(context, desc, error);
+    const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
+    parts p = parts_of(limits, desc->kernel, in, outputs);
+    sora_view partial = desc->workspace;
+    char options[128];
+    SORA_TRY((p.lanes ? gradient_of_rows : gradient_of_plane)(context, desc, &p, &partial, error));
+    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",
@@ -282,7 +380,7 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
                               .global = { sora_is_cpu(context) ? (size_t)SORA_MAX(1, n / SORA_RANGE_CPU_ELEMENTS) : (size_t)n },
                               .label = desc->label,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(&partial), SORA_VIEW(desc->gradient), SORA_VIEW(row),
-                                                          SORA_VIEW(column), SORA_INT(parts), SORA_INT(inputs), SORA_LONG(n),
+                                                          SORA_VIEW(column), SORA_INT(p.count), SORA_INT(inputs), SORA_LONG(n),
                                                           SORA_FLOAT(desc->scale), SORA_INT(row->memory != NULL),
                                                           SORA_INT(column->memory != NULL)) },
         error));
@@ -354,6 +452,14 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_shape y = SORA_SHAPE(x->dim[0], rule->inputs[1].dim[0], x->dim[2], x->dim[3]);
     rule->output_count = 1;
     rule->outputs[0] = y;
+    if (((const sora_conv2d_attributes *)rule->attributes)->statistics) {
+        char text[80];
+        if (!sora_conv_has_statistics(rule->limits, kernel, x, y.dim[1]))
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "input %s: no statistics come with the way in which it is convolved",
+                             sora_shape_text(x, text));
+        rule->output_count = 2;
+        rule->outputs[1] = SORA_SHAPE(x->dim[0], y.dim[1], sora_conv_statistics_parts(x), 3);
+    }
     rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x, y.dim[1]);
     uint64_t data = sora_conv_workspace(rule->limits, kernel, &y, x->dim[1]),
              weights = sora_conv_gradient_workspace(rule->limits, kernel, x, &y);
@@ -371,6 +477,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                             .in_stride = taps,
                             .bias = &run->inputs[2],
                             .y = &run->outputs[0],
+                            .statistics = ((const sora_conv2d_attributes *)run->attributes)->statistics ? &run->outputs[1] : NULL,
                             .workspace = run->workspace,
                             .label = run->name };
     return sora_conv(run->context, &desc, error);

@@ -7,8 +7,8 @@
 /* The table of ops with their attributes. x, y: activations; [shape] as row-major; k: kernel size 1 or 3 (stride 1, zero padding
  * k / 2, so that the size stays). */
 
-/* Dropout behind a linear layer's ReLU, in its place (made by the graph, graph/fuse.c), so that one output says where the gradient
- * passes. */
+/* Dropout behind a linear layer's ReLU, in its place (made by the graph, graph/fuse.c), so that one output says where the
+ * gradient passes. */
 typedef struct sora_relu_dropout {
     float probability;
     uint32_t stream; /* of the dropout that it was */
@@ -29,7 +29,7 @@ extern const sora_op sora_op_linear;
  * dy·W₀ + (g ⊙ dt)·W_d. */
 #define SORA_ADAPTED_MODULES 4
 typedef struct sora_adapted_attributes {
-    bool relu;     /* of the linear layer's own epilogue (linear only) */
+    bool relu; /* of the linear layer's own epilogue (linear only) */
     sora_relu_dropout behind_relu;
     float scale;   /* s */
     float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
@@ -44,6 +44,7 @@ extern const sora_op sora_op_adapted_linear;
 /* y = conv(x, W) + b.  inputs x [n, c, h, w], W [o, c, k, k], b [o] or absent; output [n, o, h, w]. */
 typedef struct sora_conv2d_attributes {
     int kernel;
+    bool statistics; /* a second output, of which op/conv.h has the form; made by the graph, graph/fuse.c */
 } sora_conv2d_attributes;
 extern const sora_op sora_op_conv2d;
 
@@ -63,6 +64,7 @@ extern const sora_op sora_op_max_pool2d;
 /* Batch norm over n, h, w (, ReLU).  inputs x [n, c, h, w], γ [c], β [c], running mean [c], running variance [c] (the last two
  * are state: updated by forward in training with the unbiased variance, as PyTorch). Saves mean and 1/σ [c] each.
  * frozen: running statistics are used and stay, in training too.
+ * A sixth input, where training needs statistics: those of x's parts, which came with it (op/conv.h; made by the graph, too).
  * pool: a second output, max_pool2d of the first, for even h and w (made by the graph, graph/fuse.c). */
 typedef struct sora_batch_norm_attributes {
     float epsilon;  /* 1e-5 */

@@ -11,9 +11,10 @@
 #define MATRICES 36
 #define CHANNELS 8 /* that a work-item of a CPU transforms at a time: rows of as many are turned in registers */
 #define RUN 8      /* tiles of a work-item, along a row */
-/* Measured: fewer are convolved as fast directly, with smaller errors. */
+/* Measured: with fewer of either side, or fewer pairs of an input and an output, direct ways are as fast, with smaller errors. */
 #define LEAST_CHANNELS 16
-#define LEAST_CHANNELS_OF_GRADIENTS 8
+#define LEAST_PAIRS 512
+#define LEAST_PAIRS_OF_GRADIENTS 256
 #define LEAST_PIXELS 64
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
 #define CHUNK (1 << 20)
@@ -79,9 +80,9 @@ static uint64_t workspace_of(const plan *p)
 
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, bool gradient)
 {
-    int64_t least = gradient ? LEAST_CHANNELS_OF_GRADIENTS : LEAST_CHANNELS;
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[1] >= least && outputs >= least &&
-           x->dim[2] * x->dim[3] >= LEAST_PIXELS;
+    int64_t inputs = x->dim[1], least = gradient ? LEAST_PAIRS_OF_GRADIENTS : LEAST_PAIRS;
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && SORA_MIN(inputs, outputs) >= LEAST_CHANNELS &&
+           inputs * outputs >= least && x->dim[2] * x->dim[3] >= LEAST_PIXELS;
 }
 
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)

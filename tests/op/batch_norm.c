@@ -58,6 +58,19 @@ static const check_case cases[] = {
     { .label = "pool, frozen", CASE(3, 3, 4, 6), .values = { VARIANCE }, .attributes = &pool_frozen, .as_gpu = true },
     { .label = "pool, evaluation", CASE(3, 3, 4, 6), .values = { VARIANCE }, .attributes = &pool_relu, .evaluation = true },
     { .label = "pool, several runs", CASE(2, 2, 66, 64), .values = { VARIANCE }, .attributes = &pool_relu, .samples = 40 },
+    { .label = "statistics of its input",
+      .inputs = { SORA_SHAPE(3, 2, 4, 4), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(3, 2, 2, 3) },
+      .values = { VARIANCE, { .low = 8, .high = 8 } },
+      .attributes = &relu,
+      .batch = 2,
+      .strided = true,
+      .forward_only = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "statistics of other channels",
+      .inputs = { SORA_SHAPE(3, 2, 4, 4), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(2), SORA_SHAPE(3, 1, 2, 3) },
+      .attributes = &relu,
+      .refused = "expected [n, c, parts, 3]" },
     { .label = "pool, odd", CASE(2, 3, 4, 5), .attributes = &pool, .refused = "expected even h and w" },
     { .label = "channels",
       .inputs = { SORA_SHAPE(2, 3, 4, 4), SORA_SHAPE(3), SORA_SHAPE(4), SORA_SHAPE(3), SORA_SHAPE(3) },
@@ -77,6 +90,10 @@ static void reference(const check_reference *r)
         for (int64_t i = 0; i < count; i++) {
             double d = r->inputs[0][(i / pixels * channels + c) * pixels + i % pixels] - mean;
             variance += d * d / (double)count;
+        }
+        if (r->inputs[5]) {
+            mean = 8;
+            variance = 8.0 / (double)(pixels / 2);
         }
         if (r->training && !a->frozen) {
             r->inputs[3][c] += (double)a->momentum * (mean - r->inputs[3][c]);
@@ -110,7 +127,7 @@ static check_tolerance tolerance(const check_case *test, check_kind kind, int in
 }
 
 const check_op check_batch_norm = { .op = &sora_op_batch_norm,
-                                    .batched = 1,
+                                    .batched = 1 | 1 << 5,
                                     .state = 1 << 3 | 1 << 4,
                                     .cases = cases,
                                     .case_count = SORA_COUNT(cases),

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-static const sora_conv2d_attributes size1 = { 1 }, size3 = { 3 };
+#include <math.h>
+
+static const sora_conv2d_attributes size1 = { .kernel = 1 }, size3 = { .kernel = 3 },
+                                    counted3 = { .kernel = 3, .statistics = true };
 #define CASE(k, n, c, o, h, w) .inputs = { SORA_SHAPE(n, c, h, w), SORA_SHAPE(o, c, k, k), SORA_SHAPE(o) }, .attributes = &size##k
 
 static const check_case cases[] = {
@@ -16,9 +19,20 @@ static const check_case cases[] = {
       .attributes = &size3,
       .as_gpu = true },
     { .label = "1x1 of 17x3, strided", CASE(1, 3, 5, 17, 17, 3), .batch = 2, .strided = true, .small = true, .as_gpu = true },
-    { .label = "3x3 of 65x17, not padded", CASE(3, 1, 3, 5, 65, 17), .samples = 60, .as_gpu = true },
-    { .label = "3x3 of 33x64, not padded, strided", CASE(3, 2, 2, 3, 33, 64), .batch = 1, .strided = true, .samples = 60 },
+    { .label = "3x3 of 65x17", CASE(3, 1, 3, 5, 65, 17), .samples = 60, .as_gpu = true },
+    { .label = "3x3 of 33x64, strided", CASE(3, 2, 2, 3, 33, 64), .batch = 1, .strided = true, .samples = 60 },
     { .label = "3x3 of 3x257", CASE(3, 1, 2, 17, 3, 257), .samples = 60 },
+    { .label = "3x3 of rows as wide as a register", CASE(3, 2, 3, 5, 6, 8), .small = true },
+    { .label = "3x3 of two rows of 23, strided", CASE(3, 3, 9, 6, 2, 23), .batch = 2, .strided = true, .small = true },
+    { .label = "3x3 to one channel of rows of 16", CASE(3, 2, 2, 1, 9, 16), .samples = 60 },
+    { .label = "3x3 of more sums than rows keep", CASE(3, 2, 65, 8, 5, 9), .samples = 15 },
+    { .label = "3x3 of bands across images", CASE(3, 5, 2, 3, 30, 47), .samples = 60 },
+#define COUNTED(n, c, o, h, w) \
+    .inputs = { SORA_SHAPE(n, c, h, w), SORA_SHAPE(o, c, 3, 3), SORA_SHAPE(o) }, .attributes = &counted3, .forward_only = true
+    { .label = "statistics of 7x23, strided", COUNTED(3, 3, 6, 7, 23), .batch = 2, .strided = true },
+    { .label = "statistics of two rows", COUNTED(2, 2, 1, 2, 16) },
+    { .label = "statistics far from zero", COUNTED(2, 4, 8, 16, 40), .values = { { 0 }, { 0 }, { .low = 999, .high = 1001 } } },
+    { .label = "statistics by transformed tiles", COUNTED(1, 32, 32, 16, 16), .refused = "no statistics" },
     { .label = "1x1 of 65x65", CASE(1, 2, 3, 1, 65, 65), .samples = 40 },
     { .label = "tiles of 9x10, strided", CASE(3, 3, 19, 17, 9, 10), .batch = 2, .strided = true, .samples = 15, .as_gpu = true },
     { .label = "tiles of 8x12", CASE(3, 2, 16, 33, 8, 12), .samples = 15 },
@@ -64,6 +78,21 @@ static void convolve(const double *x, const double *w, double *y, int64_t items,
                 }
 }
 
+/* Of parts of four rows: pixels, their mean, the sum of squares of what they differ from it. */
+static void count_parts(const double *y, const sora_shape *shape, double *out)
+{
+    int64_t height = shape->dim[2], width = shape->dim[3], parts = (height + 3) / 4;
+    for (int64_t plane = 0; plane < shape->dim[0] * shape->dim[1]; plane++)
+        for (int64_t part = 0; part < parts; part++, out += 3) {
+            const double *from = y + (plane * height + part * 4) * width;
+            int64_t pixels = SORA_MIN(4, height - part * 4) * width;
+            out[0] = (double)pixels;
+            out[1] = out[2] = 0;
+            for (int64_t i = 0; i < pixels; i++) out[1] += from[i] / (double)pixels;
+            for (int64_t i = 0; i < pixels; i++) out[2] += (from[i] - out[1]) * (from[i] - out[1]);
+        }
+}
+
 static void reference(const check_reference *r)
 {
     const sora_shape *x = &r->input_shapes[0], *y = &r->output_shapes[0];
@@ -72,14 +101,22 @@ static void reference(const check_reference *r)
              ((const sora_conv2d_attributes *)r->attributes)->kernel);
     if (r->inputs[2])
         for (int64_t i = 0; i < sora_shape_elements(y); i++) r->outputs[0][i] += r->inputs[2][i / pixels % y->dim[1]];
+    if (r->outputs[1]) count_parts(r->outputs[0], y, r->outputs[1]);
 }
 
-/* Forward: c·k² terms; dx: o·k²; dW and db: all pixels of all images. */
+/* Forward: c·k² terms; dx: o·k²; dW and db: all pixels of all images. A large bias is in all partial sums. Statistics: what y is
+ * off by enters squares twice, times what pixels differ by. */
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
     const sora_shape *x = &test->inputs[0], *w = &test->inputs[1];
     double taps = (double)(w->dim[2] * w->dim[3]), pixels = (double)(x->dim[0] * x->dim[2] * x->dim[3]);
-    if (kind == CHECK_OUTPUT) return check_sum_tolerance((double)x->dim[1] * taps + 1);
+    if (kind == CHECK_OUTPUT) {
+        double terms = (double)x->dim[1] * taps, part = 4 * (double)x->dim[3];
+        check_tolerance y = check_sum_tolerance(terms + 1);
+        y.absolute += (double)test->values[2].high * terms;
+        if (index == 1) return (check_tolerance) { 2 * part * sqrt(terms) * y.absolute, part / 16 + 16 };
+        return y;
+    }
     return check_sum_tolerance(index == 0 ? (double)w->dim[0] * taps : pixels);
 }
 
