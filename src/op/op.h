@@ -25,6 +25,7 @@ typedef struct sora_op_shape_rule {
     const void *attributes;
     const sora_device_limits *limits;
     bool training;
+    uint32_t wanted; /* bit i: backward will be asked for the gradient of input i */
     int input_count;
     const sora_shape *inputs; /* rank 0: an optional input that is absent */
     /* results */
