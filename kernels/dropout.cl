@@ -15,14 +15,16 @@ inline float8 dropped(float8 x, float8 keep)
     return select(x * keep, (float8)(0.0f), keep == 0.0f);
 }
 
-/* y (+)= x * keep * factor; y may stand in x's memory. Row r is sample first_sample + r. A work-item goes through runs of XV blocks. */
-__kernel void dropout_apply(__global const float *x, ulong x_at, __global float *y, ulong y_at, long x_stride, long y_stride, long n, uint key_low,
-                            uint key_high, uint step, uint stream, uint first_sample, uint threshold, float factor, int accumulate)
+/* y = (base +) x * keep * factor; y may stand in x's or base's memory. Row r is sample first_sample + r. A work-item goes through runs of XV blocks. */
+__kernel void dropout_apply(__global const float *x, ulong x_at, __global const float *base, ulong base_at, __global float *y, ulong y_at, long x_stride,
+                            long base_stride, long y_stride, long n, uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold,
+                            float factor, int has_base)
 {
     long row = (long)get_global_id(1), blocks = (n + 7) / 8;
     uint2 key = (uint2)(key_low, key_high);
     uint places[XV], words[4 * XV];
     x += x_at + row * x_stride;
+    base += base_at + row * base_stride;
     y += y_at + row * y_stride;
     for (long first = (long)get_global_id(0) * XV; first < blocks; first += (long)get_global_size(0) * XV) {
         for (int l = 0; l < XV; l++) places[l] = (uint)(first + l);
@@ -32,13 +34,13 @@ __kernel void dropout_apply(__global const float *x, ulong x_at, __global float 
             long at = 8 * (first + l);
             if (at + 8 <= n) {
                 float8 v = dropped(vload8(0, x + at), keep);
-                vstore8(accumulate ? v + vload8(0, y + at) : v, 0, y + at);
+                vstore8(has_base ? v + vload8(0, base + at) : v, 0, y + at);
                 continue;
             }
             float rest[8] = { 0 };
             for (int e = 0; at + e < n; e++) rest[e] = x[at + e];
             vstore8(dropped(vload8(0, rest), keep), 0, rest);
-            for (int e = 0; at + e < n; e++) y[at + e] = accumulate ? y[at + e] + rest[e] : rest[e];
+            for (int e = 0; at + e < n; e++) y[at + e] = has_base ? base[at + e] + rest[e] : rest[e];
         }
     }
 }

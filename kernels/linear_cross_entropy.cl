@@ -3,10 +3,20 @@
 #include "exp.h"
 
 /* Softmax cross-entropy over a vocabulary whose logits are there in chunks of columns only. Each row keeps its running maximum, sum of
- * exponentials, sum of logits and its label's logit: four numbers. One work-item a row. */
+ * exponentials, sum of logits and its label's logit: four numbers. One work-item a row.
+ * `early`: the chunk becomes e^(logit - largest so far) for a product with the weight, whose sum over former chunks is held to the same largest. */
 
-__kernel void cross_entropy_chunk(__global const float *restrict logits, ulong logits_at, __global float *restrict state, ulong state_at,
-                                  __global const int *restrict labels, ulong labels_at, int first, int columns)
+#ifdef WEIGHT_HALF
+#define WEIGHT half
+#define WEIGHT_AT(w, i) vload_half(i, w)
+#else
+#define WEIGHT float
+#define WEIGHT_AT(w, i) ((w)[i])
+#endif
+
+__kernel void cross_entropy_chunk(__global float *restrict logits, ulong logits_at, __global float *restrict state, ulong state_at,
+                                  __global const int *restrict labels, ulong labels_at, __global float *restrict product, ulong product_at, int first,
+                                  int columns, int width, int early)
 {
     long row = (long)get_global_id(0);
     int label = labels[labels_at + row] - first;
@@ -19,29 +29,39 @@ __kernel void cross_entropy_chunk(__global const float *restrict logits, ulong l
     STOREX(most, lanes);
     for (int l = 0; l < XV; l++) top = fmax(top, lanes[l]);
     for (int e = j; e < columns; e++) top = fmax(top, logits[e]), all += logits[e];
-    for (j = 0; j + XV <= columns; j += XV) sum += EXPX(LOADX(logits + j) - top);
-    float exponentials = SUM_LANES(sum);
-    for (; j < columns; j++) exponentials += exp(logits[j] - top);
-    state[1] = (first ? state[1] * exp(state[0] - top) : 0.0f) + exponentials;
-    state[0] = top;
-    state[2] = (first ? state[2] : 0.0f) + all;
     if (label >= 0 && label < columns)
         state[3] = logits[label];
     else if (!first)
         state[3] = NAN;
+    for (j = 0; j + XV <= columns; j += XV) {
+        floatx e = EXPX(LOADX(logits + j) - top);
+        sum += e;
+        if (early) STOREX(e, logits + j);
+    }
+    float exponentials = SUM_LANES(sum), shrink = first ? exp(state[0] - top) : 0.0f;
+    for (; j < columns; j++) {
+        float e = exp(logits[j] - top);
+        exponentials += e;
+        if (early) logits[j] = e;
+    }
+    state[1] = (first ? state[1] * shrink : 0.0f) + exponentials;
+    state[0] = top;
+    state[2] = (first ? state[2] : 0.0f) + all;
+    if (early && first && shrink != 1.0f)
+        for (int i = 0; i < width; i++) product[product_at + row * width + i] *= shrink;
 }
 
 /* Mean over the rows that count of (1 - smoothing) (log sum - label's logit) + smoothing (log sum - mean logit), in order of rows; 0 where
- * none counts. A label outside of the vocabulary makes it NaN. logs[row] and count: what backward needs. */
+ * none counts. A label outside of the vocabulary makes it NaN. sums[row] and count: what backward needs. */
 __kernel void cross_entropy_loss(__global const float *restrict state, ulong state_at, __global const int *restrict labels, ulong labels_at,
-                                 __global float *restrict loss, ulong loss_at, __global float *restrict logs, ulong logs_at, __global float *restrict count,
-                                 ulong count_at, int rows, int classes, int ignored, float smoothing, int training)
+                                 __global float *restrict loss, ulong loss_at, __global float *restrict sums, ulong sums_at, __global float *restrict count,
+                                 ulong count_at, int rows, int classes, int ignored, float smoothing, int training, int early)
 {
     float sum = 0.0f, rest = 0.0f, used = 0.0f;
     state += state_at;
     for (int row = 0; row < rows; row++, state += 4) {
         float log_sum = state[0] + log(state[1]);
-        if (training) logs[logs_at + row] = log_sum;
+        if (training) sums[sums_at + row] = early ? state[1] : log_sum;
         if (labels[labels_at + row] == ignored) continue;
         /* Compensated: thousands of rows in one sum. */
         float value = log_sum - (1.0f - smoothing) * state[3] - smoothing * state[2] / (float)classes - rest, next = sum + value;
@@ -65,4 +85,19 @@ __kernel void cross_entropy_gradient(__global float *restrict logits, ulong logi
     for (; j + XV <= columns; j += XV) STOREX(factor * (EXPX(LOADX(logits + j) - log_sum) - flat), logits + j);
     for (; j < columns; j++) logits[j] = factor * (exp(logits[j] - log_sum) - flat);
     if (label != ignored && label >= first && label < first + columns) logits[label - first] -= factor * (1.0f - smoothing);
+}
+
+/* dx = dy / count * scale * (product / sum - the label's row of the weight), of a row that counts. */
+__kernel void cross_entropy_input_gradient(__global const float *restrict product, ulong product_at, __global const WEIGHT *restrict w, ulong w_at,
+                                           __global const int *restrict labels, ulong labels_at, __global const float *restrict sums, ulong sums_at,
+                                           __global const float *restrict count, ulong count_at, __global const float *restrict dy, ulong dy_at,
+                                           __global float *restrict dx, ulong dx_at, int classes, int width, int ignored, float scale)
+{
+    long row = (long)get_global_id(0);
+    int label = labels[labels_at + row], known = label >= 0 && label < classes;
+    float factor = label == ignored ? 0.0f : scale * dy[dy_at] / count[count_at], share = factor / sums[sums_at + row];
+    product += product_at + row * width;
+    dx += dx_at + row * width;
+    w += w_at + (known ? (long)label * width : 0);
+    for (int i = 0; i < width; i++) dx[i] = label == ignored ? 0.0f : share * product[i] - (known ? factor * WEIGHT_AT(w, i) : 0.0f);
 }

@@ -21,19 +21,34 @@ inline void philox_lanes(uint x, uint y, uint z, const uint *w, uint2 key, uint 
     out[0] = words.x, out[step] = words.y, out[2 * step] = words.z, out[3 * step] = words.w;
 }
 #else
+/* Products of even and of odd lanes in wide ones, which are as many registers: a conversion of all lanes would be two. */
+#if XV == 8
+typedef ulong4 wide_lanes;
+#define AS_WIDE as_ulong4
+#else
+typedef ulong8 wide_lanes;
+#define AS_WIDE as_ulong8
+#endif
 typedef JOIN(uint, XV) uintx;
-typedef JOIN(ulong, XV) ulongx;
-#define TO_UINT JOIN(convert_uint, XV)
-#define TO_ULONG JOIN(convert_ulong, XV)
+#define AS_NARROW JOIN(as_uint, XV)
+#define LOW_WORDS 0xfffffffful
+#define PHILOX_PRODUCT(x, factor, high, low)                                                           \
+    do {                                                                                               \
+        wide_lanes even = (AS_WIDE(x) & LOW_WORDS) * (factor), odd = (AS_WIDE(x) >> 32) * (factor);    \
+        high = AS_NARROW((even >> 32) | (odd & ~LOW_WORDS));                                           \
+        low = AS_NARROW((even & LOW_WORDS) | (odd << 32));                                             \
+    } while (0)
 inline void philox_lanes(uint x, uint y, uint z, const uint *w, uint2 key, uint *out, int step)
 {
     uintx a = x, b = y, c = z, d = JOIN(vload, XV)(0, w);
     for (int round = 0; round < 10; round++) {
-        ulongx first = TO_ULONG(a) * 0xD2511F53ul, second = TO_ULONG(c) * 0xCD9E8D57ul;
-        a = TO_UINT(second >> 32) ^ b ^ key.x;
-        b = TO_UINT(second);
-        c = TO_UINT(first >> 32) ^ d ^ key.y;
-        d = TO_UINT(first);
+        uintx first_high, first_low, second_high, second_low;
+        PHILOX_PRODUCT(a, 0xD2511F53ul, first_high, first_low);
+        PHILOX_PRODUCT(c, 0xCD9E8D57ul, second_high, second_low);
+        a = second_high ^ b ^ key.x;
+        b = second_low;
+        c = first_high ^ d ^ key.y;
+        d = first_low;
         key += (uint2)(0x9E3779B9u, 0xBB67AE85u);
     }
     JOIN(vstore, XV)(a, 0, out);

@@ -71,7 +71,7 @@ cleanup:
     return status;
 }
 
-/* Slices and reshapes need no launch: their gradient is a part of what is there. */
+/* Slices, reshapes and sums need no launch: their gradient is a part of what is there, or all of it. */
 static sora_status pass_part(sora_graph *graph, sora_tensor *of, sora_tensor *gradient, int64_t offset, contributions *to,
                              sora_error *error)
 {
@@ -111,10 +111,14 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
     for (int i = 0; i < node.input_count; i++) {
         sora_tensor *x = node.inputs[i];
         if (!x || !x->wants_gradient || !(node.op->differentiable >> i & 1)) continue;
-        wanted = true;
         if (x->param && !(node.op->parameters >> i & 1))
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: %s takes %s as an activation; a trainable parameter can't stand there",
                       node.name, node.op->name, x->name);
+        if (node.op->passes >> i & 1) {
+            SORA_TRY(pass_part(graph, x, gradients[0], 0, &flows[x->index], error));
+            continue;
+        }
+        wanted = true;
         if (x->param) {
             back.parameter_gradients[i] = true;
             graph->statistics.gradients += !param_seen[x->index];

@@ -93,12 +93,35 @@ static bool fuse_dropout(sora_graph *graph, int index)
     return true;
 }
 
+/* A sum with what dropout made: dropout adds it, under its own name, which its random numbers hang on. */
+static bool fuse_residual(sora_graph *graph, int index)
+{
+    sora_node *sum = &graph->nodes[index], *dropout = NULL;
+    int at = 2;
+    while (sum->op == &sora_op_add && !dropout && at > 0) dropout = maker(graph, sum->inputs[--at], &sora_op_dropout);
+    if (!dropout || dropout->input_count > 1 || users_of(graph, dropout->outputs[0]) > 1) return false;
+    sora_tensor *base = sum->inputs[1 - at];
+    int place = dropout->outputs[0]->producer;
+    sora_node fused = *sum;
+    fused.op = dropout->op;
+    fused.name = dropout->name;
+    fused.attributes = dropout->attributes;
+    fused.inputs[0] = dropout->inputs[0];
+    fused.inputs[1] = base;
+    dropout->name = sum->name;
+    dropout->attributes = sum->attributes;
+    dropout->outputs[0]->producer = -1;
+    *sum = fused;
+    remove_node(graph, place);
+    return true;
+}
+
 sora_status sora_graph_fuse(sora_graph *graph, sora_error *error)
 {
     sora_status status = SORA_OK;
     for (int n = 0; status == SORA_OK && n < (int)graph->node_count;) {
         status = fuse_statistics(graph, n, error);
-        n += !fuse_pool(graph, n) && !fuse_dropout(graph, n);
+        n += !fuse_pool(graph, n) && !fuse_dropout(graph, n) && !fuse_residual(graph, n);
     }
     return status;
 }

@@ -170,6 +170,8 @@ static sora_status run_rule(const sora_graph *graph, const sora_node *node, bool
                                    .input_count = node->input_count,
                                    .inputs = shapes,
                                    .uses_outputs = node->op->uses_outputs };
+    for (int i = 0; graph->options.training && i < node->input_count; i++)
+        if (node->inputs[i] && node->inputs[i]->wants_gradient) rule->wanted |= node->op->differentiable & 1u << i;
     sora_status status = node->op->infer(rule, error);
     if (status != SORA_OK) sora_error_prefix(error, "%s (%s)", node->name, node->op->name);
     return status;

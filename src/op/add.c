@@ -40,6 +40,11 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     return SORA_OK;
 }
 
-const sora_op sora_op_add = {
-    .name = "add", .differentiable = 3, .in_place = 3, .cheap = true, .infer = infer, .forward = forward, .backward = backward
-};
+const sora_op sora_op_add = { .name = "add",
+                              .differentiable = 3,
+                              .passes = 3,
+                              .in_place = 3,
+                              .cheap = true,
+                              .infer = infer,
+                              .forward = forward,
+                              .backward = backward };

@@ -8,6 +8,9 @@
 
 enum { X, WEIGHT, LABELS };
 
+/* Of the gradient of x, before it is divided: Σ e^(logit − largest) W over the classes. */
+enum { SUMS, COUNT, PRODUCT };
+
 /* Columns whose logits are there at a time: enough for the product, little beside the activations. */
 #define CHUNK 2048
 
@@ -37,21 +40,25 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     rule->output_count = 1;
     rule->outputs[0] = SORA_SHAPE(1);
     if (rule->training) {
-        rule->saved[0] = SORA_SHAPE(m);
-        rule->saved[1] = SORA_SHAPE(1);
+        rule->saved[SUMS] = SORA_SHAPE(m);
+        rule->saved[COUNT] = SORA_SHAPE(1);
     }
+    /* Where x alone wants a gradient forward makes it, from logits that are there: backward would have to make them again. */
+    bool early = rule->training && rule->wanted == 1u << X && a->smoothing == 0.0f;
+    if (early) rule->saved[PRODUCT] = SORA_SHAPE(m, d);
     uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, m, n, d, 0);
     uint64_t input = sora_gemm_workspace(l, m, d, n, 0), weight = sora_gemm_workspace(l, n, d, m, 0);
-    rule->forward_workspace = logits + 4 * (uint64_t)m + product;
-    rule->backward_workspace = logits + SORA_MAX(product, SORA_MAX(input, weight));
+    rule->forward_workspace = logits + 4 * (uint64_t)m + (early ? SORA_MAX(product, input) : product);
+    rule->backward_workspace = early ? 0 : logits + SORA_MAX(product, SORA_MAX(input, weight));
     return SORA_OK;
 }
 
 static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments,
                           sora_error *error)
 {
-    char options[24];
-    snprintf(options, sizeof options, "-D XV=%d", sora_conv_lanes(&sora_context_device(run->context)->limits));
+    char options[40];
+    snprintf(options, sizeof options, "-D XV=%d%s", sora_conv_lanes(&sora_context_device(run->context)->limits),
+             run->inputs[WEIGHT].dtype == SORA_F16 ? " -D WEIGHT_HALF" : "");
     return sora_launch(run->context,
                        &(sora_launch_desc) { .file = "linear_cross_entropy",
                                              .kernel = kernel,
@@ -89,11 +96,33 @@ static sora_status chunk_logits(const sora_op_run *run, int64_t first, int64_t c
                      error);
 }
 
+/* [m, d] of `to` (+)= a chunk of [m, columns] times the weight's rows. */
+static sora_status back_through(const sora_op_run *run, int64_t first, int64_t columns, const sora_view *chunk, float alpha,
+                                const sora_view *to, const sora_view *workspace, sora_error *error)
+{
+    const sora_view *w = &run->inputs[WEIGHT];
+    int64_t d = w->shape.dim[1];
+    return sora_gemm(run->context,
+                     &(sora_gemm_desc) { .m = rows_of(&run->inputs[LABELS].shape),
+                                         .n = d,
+                                         .k = columns,
+                                         .a = { *chunk, columns, false },
+                                         .b = { rows_from(w, first), d, false },
+                                         .alpha = alpha,
+                                         .accumulate = first > 0,
+                                         .c = *to,
+                                         .c_leading = d,
+                                         .workspace = *workspace,
+                                         .label = run->name },
+                     error);
+}
+
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
-    const sora_view *labels = &run->inputs[LABELS];
+    const sora_view *labels = &run->inputs[LABELS], *product = &run->saved[PRODUCT];
     int64_t m = rows_of(&labels->shape), classes = run->inputs[WEIGHT].shape.dim[0], n = SORA_MIN(classes, CHUNK);
+    int early = product->memory != NULL;
     sora_view state = run->workspace, logits = state, workspace;
     logits.offset += (uint64_t)(4 * m);
     workspace = logits;
@@ -102,21 +131,37 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     for (int64_t first = 0; first < classes; first += n) {
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
-        SORA_TRY(launch(
-            run, "cross_entropy_chunk", m,
-            SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_INT(first), SORA_INT(columns)), error));
+        SORA_TRY(
+            launch(run, "cross_entropy_chunk", m,
+                   SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(product), SORA_INT(first),
+                                  SORA_INT(columns), SORA_INT(run->inputs[WEIGHT].shape.dim[1]), SORA_INT(early)),
+                   error));
+        if (early) SORA_TRY(back_through(run, first, columns, &logits, 1.0f, product, &workspace, error));
     }
     SORA_TRY(launch(run, "cross_entropy_loss", 1,
-                    SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]), SORA_VIEW(&run->saved[0]),
-                                   SORA_VIEW(&run->saved[1]), SORA_INT(m), SORA_INT(classes), SORA_INT(a->ignored),
-                                   SORA_FLOAT(a->smoothing), SORA_INT(run->training)),
+                    SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]),
+                                   SORA_VIEW(&run->saved[SUMS]), SORA_VIEW(&run->saved[COUNT]), SORA_INT(m), SORA_INT(classes),
+                                   SORA_INT(a->ignored), SORA_FLOAT(a->smoothing), SORA_INT(run->training), SORA_INT(early)),
                     error));
 cleanup:
     return status;
 }
 
+static sora_status finish_early(const sora_op_run *run, sora_error *error)
+{
+    const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
+    const sora_view *labels = &run->inputs[LABELS], *w = &run->inputs[WEIGHT];
+    return launch(run, "cross_entropy_input_gradient", rows_of(&labels->shape),
+                  SORA_ARGUMENTS(SORA_VIEW(&run->saved[PRODUCT]), SORA_VIEW(w), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
+                                 SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]),
+                                 SORA_VIEW(&run->input_gradients[X]), SORA_INT(w->shape.dim[0]), SORA_INT(w->shape.dim[1]),
+                                 SORA_INT(a->ignored), SORA_FLOAT(a->scale)),
+                  error);
+}
+
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
+    if (run->saved[PRODUCT].memory) return finish_early(run, error);
     const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
     const sora_view *labels = &run->inputs[LABELS], *w = &run->inputs[WEIGHT], *gradients = run->input_gradients;
     int64_t m = rows_of(&labels->shape), classes = w->shape.dim[0], n = SORA_MIN(classes, CHUNK), d = w->shape.dim[1];
@@ -127,24 +172,11 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
         SORA_TRY(launch(run, "cross_entropy_gradient", m,
-                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[0]),
-                                       SORA_VIEW(&run->saved[1]), SORA_VIEW(&run->output_gradients[0]), SORA_INT(first),
+                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
+                                       SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]), SORA_INT(first),
                                        SORA_INT(columns), SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
                         error));
-        if (gradients[X].memory)
-            SORA_TRY(sora_gemm(run->context,
-                               &(sora_gemm_desc) { .m = m,
-                                                   .n = d,
-                                                   .k = columns,
-                                                   .a = { logits, columns, false },
-                                                   .b = { rows_from(w, first), d, false },
-                                                   .alpha = a->scale,
-                                                   .accumulate = first > 0,
-                                                   .c = gradients[X],
-                                                   .c_leading = d,
-                                                   .workspace = workspace,
-                                                   .label = run->name },
-                               error));
+        if (gradients[X].memory) SORA_TRY(back_through(run, first, columns, &logits, a->scale, &gradients[X], &workspace, error));
         if (gradients[WEIGHT].memory)
             SORA_TRY(sora_gemm(run->context,
                                &(sora_gemm_desc) { .m = columns,

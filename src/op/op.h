@@ -25,6 +25,7 @@ typedef struct sora_op_shape_rule {
     const void *attributes;
     const sora_device_limits *limits;
     bool training;
+    uint32_t wanted; /* bit i: backward will be asked for the gradient of input i */
     int input_count;
     const sora_shape *inputs; /* rank 0: an optional input that is absent */
     /* results */
@@ -64,6 +65,7 @@ typedef struct sora_op {
     uint32_t differentiable; /* bit i: a gradient for input i can be asked for */
     uint32_t uses_inputs;    /* bit i: backward reads input i */
     uint32_t uses_outputs;   /* bit i: backward reads output i (with some attributes: the shape rule says) */
+    uint32_t passes;         /* bit i: the gradient of input i is that of output 0 as it is, and need not be asked for */
     uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
     bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
     bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */

@@ -88,6 +88,7 @@ sora_status sora_bench_run_generate(sora_context *context, const sora_bench_gene
     }
     sora_t5_config_small(&small);
     SORA_TRY(sora_t5_create(context, &small, 1, &t5, error));
+    sora_params_freeze(sora_t5_params(t5));
     SORA_TRY(sora_t5_generator_create(
         t5,
         &(sora_t5_generator_options) { .batch = o.batch, .source = o.source, .beams = o.beams, .max_length = o.new_tokens + 1 },

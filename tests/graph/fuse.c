@@ -135,8 +135,69 @@ static void test_dropout_behind_relu(void **state)
     }
 }
 
+/* A sum of what a linear layer gives and the dropout of what another makes of it, either first; returns how many nodes are
+ * launched. `watched`: dropout's own output is one of the graph's. */
+static int run_residual(bool first, bool unfused, bool watched, float *out, int64_t *count)
+{
+    sora_error error;
+    sora_params *params;
+    sora_layers *layers;
+    sora_graph *graph;
+    sora_layer *layer[2];
+    float x[ITEMS * WIDTH], y[ITEMS * WIDTH];
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_layers_create(params, 7, &layers, &error));
+    for (int i = 0; i < 2; i++)
+        OK(sora_layers_add(layers, i ? "wo" : "wi", &(sora_layer_desc) { .in = WIDTH, .out = WIDTH }, &layer[i], &error));
+    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .training = true, .batch = ITEMS, .seed = 3, .unfused = unfused },
+                         &graph, &error));
+    sora_tensor *input = sora_graph_input(graph, "x", SORA_F32, SORA_SHAPE(ITEMS, WIDTH)),
+                *wanted = sora_graph_input(graph, "y", SORA_F32, SORA_SHAPE(ITEMS, WIDTH));
+    sora_tensor *base = sora_layer_forward(graph, layer[0], input, false);
+    sora_tensor *dropped = sora_dropout(graph, "wo.dropout", sora_layer_forward(graph, layer[1], base, false), 0.4f);
+    if (watched) sora_graph_output(graph, dropped);
+    sora_tensor *sum = first ? sora_add(graph, "sum", dropped, base) : sora_add(graph, "sum", base, dropped);
+    sora_graph_output(graph, sum);
+    sora_tensor *loss = sora_mse_loss(graph, "loss", sum, wanted);
+    OK(sora_graph_plan(graph, loss, &error));
+    fill(x, ITEMS * WIDTH, 91, false);
+    fill(y, ITEMS * WIDTH, 92, false);
+    OK(sora_graph_write(graph, input, x, ITEMS, &error));
+    OK(sora_graph_write(graph, wanted, y, ITEMS, &error));
+    OK(sora_graph_forward(graph, ITEMS, 5, 0, &error));
+    OK(sora_params_zero_gradients(params, &error));
+    OK(sora_graph_backward(graph, &error));
+    OK(sora_graph_read(graph, loss, out, &error));
+    OK(sora_graph_read(graph, sum, out + 1, &error));
+    *count = 1 + ITEMS * WIDTH;
+    for (int i = 0; i < 2; i++, *count += WIDTH * WIDTH)
+        OK(sora_param_read(sora_params_at(params, (size_t)i), 3, out + *count, &error));
+    sora_graph_statistics s = sora_graph_stats(graph);
+    sora_graph_destroy(&graph);
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+    return s.forward_nodes + s.backward_nodes;
+}
+
+static void test_dropout_before_sum(void **state)
+{
+    (void)state;
+    static float whole[NUMBERS], single[NUMBERS];
+    for (int first = 0; first < 2; first++) {
+        int64_t count, others;
+        int nodes = run_residual(first, false, false, whole, &count);
+        assert_int_equal(run_residual(first, true, false, single, &others), nodes + 1);
+        assert_int_equal(count, others);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+        assert_int_equal(run_residual(first, false, true, whole, &count), nodes + 1);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu),
+                                        cmocka_unit_test(test_dropout_before_sum) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -158,6 +158,10 @@ static sora_status infer(const problem *p, const sora_shape *inputs, sora_op_sha
                                    .input_count = p->input_count,
                                    .inputs = inputs,
                                    .uses_outputs = p->op->op->uses_outputs };
+    uint32_t asked = 0;
+    for (size_t k = 0; k < SORA_COUNT(p->test->wanted); k++) asked |= p->test->wanted[k];
+    for (int i = 0; check_has_backward(p->op, p->test) && i < p->input_count; i++)
+        if (inputs[i].rank && (asked == 0 || has(asked, i))) rule->wanted |= p->op->op->differentiable & 1u << i;
     return p->op->op->infer(rule, error);
 }
 

@@ -15,6 +15,20 @@ static const check_case cases[] = {
       .small = true,
       .as_gpu = true },
     { .label = "most", .inputs = { SORA_SHAPE(3, 3, 17, 65) }, .attributes = &most, .samples = 50, .as_gpu = true },
+    { .label = "added to another, part of a batch, strided",
+      .inputs = { SORA_SHAPE(5, 65), SORA_SHAPE(5, 65) },
+      .attributes = &tenth,
+      .batch = 3,
+      .first_sample = 11,
+      .strided = true,
+      .small = true,
+      .as_gpu = true },
+    { .label = "none, added", .inputs = { SORA_SHAPE(3, 17), SORA_SHAPE(3, 17) }, .attributes = &none },
+    { .label = "evaluation, added",
+      .inputs = { SORA_SHAPE(3, 17), SORA_SHAPE(3, 17) },
+      .attributes = &tenth,
+      .evaluation = true },
+    { .label = "unequal", .inputs = { SORA_SHAPE(3, 5), SORA_SHAPE(3, 6) }, .attributes = &tenth, .refused = "must be equal" },
     { .label = "all", .inputs = { SORA_SHAPE(3) }, .attributes = &wrong, .refused = "expected 0 to below 1" },
 };
 
@@ -35,17 +49,19 @@ static void reference(const check_reference *r)
     for (int64_t n = 0; n < items; n++)
         for (int64_t i = 0; i < inner; i++)
             r->outputs[0][n * inner + i] =
-                r->inputs[0][n * inner + i] * (r->training && probability > 0 ? keep(r, probability, n, i) : 1);
+                r->inputs[0][n * inner + i] * (r->training && probability > 0 ? keep(r, probability, n, i) : 1) +
+                (r->inputs[1] ? r->inputs[1][n * inner + i] : 0);
 }
 
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
-    (void)test, (void)kind, (void)index;
-    return (check_tolerance) { 1e-3, 4 }; /* the factor's rounding and the product's */
+    (void)kind, (void)index;
+    /* The factor's rounding, the product's of values up to 10, and the sum's. */
+    return (check_tolerance) { test->inputs[1].rank ? 20 : 1e-3, 4 };
 }
 
 const check_op check_dropout = { .op = &sora_op_dropout,
-                                 .batched = 1,
+                                 .batched = 3,
                                  .cases = cases,
                                  .case_count = SORA_COUNT(cases),
                                  .reference = reference,

@@ -4,11 +4,12 @@
 #include <math.h>
 
 static const sora_linear_cross_entropy_attributes plain = { .scale = 1, .ignored = -100 },
+                                                  scaled = { .scale = 0.37f, .ignored = -100 },
                                                   smooth = { .scale = 0.37f, .smoothing = 0.1f, .ignored = -100 },
                                                   wrong = { .scale = 1, .smoothing = 1, .ignored = -100 };
 static const float ignored[] = { -100 }, outside[] = { 7 };
 #define CASE(n, t, d, v) .inputs = { SORA_SHAPE(n, t, d), SORA_SHAPE(v, d), SORA_SHAPE(n, t) }
-#define LABELS(v) .values = { { 0 }, { 0 }, { .low = 0, .high = (v) - 1, .quantum = 1, .special = ignored, .special_count = 1 } }
+#define LABELS(v) .values = { { 0 }, { 0 }, { .low = 0, .high = (v)-1, .quantum = 1, .special = ignored, .special_count = 1 } }
 
 static const check_case cases[] = {
     { .label = "1x1x1 of 1",
@@ -25,6 +26,22 @@ static const check_case cases[] = {
       .as_gpu = true },
     { .label = "with smoothing", CASE(3, 5, 17, 65), LABELS(65), .attributes = &smooth, .small = true, .as_gpu = true },
     { .label = "several chunks", CASE(2, 3, 5, 5003), LABELS(5003), .attributes = &smooth, .samples = 40, .as_gpu = true },
+    /* The weight is frozen: forward makes the gradient. */
+    { .label = "frozen, part of a batch",
+      CASE(4, 5, 17, 7),
+      LABELS(7),
+      .attributes = &scaled,
+      .batch = 3,
+      .wanted = { 1 },
+      .small = true,
+      .as_gpu = true },
+    { .label = "frozen, several chunks",
+      CASE(2, 3, 5, 5003),
+      LABELS(5003),
+      .attributes = &scaled,
+      .wanted = { 1 },
+      .as_gpu = true },
+    { .label = "frozen, with smoothing", CASE(3, 5, 17, 65), LABELS(65), .attributes = &smooth, .wanted = { 1 }, .small = true },
     { .label = "nothing counts",
       CASE(2, 3, 5, 17),
       .attributes = &plain,
