@@ -8,7 +8,8 @@
 
 enum { X, WEIGHT, LABELS };
 
-/* Of the gradient of x, before it is divided: Σ e^(logit − largest) W over the classes. */
+/* Saved: of each row the logarithm of Σ e^logit, or where forward makes the gradient Σ e^(logit − largest) itself; how many rows
+ * count; for that gradient Σ e^(logit − largest) W. */
 enum { SUMS, COUNT, PRODUCT };
 
 /* Columns whose logits are there at a time: enough for the product, little beside the activations. */
