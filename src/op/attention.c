@@ -6,6 +6,7 @@
 #include "op/range.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { QUERIES, KEYS, LINE, LENGTHS };
 
@@ -101,17 +102,24 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 int sora_attention_variants(const sora_device_limits *limits, int64_t queries, bool back,
                             sora_attention_variant out[SORA_ATTENTION_VARIANTS])
 {
-    static const sora_attention_variant blocks[] = { { 6, 48, 96 }, { 4, 32, 64 } }, wide = { 8, 64, 64 },
-                                        chunks[] = { { .keys = 8 }, { .keys = 4 }, { .keys = 16 } };
-    int lanes = sora_conv_lanes(limits);
-    if (lanes == 16 || (lanes == 1 && back)) {
-        out[0] = lanes == 16 ? wide : chunks[0];
-        return 1;
-    }
     /* Measured: the larger tile pays where its blocks are full. */
-    for (int i = 0; lanes > 1 && i < 2; i++) out[i] = blocks[(queries <= FEW_QUERIES) ^ i];
-    for (int i = 0; lanes == 1 && i < 3; i++) out[i] = chunks[i];
-    return lanes == 1 ? 3 : 2;
+    static const sora_attention_variant many[] = { { 6, 48, 96 }, { 4, 32, 64 }, { 6, 96, 96 }, { 4, 32, 32 } },
+                                        few[] = { { 4, 32, 64 }, { 6, 48, 96 }, { 4, 32, 32 } }, wide[] = { { 8, 64, 64 } },
+                                        gpu[] = { { .keys = 8 }, { .keys = 4 }, { .keys = 16 } };
+    int lanes = sora_conv_lanes(limits), count;
+    const sora_attention_variant *list;
+    if (lanes == 1) {
+        list = gpu;
+        count = back ? 1 : SORA_COUNT(gpu);
+    } else if (lanes == 16) {
+        list = wide;
+        count = SORA_COUNT(wide);
+    } else {
+        list = queries > FEW_QUERIES ? many : few;
+        count = queries > FEW_QUERIES ? SORA_COUNT(many) : SORA_COUNT(few);
+    }
+    memcpy(out, list, (size_t)count * sizeof *out);
+    return count;
 }
 
 /* The one that was measured to be best, if it still is one; else the default. */
