@@ -62,26 +62,36 @@ __kernel void attention_line_total(__global const float *restrict shares, ulong 
 
 #if XV > 1
 
-/* A CPU's core: BLOCK queries by BLOCK keys at a time. What takes part stands in private arrays, rows of WIDTH numbers (zeros from DK
- * on), and every product is one of register tiles. */
+/* A CPU's core: BLOCK_QUERIES by BLOCK_KEYS at a time, a key a row, so that a register's lanes are neighbouring queries: softmax goes lane by
+ * lane, and the eight half-words of a random block are eight lanes. What takes part stands in private arrays, rows of WIDTH numbers (zeros from
+ * DK on), and every product is one of register tiles. Queries behind the last are zeros up to a whole tile.
+ *
+ * Chosen by the host: TILE; BLOCK_QUERIES, a multiple of 2 * XV and of TILE; BLOCK_KEYS, of XV and of TILE; RUN blocks of one side that stay while
+ * those of the other pass. */
 
-#define BLOCK 32
-#define RUN 4 /* blocks of queries that meet a block of keys before it is left */
-#define WIDTH ((DK + 2 * XV - 1) / (2 * XV) * 2 * XV)
+#define AT(p) (*(floatx *)(p)) /* where it is aligned: PoCL's vload8 comes apart where a sum follows it */
+#define ALIGNED __attribute__((aligned(64)))
+#define UP(x, by) (((x) + (by) - 1) / (by) * (by))
+#define WIDTH UP(DK, 2 * XV)
+#define GROUPS (BLOCK_QUERIES / 8) /* of queries that share random words */
+#define DISTANCES UP(BLOCK_QUERIES + BLOCK_KEYS, XV)
 
-/* out[BLOCK][width] = start + a . b, b [depth][width] and a(r, k) = a[r * row + k * step]; start is zero or what is in out. */
-__attribute__((always_inline)) inline void multiply(const float *a, int row, int step, const float *b, int depth, int width, int from_zero, float *out)
+/* out[rows][width] = start + a . b, b [depth][width] and a(r, k) = a[r * row + k * step]; rows of b and out are `stride` apart, rows and width are
+ * whole tiles. start: zero, or what is in out, times a factor of its row where there are factors. */
+__attribute__((always_inline)) inline void multiply(const float *a, int row, int step, const float *b, int rows, int depth, int width, int stride, int from_zero,
+                                                    const float *factors, float *out)
 {
-    for (int r0 = 0; r0 < BLOCK; r0 += TILE)
+    for (int r0 = 0; r0 < rows; r0 += TILE)
         for (int c = 0; c < width; c += 2 * XV) {
             floatx s[TILE][2];
             FOR(r, TILE)
             {
-                s[r][0] = from_zero ? (floatx)(0.0f) : LOADX(out + (r0 + r) * width + c);
-                s[r][1] = from_zero ? (floatx)(0.0f) : LOADX(out + (r0 + r) * width + c + XV);
+                float factor = factors ? factors[r0 + r] : 1.0f;
+                s[r][0] = from_zero ? (floatx)(0.0f) : LOADX(out + (r0 + r) * stride + c) * factor;
+                s[r][1] = from_zero ? (floatx)(0.0f) : LOADX(out + (r0 + r) * stride + c + XV) * factor;
             }
             for (int k = 0; k < depth; k++) {
-                floatx left = LOADX(b + k * width + c), right = LOADX(b + k * width + c + XV);
+                floatx left = LOADX(b + k * stride + c), right = LOADX(b + k * stride + c + XV);
                 FOR(r, TILE)
                 {
                     floatx f = a[(r0 + r) * row + k * step];
@@ -91,176 +101,221 @@ __attribute__((always_inline)) inline void multiply(const float *a, int row, int
             }
             FOR(r, TILE)
             {
-                STOREX(s[r][0], out + (r0 + r) * width + c);
-                STOREX(s[r][1], out + (r0 + r) * width + c + XV);
+                STOREX(s[r][0], out + (r0 + r) * stride + c);
+                STOREX(s[r][1], out + (r0 + r) * stride + c + XV);
             }
         }
 }
 
-/* BLOCK rows from `first` on; rows from `count` on are zeros. */
-inline void take_rows(__global const float *restrict x, long stride, int first, int count, float *rows)
+/* `count` rows from x on; rows from there to `rows` are zeros. */
+inline void take_rows(__global const float *restrict x, long stride, int count, int rows, float *out)
 {
-    for (int r = 0; r < BLOCK; r++)
-        for (int c = 0; c < WIDTH; c += XV) STOREX(first + r < count ? load_within(x + (long)(first + r) * stride, c, DK) : (floatx)(0.0f), rows + r * WIDTH + c);
+    for (int r = 0; r < count; r++)
+        for (int c = 0; c < WIDTH; c += XV) STOREX(load_within(x + r * stride, c, DK), out + r * WIDTH + c);
+    for (int e = count * WIDTH; e < rows * WIDTH; e += XV) STOREX((floatx)(0.0f), out + e);
 }
 
-inline void put_rows(const float *rows, __global float *restrict x, long stride, int first, int count, int accumulate)
+inline void put_rows(const float *rows, __global float *restrict x, long stride, int count, int accumulate)
 {
-    for (int r = 0; r < min(BLOCK, count - first); r++)
+    for (int r = 0; r < count; r++)
         for (int c = 0; c < DK; c += XV) {
-            __global float *at = x + (long)(first + r) * stride;
+            __global float *at = x + r * stride;
             floatx v = LOADX(rows + r * WIDTH + c);
             store_within(accumulate ? v + load_within(at, c, DK) : v, at, c, DK);
         }
 }
 
-/* columns[WIDTH][BLOCK] of rows[BLOCK][WIDTH]. */
+/* columns[DK][BLOCK_QUERIES] of rows[BLOCK_QUERIES][WIDTH]. */
 inline void turn(const float *rows, float *columns)
 {
-    for (int c = 0; c < WIDTH; c++)
-        for (int r = 0; r < BLOCK; r++) columns[c * BLOCK + r] = rows[r * WIDTH + c];
+    for (int c = 0; c < DK; c++)
+        for (int r = 0; r < BLOCK_QUERIES; r++) columns[c * BLOCK_QUERIES + r] = rows[r * WIDTH + c];
 }
 
-/* Bias onto scores; what a query may not see is -INFINITY. */
-inline void mask(float *s, __global const float *restrict line, int i0, int j0, int queries, int limit, int causal, int has_bias)
+/* What is added to the score of query i0 + i and key j0 + j, at [BLOCK_KEYS - 1 - j + i]: -INFINITY where the query may not see the key. */
+inline void take_biases(__global const float *restrict line, int i0, int j0, int queries, int keys, int causal, int has_bias, float *biases)
 {
-    for (int r = 0; r < BLOCK; r++, s += BLOCK) {
-        int i = min(i0 + r, queries - 1), seen = clamp((causal ? min(i + 1, limit) : limit) - j0, 0, BLOCK);
-        __global const float *bias = line + (j0 - i + queries - 1);
-        if (has_bias && seen == BLOCK)
-            for (int j = 0; j < BLOCK; j += XV) STOREX(LOADX(s + j) + LOADX(bias + j), s + j);
-        else if (has_bias)
-            for (int j = 0; j < seen; j++) s[j] += bias[j];
-        for (int j = seen; j < BLOCK; j++) s[j] = -INFINITY;
-    }
+    int distance = j0 + BLOCK_KEYS - 1 - i0;
+    for (int x = 0; x < BLOCK_QUERIES + BLOCK_KEYS - 1; x++, distance--)
+        biases[x] = causal && distance > 0 ? -INFINITY : has_bias ? line[clamp(distance + queries - 1, 0, queries + keys - 2)] : 0.0f;
 }
 
-/* words[4][BLOCK]: of eight queries from i and of BLOCK keys from j. */
-inline void draw(int i, int j, int h, dropout_key k, uint *words)
+/* words[GROUPS][BLOCK_KEYS][4]: of `queries` queries from i0 and `keys` keys from j0. */
+inline void draw(int i0, int j0, int queries, int keys, int h, dropout_key k, uint *words)
 {
-    uint places[BLOCK];
-    for (int x = 0; x < BLOCK; x++) places[x] = place_of(i, j + x, h);
-    for (int x = 0; x < BLOCK; x += XV) philox_lanes(k.step, k.stream, k.sample, places + x, k.key, words + x, BLOCK);
+    for (int g = 0; 8 * g < queries; g++)
+        for (int j = 0; j < keys; j += XV) philox_lanes(k.step, k.stream, k.sample, place_of(i0 + 8 * g, j0 + j, h), k.key, words + 4 * (g * BLOCK_KEYS + j));
 }
 
-/* Factors of query i and XV keys. */
-inline floatx kept(const uint *words, int i, dropout_key k)
+/* Factors of XV queries from c on and key j. */
+inline floatx kept(const uint *words, int c, int j, dropout_key k)
 {
-    uintx half_words = (LOADX(words + (i & 7) / 2 * BLOCK) >> (uint)(16 * (i & 1))) & 0xffffu;
+    const uint *at = words + 4 * (c / 8 * BLOCK_KEYS + j);
+#if XV == 8
+    uintx half_words = convert_uint8(as_ushort8(vload4(0, at)));
+#else
+    uintx half_words = convert_uint16(as_ushort16((uint8)(vload4(0, at), vload4(BLOCK_KEYS, at))));
+#endif
     return select((floatx)(k.factor), (floatx)(0.0f), half_words < (uintx)(k.threshold));
 }
 
-/* Scores of BLOCK queries, masked, to p = e^(score - most) times keep or drop; what came before shrinks with a new maximum. */
-inline void softmax(float *p, float *most, float *total, float *sums, int i0, int j0, int h, dropout_key k)
+/* Scores p[keys][BLOCK_QUERIES] with their biases to e^(score - most) times keep or drop; what came before shrinks with a new maximum. */
+inline void softmax(float *p, const float *biases, const uint *words, int queries, int keys, dropout_key k, float *most, float *total, float *shrink)
 {
-    uint words[4 * BLOCK];
-    for (int r = 0; r < BLOCK; r++, p += BLOCK, sums += WIDTH) {
-        float lanes[XV], top = most[r];
-        floatx highest = LOADX(p), sum = 0.0f;
-        if (k.threshold && r % 8 == 0) draw(i0 + r, j0, h, k, words);
-        for (int j = XV; j < BLOCK; j += XV) highest = fmax(highest, LOADX(p + j));
-        STOREX(highest, lanes);
-        for (int l = 0; l < XV; l++) top = fmax(top, lanes[l]);
-        for (int j = 0; j < BLOCK; j += XV) {
-            floatx e = EXPX(LOADX(p + j) - top);
-            sum += e;
-            STOREX(k.threshold ? e * kept(words + j, r, k) : e, p + j);
+    for (int c = 0; c < queries; c += 2 * XV) {
+        floatx top[2], sum[2] = { 0.0f, 0.0f };
+        FOR(l, 2) top[l] = AT(most + c + l * XV);
+        for (int j = 0; j < keys; j++)
+            FOR(l, 2)
+            {
+                floatx *score = (floatx *)(p + j * BLOCK_QUERIES + c) + l;
+                *score += LOADX(biases + BLOCK_KEYS - 1 - j + c + l * XV);
+                top[l] = *score > top[l] ? *score : top[l];
+            }
+        for (int j = 0; j < keys; j++)
+            FOR(l, 2)
+            {
+                floatx *score = (floatx *)(p + j * BLOCK_QUERIES + c) + l, e = EXPX(*score - top[l]);
+                sum[l] += e;
+                *score = k.threshold ? e * kept(words, c + l * XV, j, k) : e;
+            }
+        FOR(l, 2)
+        {
+            floatx less = EXPX(AT(most + c + l * XV) - top[l]);
+            AT(most + c + l * XV) = top[l];
+            AT(total + c + l * XV) = fma(AT(total + c + l * XV), less, sum[l]);
+            AT(shrink + c + l * XV) = less;
         }
-        if (top > most[r]) {
-            float shrink = exp(most[r] - top);
-            most[r] = top;
-            total[r] *= shrink;
-            for (int c = 0; c < WIDTH; c += XV) STOREX(LOADX(sums + c) * shrink, sums + c);
-        }
-        total[r] += SUM_LANES(sum);
     }
 }
 
 /* Work-items: (RUN blocks of queries, samples x heads). */
 __kernel void attention_forward(FORWARD_PARAMETERS)
 {
-    int begin = (int)get_global_id(0) * RUN * BLOCK, stop = min(queries, begin + RUN * BLOCK);
+    int begin = (int)get_global_id(0) * RUN * BLOCK_QUERIES, stop = min(queries, begin + RUN * BLOCK_QUERIES);
     long bh = (long)get_global_id(1), b = bh / heads;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys;
-    float rows[RUN * BLOCK * WIDTH], sums[RUN * BLOCK * WIDTH], most[RUN * BLOCK], total[RUN * BLOCK];
-    float values[BLOCK * WIDTH], columns[WIDTH * BLOCK], p[BLOCK * BLOCK];
+    ALIGNED float columns[RUN * DK * BLOCK_QUERIES], sums[RUN * BLOCK_QUERIES * WIDTH], most[RUN * BLOCK_QUERIES], total[RUN * BLOCK_QUERIES];
+    ALIGNED float rows[BLOCK_QUERIES * WIDTH], key_rows[BLOCK_KEYS * WIDTH], values[BLOCK_KEYS * WIDTH], p[BLOCK_KEYS * BLOCK_QUERIES];
+    ALIGNED float biases[DISTANCES], shrink[BLOCK_QUERIES];
+    ALIGNED uint words[4 * BLOCK_KEYS * GROUPS];
     line += line_at + (long)h * (queries + keys - 1);
-    for (int i0 = begin; i0 < stop; i0 += BLOCK) take_rows(q + q_at + b * queries * q_stride + h * DK, q_stride, i0, queries, rows + (i0 - begin) * WIDTH);
-    for (int r = 0; r < RUN * BLOCK; r++) most[r] = -INFINITY, total[r] = 0.0f;
-    for (int x = 0; x < RUN * BLOCK * WIDTH; x++) sums[x] = 0.0f;
-    for (int j0 = 0; j0 < (causal ? min(limit, stop) : limit); j0 += BLOCK) {
-        take_rows(k + k_at + b * keys * k_stride + h * DK, k_stride, j0, keys, values);
-        turn(values, columns);
-        take_rows(v + v_at + b * keys * k_stride + h * DK, k_stride, j0, keys, values);
-        for (int i0 = causal ? max(begin, j0) : begin; i0 < stop; i0 += BLOCK) {
-            int at = i0 - begin;
-            multiply(rows + at * WIDTH, WIDTH, 1, columns, DK, BLOCK, 1, p);
-            mask(p, line, i0, j0, queries, limit, causal, has_bias);
-            softmax(p, most + at, total + at, sums + at * WIDTH, i0, j0, h, random);
-            multiply(p, BLOCK, 1, values, BLOCK, WIDTH, 0, sums + at * WIDTH);
+    q += q_at + b * queries * q_stride + h * DK;
+    k += k_at + b * keys * k_stride + h * DK;
+    v += v_at + b * keys * k_stride + h * DK;
+    for (int i0 = begin; i0 < stop; i0 += BLOCK_QUERIES) {
+        take_rows(q + i0 * q_stride, q_stride, min(BLOCK_QUERIES, stop - i0), BLOCK_QUERIES, rows);
+        turn(rows, columns + (i0 - begin) * DK);
+    }
+    for (int r = 0; r < RUN * BLOCK_QUERIES; r++) most[r] = -INFINITY, total[r] = 0.0f;
+    for (int x = 0; x < UP(stop - begin, TILE) * WIDTH; x++) sums[x] = 0.0f;
+    for (int j0 = 0; j0 < (causal ? min(limit, stop) : limit); j0 += BLOCK_KEYS) {
+        int there = min(BLOCK_KEYS, limit - j0), tiled = UP(there, TILE);
+        take_rows(k + j0 * k_stride, k_stride, there, tiled, key_rows);
+        take_rows(v + j0 * k_stride, k_stride, there, tiled, values);
+        for (int i0 = causal ? max(begin, j0 / BLOCK_QUERIES * BLOCK_QUERIES) : begin; i0 < stop; i0 += BLOCK_QUERIES) {
+            int at = i0 - begin, width = min(BLOCK_QUERIES, UP(stop - i0, 2 * XV));
+            multiply(key_rows, WIDTH, 1, columns + at * DK, tiled, DK, width, BLOCK_QUERIES, 1, 0, p);
+            take_biases(line, i0, j0, queries, keys, causal, has_bias, biases);
+            if (threshold) draw(i0, j0, width, there, h, random, words);
+            softmax(p, biases, words, width, there, random, most + at, total + at, shrink);
+            multiply(p, 1, BLOCK_QUERIES, values, min(BLOCK_QUERIES, UP(stop - i0, TILE)), there, WIDTH, WIDTH, 0, shrink, sums + at * WIDTH);
         }
     }
     for (int r = 0; r < stop - begin; r++) {
         for (int c = 0; c < WIDTH; c += XV) STOREX(LOADX(sums + r * WIDTH + c) * (1.0f / total[r]), sums + r * WIDTH + c);
         if (has_logs) logs[logs_at + bh * queries + begin + r] = most[r] + log(total[r]);
     }
-    for (int i0 = begin; i0 < stop; i0 += BLOCK)
-        put_rows(sums + (i0 - begin) * WIDTH, o + o_at + b * queries * (long)(heads * DK) + h * DK, heads * DK, i0, queries, 0);
+    put_rows(sums, o + o_at + (b * queries + begin) * (long)(heads * DK) + h * DK, heads * DK, stop - begin, 0);
 }
 
-/* Every gradient of one head of one sample, whose probabilities are made once: blocks of keys with their sums, and for each the blocks of
- * queries, whose own sums are in dq. Work-items: samples x heads. */
+/* Scores p and gradients dp of what they weigh, [keys][BLOCK_QUERIES], to probabilities times keep or drop and gradients of scores. */
+inline void softmax_gradient(float *p, float *dp, const float *biases, const uint *words, int queries, int keys, dropout_key k, const float *logs,
+                             const float *delta)
+{
+    for (int j = 0; j < keys; j++, p += BLOCK_QUERIES, dp += BLOCK_QUERIES)
+        for (int c = 0; c < queries; c += XV) {
+            floatx e = EXPX(AT(p + c) + LOADX(biases + BLOCK_KEYS - 1 - j + c) - AT(logs + c));
+            floatx keep = k.threshold ? kept(words, c, j, k) : (floatx)(1.0f);
+            AT(p + c) = e * keep;
+            AT(dp + c) = e * (AT(dp + c) * keep - AT(delta + c));
+        }
+}
+
+/* Gradients dp[keys][BLOCK_QUERIES] of scores onto those of their distances; *shares is that of the first query and key BLOCK_KEYS - 1, and the
+ * next query's lies before it. Keys that are XV apart share an array, where their distances meet lane on lane. */
+inline void add_to_line(const float *dp, int queries, int keys, __global float *restrict shares)
+{
+    ALIGNED float apart[XV * (XV + DISTANCES)];
+    for (int e = 0; e < XV * (XV + DISTANCES); e += XV) AT(apart + e) = 0.0f;
+    for (int j = 0, x = BLOCK_KEYS - 1; j < keys; j++, x--)
+        for (int i = 0; i < queries; i += XV) AT(apart + x % XV * (XV + DISTANCES) + (x / XV + 1) * XV + i) += AT(dp + j * BLOCK_QUERIES + i);
+    for (int x = BLOCK_KEYS - keys; x < BLOCK_KEYS - 1 + queries; x++) {
+        float sum = 0.0f;
+        FOR(l, XV) sum += apart[l * (XV + DISTANCES) + XV + x - l];
+        shares[-x] += sum;
+    }
+}
+
+/* Every gradient of one head of one sample, whose probabilities are made once: runs of blocks of keys with their sums, and for each the blocks
+ * of queries, whose own sums come together in dq. Work-items: samples x heads. */
 __kernel void attention_backward(BACKWARD_PARAMETERS)
 {
     long bh = (long)get_global_id(0), b = bh / heads, y_stride = heads * DK;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys, count = queries + keys - 1;
-    long q_first = b * queries * q_stride + h * DK, k_first = b * keys * k_stride + h * DK, y_first = b * queries * y_stride + h * DK;
-    float key_rows[BLOCK * WIDTH], key_columns[WIDTH * BLOCK], value_columns[WIDTH * BLOCK], dk_sums[BLOCK * WIDTH], dv_sums[BLOCK * WIDTH];
-    float rows[BLOCK * WIDTH], gradients[BLOCK * WIDTH], p[BLOCK * BLOCK], dp[BLOCK * BLOCK];
-    uint words[4 * BLOCK];
+    ALIGNED float rows[BLOCK_QUERIES * WIDTH], columns[DK * BLOCK_QUERIES], gradients[BLOCK_QUERIES * WIDTH], gradient_columns[DK * BLOCK_QUERIES];
+    ALIGNED float key_rows[RUN * BLOCK_KEYS * WIDTH], values[RUN * BLOCK_KEYS * WIDTH], dk_sums[RUN * BLOCK_KEYS * WIDTH], dv_sums[RUN * BLOCK_KEYS * WIDTH];
+    ALIGNED float dq_sums[BLOCK_QUERIES * WIDTH], p[BLOCK_KEYS * BLOCK_QUERIES], dp[BLOCK_KEYS * BLOCK_QUERIES];
+    ALIGNED float biases[DISTANCES], log_sums[BLOCK_QUERIES], deltas[BLOCK_QUERIES];
+    ALIGNED uint words[4 * BLOCK_KEYS * GROUPS];
     line += line_at + (long)h * count;
     logs += logs_at + bh * queries;
     delta += delta_at + bh * queries;
     shares += shares_at + bh * count;
+    q += q_at + b * queries * q_stride + h * DK;
+    dq += dq_at + b * queries * q_stride + h * DK;
+    k += k_at + b * keys * k_stride + h * DK;
+    v += v_at + b * keys * k_stride + h * DK;
+    dk += dk_at + b * keys * k_stride + h * DK;
+    dv += dv_at + b * keys * k_stride + h * DK;
+    dy += dy_at + b * queries * y_stride + h * DK;
     for (int x = 0; has_dline && x < count; x++) shares[x] = 0.0f;
-    for (int j0 = 0; j0 < keys; j0 += BLOCK) {
-        take_rows(v + v_at + k_first, k_stride, j0, keys, key_rows);
-        turn(key_rows, value_columns);
-        take_rows(k + k_at + k_first, k_stride, j0, keys, key_rows);
-        turn(key_rows, key_columns);
-        for (int x = 0; x < BLOCK * WIDTH; x++) dk_sums[x] = dv_sums[x] = 0.0f;
-        for (int i0 = causal ? j0 : 0; j0 < limit && i0 < queries; i0 += BLOCK) {
-            take_rows(q + q_at + q_first, q_stride, i0, queries, rows);
-            take_rows(dy + dy_at + y_first, y_stride, i0, queries, gradients);
-            multiply(rows, WIDTH, 1, key_columns, DK, BLOCK, 1, p);
-            multiply(gradients, WIDTH, 1, value_columns, DK, BLOCK, 1, dp);
-            mask(p, line, i0, j0, queries, limit, causal, has_bias);
-            for (int r = 0; r < BLOCK; r++) {
-                int i = min(i0 + r, queries - 1);
-                float *row = p + r * BLOCK, *gradient = dp + r * BLOCK, log_sum = logs[i], sum = delta[i];
-                if (threshold && r % 8 == 0) draw(i0 + r, j0, h, random, words);
-                for (int j = 0; j < BLOCK; j += XV) {
-                    floatx e = EXPX(LOADX(row + j) - log_sum), keep = threshold ? kept(words + j, r, random) : (floatx)(1.0f);
-                    STOREX(e * keep, row + j);
-                    STOREX(e * (LOADX(gradient + j) * keep - sum), gradient + j);
+    for (int begin = 0; begin < keys; begin += RUN * BLOCK_KEYS) {
+        int stop = min(keys, begin + RUN * BLOCK_KEYS), end = clamp(limit, begin, stop);
+        for (int x = 0; x < UP(stop - begin, TILE) * WIDTH; x++) dk_sums[x] = dv_sums[x] = 0.0f;
+        take_rows(k + begin * k_stride, k_stride, end - begin, UP(end - begin, TILE), key_rows);
+        take_rows(v + begin * k_stride, k_stride, end - begin, UP(end - begin, TILE), values);
+        for (int i0 = causal ? begin / BLOCK_QUERIES * BLOCK_QUERIES : 0; begin < end && i0 < queries; i0 += BLOCK_QUERIES) {
+            int here = min(BLOCK_QUERIES, queries - i0), width = UP(here, 2 * XV);
+            take_rows(q + i0 * q_stride, q_stride, here, BLOCK_QUERIES, rows);
+            turn(rows, columns);
+            take_rows(dy + i0 * y_stride, y_stride, here, BLOCK_QUERIES, gradients);
+            turn(gradients, gradient_columns);
+            for (int r = 0; r < BLOCK_QUERIES; r++) {
+                log_sums[r] = r < here ? logs[i0 + r] : INFINITY;
+                deltas[r] = r < here ? delta[i0 + r] : 0.0f;
+            }
+            for (int j0 = begin; j0 < (causal ? min(end, i0 + here) : end); j0 += BLOCK_KEYS) {
+                int there = min(BLOCK_KEYS, end - j0), tiled = UP(there, TILE), at = (j0 - begin) * WIDTH;
+                multiply(key_rows + at, WIDTH, 1, columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, p);
+                multiply(values + at, WIDTH, 1, gradient_columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, dp);
+                take_biases(line, i0, j0, queries, keys, causal, has_bias, biases);
+                if (threshold) draw(i0, j0, width, there, h, random, words);
+                softmax_gradient(p, dp, biases, words, width, there, random, log_sums, deltas);
+                if (has_dk) {
+                    multiply(p, BLOCK_QUERIES, 1, gradients, tiled, here, WIDTH, WIDTH, 0, 0, dv_sums + at);
+                    multiply(dp, BLOCK_QUERIES, 1, rows, tiled, here, WIDTH, WIDTH, 0, 0, dk_sums + at);
                 }
+                if (has_dq) multiply(dp, 1, BLOCK_QUERIES, key_rows + at, UP(here, TILE), there, WIDTH, WIDTH, j0 == begin, 0, dq_sums);
+                if (has_dline) add_to_line(dp, here, there, shares + (j0 + BLOCK_KEYS - 1 - i0 + queries - 1));
             }
-            if (has_dk) {
-                multiply(p, 1, BLOCK, gradients, BLOCK, WIDTH, 0, dv_sums);
-                multiply(dp, 1, BLOCK, rows, BLOCK, WIDTH, 0, dk_sums);
-            }
-            if (has_dq) {
-                multiply(dp, BLOCK, 1, key_rows, BLOCK, WIDTH, 1, rows);
-                put_rows(rows, dq + dq_at + q_first, q_stride, i0, queries, j0 > 0);
-            }
-            for (int r = 0; has_dline && r < min(BLOCK, queries - i0); r++)
-                for (int j = 0; j < min(BLOCK, keys - j0); j++) shares[j0 + j - (i0 + r) + queries - 1] += dp[r * BLOCK + j];
+            if (has_dq) put_rows(dq_sums, dq + i0 * q_stride, q_stride, here, begin > 0);
         }
         if (has_dk) {
-            put_rows(dk_sums, dk + dk_at + k_first, k_stride, j0, keys, 0);
-            put_rows(dv_sums, dv + dv_at + k_first, k_stride, j0, keys, 0);
+            put_rows(dk_sums, dk + begin * k_stride, k_stride, stop - begin, 0);
+            put_rows(dv_sums, dv + begin * k_stride, k_stride, stop - begin, 0);
         }
     }
 }
@@ -269,8 +324,7 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
 
 /* A GPU's core: a work-item has one row, so that neighbours read the same numbers of the other side. */
 
-/* Scores of CHUNK keys share one change of the running maximum. */
-#define CHUNK 8
+/* BLOCK_KEYS, chosen by the host: keys whose scores share one change of the running maximum. */
 
 inline float dot_row(const float *row, __global const float *restrict x)
 {
@@ -309,15 +363,15 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
     long bh = (long)get_global_id(1), b = bh / heads;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys, end = causal ? min(limit, i + 1) : limit;
-    float row[DK], sums[DK], s[CHUNK], most = -INFINITY, total = 0.0f;
+    float row[DK], sums[DK], s[BLOCK_KEYS], most = -INFINITY, total = 0.0f;
     take_row(q + q_at + (b * queries + i) * q_stride + h * DK, row);
     line += line_at + (long)h * (queries + keys - 1) - i + queries - 1;
     k += k_at + b * keys * k_stride + h * DK;
     v += v_at + b * keys * k_stride + h * DK;
     for (int c = 0; c < DK; c++) sums[c] = 0.0f;
-    for (int j0 = 0; j0 < end; j0 += CHUNK) {
+    for (int j0 = 0; j0 < end; j0 += BLOCK_KEYS) {
         float top = most;
-        for (int x = 0; x < CHUNK; x++) {
+        for (int x = 0; x < BLOCK_KEYS; x++) {
             int j = j0 + x;
             s[x] = j < end ? dot_row(row, k + j * k_stride) + (has_bias ? line[j] : 0.0f) : -INFINITY;
             top = fmax(top, s[x]);
@@ -326,7 +380,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
         total *= shrink;
         for (int c = 0; c < DK; c++) sums[c] *= shrink;
         most = top;
-        for (int x = 0; x < CHUNK && j0 + x < end; x++) {
+        for (int x = 0; x < BLOCK_KEYS && j0 + x < end; x++) {
             float e = exp(s[x] - top);
             total += e;
             add_row(e * kept(i, j0 + x, h, random), v + (j0 + x) * k_stride, sums);

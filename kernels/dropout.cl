@@ -4,10 +4,9 @@
 
 /* Keep or drop, 16 bits a decision: element e of sample s looks at half-word e % 8 of the block (step, stream, s, e / 8) and is dropped
  * where that is below `threshold` = round(p * 65536). `factor` = 65536 / (65536 - threshold) where kept, 0 where dropped. */
-inline float8 factors_of(uint a, uint b, uint c, uint d, uint threshold, float factor)
+inline float8 factors_of(uint4 words, uint threshold, float factor)
 {
-    uint8 half_words = ((uint8)(a, a, b, b, c, c, d, d) >> (uint8)(0, 16, 0, 16, 0, 16, 0, 16)) & 0xffffu;
-    return select((float8)(factor), (float8)(0.0f), half_words < (uint8)(threshold));
+    return select((float8)(factor), (float8)(0.0f), convert_uint8(as_ushort8(words)) < (uint8)(threshold));
 }
 
 inline float8 dropped(float8 x, float8 keep)
@@ -22,15 +21,14 @@ __kernel void dropout_apply(__global const float *x, ulong x_at, __global const 
 {
     long row = (long)get_global_id(1), blocks = (n + 7) / 8;
     uint2 key = (uint2)(key_low, key_high);
-    uint places[XV], words[4 * XV];
+    uint words[4 * XV];
     x += x_at + row * x_stride;
     base += base_at + row * base_stride;
     y += y_at + row * y_stride;
     for (long first = (long)get_global_id(0) * XV; first < blocks; first += (long)get_global_size(0) * XV) {
-        for (int l = 0; l < XV; l++) places[l] = (uint)(first + l);
-        philox_lanes(step, stream, first_sample + (uint)row, places, key, words, XV);
+        philox_lanes(step, stream, first_sample + (uint)row, (uint)first, key, words);
         for (int l = 0; l < XV && first + l < blocks; l++) {
-            float8 keep = factors_of(words[l], words[XV + l], words[2 * XV + l], words[3 * XV + l], threshold, factor);
+            float8 keep = factors_of(vload4(l, words), threshold, factor);
             long at = 8 * (first + l);
             if (at + 8 <= n) {
                 float8 v = dropped(vload8(0, x + at), keep);

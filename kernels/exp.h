@@ -6,7 +6,10 @@
 #else
 inline floatx EXPX(floatx x)
 {
-    floatx n = rint(x * 1.44269504f), r = fma(n, (floatx)(-0.693359375f), x);
+    /* Below -88 is 2^-127, which is the bits of 0. A number of 2^23 has its last digit in the last bit: t is x / ln 2 rounded, and above it
+     * the exponent's bias. */
+    floatx least = -88.0f, up = 12583039.0f, y = x < least ? least : x, t = fma(y, (floatx)(1.44269504f), up), n = t - up;
+    floatx r = fma(n, (floatx)(-0.693359375f), y);
     r = fma(n, (floatx)(2.12194440e-4f), r);
     floatx p = fma(r, (floatx)(1.9875691500e-4f), (floatx)(1.3981999507e-3f));
     p = fma(p, r, (floatx)(8.3334519073e-3f));
@@ -14,7 +17,6 @@ inline floatx EXPX(floatx x)
     p = fma(p, r, (floatx)(1.6666665459e-1f));
     p = fma(p, r, (floatx)(5.0000001201e-1f));
     p = fma(p, r * r, r) + 1.0f;
-    intx bits = (JOIN(convert_int, XV)(max(n, (floatx)(-127.0f))) + 127) << 23;
-    return select((floatx)(0.0f), p * JOIN(as_float, XV)(bits), isgreater(x, (floatx)(-87.3f)));
+    return p * JOIN(as_float, XV)(JOIN(as_int, XV)(t) << 23);
 }
 #endif

@@ -11,50 +11,37 @@ inline uint4 philox(uint4 counter, uint2 key)
     return counter;
 }
 
-/* The first words of XV counters (x, y, z, w[lane]) at a time, as out[4][XV]; needs vector.h. Written in lanes, because compilers don't make
- * lanes of the form above. */
+/* Words of the XV counters (x, y, z, w), (x, y, z, w + 1) ..., as out[XV][4]; needs vector.h. Written in lanes, because compilers don't make
+ * lanes of the form above: numbers are lower halves of 64 bits, as multiplication takes them, and what is above them counts for nothing. */
 #ifdef XV
 #if XV == 1
-inline void philox_lanes(uint x, uint y, uint z, const uint *w, uint2 key, uint *out, int step)
+inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 {
-    uint4 words = philox((uint4)(x, y, z, w[0]), key);
-    out[0] = words.x, out[step] = words.y, out[2 * step] = words.z, out[3 * step] = words.w;
+    vstore4(philox((uint4)(x, y, z, w), key), 0, out);
 }
 #else
-/* Products of even and of odd lanes in wide ones, which are as many registers: a conversion of all lanes would be two. */
-#if XV == 8
-typedef ulong4 wide_lanes;
-#define AS_WIDE as_ulong4
-#else
-typedef ulong8 wide_lanes;
-#define AS_WIDE as_ulong8
-#endif
 typedef JOIN(uint, XV) uintx;
-#define AS_NARROW JOIN(as_uint, XV)
-#define LOW_WORDS 0xfffffffful
-#define PHILOX_PRODUCT(x, factor, high, low)                                                           \
-    do {                                                                                               \
-        wide_lanes even = (AS_WIDE(x) & LOW_WORDS) * (factor), odd = (AS_WIDE(x) >> 32) * (factor);    \
-        high = AS_NARROW((even >> 32) | (odd & ~LOW_WORDS));                                           \
-        low = AS_NARROW((even & LOW_WORDS) | (odd << 32));                                             \
-    } while (0)
-inline void philox_lanes(uint x, uint y, uint z, const uint *w, uint2 key, uint *out, int step)
+typedef JOIN(ulong, XV) ulongx;
+#define TO_UINT JOIN(convert_uint, XV)
+#define FOUR_COUNTERS(v) (ulong8)(front.v.s0, back.v.s0, front.v.s1, back.v.s1, front.v.s2, back.v.s2, front.v.s3, back.v.s3)
+inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 {
-    uintx a = x, b = y, c = z, d = JOIN(vload, XV)(0, w);
-    for (int round = 0; round < 10; round++) {
-        uintx first_high, first_low, second_high, second_low;
-        PHILOX_PRODUCT(a, 0xD2511F53ul, first_high, first_low);
-        PHILOX_PRODUCT(c, 0xCD9E8D57ul, second_high, second_low);
-        a = second_high ^ b ^ key.x;
-        b = second_low;
-        c = first_high ^ d ^ key.y;
-        d = first_low;
-        key += (uint2)(0x9E3779B9u, 0xBB67AE85u);
+    ulongx a = x, b = y, c = z, d = JOIN(convert_ulong, XV)(JOIN(as_uint, XV)(LANE_NUMBERS) + w), low = 0xfffffffful;
+    FOR(round, 10)
+    {
+        ulongx first = (a & low) * 0xD2511F53ul, second = (c & low) * 0xCD9E8D57ul;
+        a = second >> 32 ^ b ^ (key.x + round * 0x9E3779B9u);
+        b = second;
+        c = first >> 32 ^ d ^ (key.y + round * 0xBB67AE85u);
+        d = first;
     }
-    JOIN(vstore, XV)(a, 0, out);
-    JOIN(vstore, XV)(b, 0, out + step);
-    JOIN(vstore, XV)(c, 0, out + 2 * step);
-    JOIN(vstore, XV)(d, 0, out + 3 * step);
+    ulongx front = (a & low) | b << 32, back = (c & low) | d << 32;
+    vstore16(as_uint16(FOUR_COUNTERS(s0123)), 0, out);
+    vstore16(as_uint16(FOUR_COUNTERS(s4567)), 1, out);
+#if XV == 16
+    vstore16(as_uint16(FOUR_COUNTERS(s89ab)), 2, out);
+    vstore16(as_uint16(FOUR_COUNTERS(scdef)), 3, out);
+#endif
 }
 #endif
 #endif

@@ -18,7 +18,7 @@ static const struct {
     { "bench step", "time and memory of whole training steps", cli_bench_step },
     { "bench generate", "tokens a second of a T5's generation", cli_bench_generate },
     { "bench compare", "steps measured on several devices side by side", cli_bench_compare },
-    { "tune", "measure variants of products and convolutions on this device, keep the best", cli_tune },
+    { "tune", "measure variants of products, convolutions and attention on this device, keep the best", cli_tune },
     { "data hands", "draw a data set of hand images", cli_data_hands },
     { "data headlines", "(text, title) pairs from Debian's package descriptions", cli_data_headlines },
     { "unet train", "train a U-Net from new weights", cli_unet_train },
@@ -137,10 +137,11 @@ json_t *cli_quality_json(const sora_quality *q)
 {
     const sora_text_metrics *t = &q->text;
     if (q->task == SORA_TASK_T5)
-        return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)t->examples, "loss", q->loss,
-                         "tokens_target", (json_int_t)t->tokens_target, "generated", (json_int_t)t->generated, "rouge1",
-                         100 * t->rouge.rouge1, "rouge2", 100 * t->rouge.rouge2, "rougeL", 100 * t->rouge.rougeL, "rougeLsum",
-                         100 * t->rouge.rougeLsum, "generated_tokens_mean", t->generated_tokens, "seconds", q->seconds);
+        return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)t->examples,
+                         "loss", q->loss, "tokens_target", (json_int_t)t->tokens_target, "generated", (json_int_t)t->generated,
+                         "rouge1", 100 * t->rouge.rouge1, "rouge2", 100 * t->rouge.rouge2, "rougeL", 100 * t->rouge.rougeL,
+                         "rougeLsum", 100 * t->rouge.rougeLsum, "generated_tokens_mean", t->generated_tokens, "seconds",
+                         q->seconds);
     return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images,
                      "iou_per_image", q->mask.iou_per_image, "iou_pooled", q->mask.iou_pooled, "miou_two_class",
                      q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision, "recall", q->mask.recall,
@@ -184,7 +185,8 @@ static bool on_progress(void *self, const sora_progress *p)
         if (p->quality->task == SORA_TASK_UNET)
             fprintf(stderr, "hand IoU %.4f  Dice %.4f  ", p->quality->mask.iou_per_image, p->quality->mask.dice);
         else if (p->quality->text.generated)
-            fprintf(stderr, "ROUGE-1 %.2f  ROUGE-L %.2f  ", 100 * p->quality->text.rouge.rouge1, 100 * p->quality->text.rouge.rougeL);
+            fprintf(stderr, "ROUGE-1 %.2f  ROUGE-L %.2f  ", 100 * p->quality->text.rouge.rouge1,
+                    100 * p->quality->text.rouge.rougeL);
         fprintf(stderr, "loss %.4f", p->quality->loss);
         if (p->rank_max) fprintf(stderr, "  rank %d/%d", p->rank_kept, p->rank_max);
         fprintf(stderr, "\n");

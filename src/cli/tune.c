@@ -84,8 +84,9 @@ int cli_tune(int argc, char **argv)
     };
     cli_command command = {
         .name = "tune",
-        .summary = "measure the variants of products and convolutions at a network's shapes on this device, and keep the "
-                   "best; later runs use them. Ctrl-C keeps what was measured so far",
+        .summary =
+            "measure the variants of products, convolutions and attention at a network's shapes on this device, and keep the "
+            "best; later runs use them. Ctrl-C keeps what was measured so far",
         .usage = "tune [--for t5-small|unet-fc|unet|RUN] [--budget MINUTES] [--batch N] [--json]",
         .example = "soracl tune --for unet-fc --size 64 --budget 5",
         .options = options,

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "op/attention.h"
+
 #include "op/conv.h"
 #include "op/dropout.h"
-#include "op/ops.h"
 #include "op/range.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { QUERIES, KEYS, LINE, LENGTHS };
 
 /* Longer sequences would meet the same random words twice. */
 #define MOST_POSITIONS 4096
 #define MOST_HEADS 256
-/* Queries of a work-item of a CPU on the way forward: RUN * BLOCK of the kernels. */
-#define RUN_QUERIES 128
+#define MOST_SIZE 256 /* a CPU's work-item has several blocks of rows on its stack */
+/* Blocks of queries (forward) or keys (back) that a CPU's work-item keeps while those of the other side pass. */
+#define RUN 3
+#define FEW_QUERIES 128
 
 static const sora_attention_attributes *attributes_of(const void *attributes)
 {
@@ -61,9 +65,10 @@ static sora_status check_shapes(const sora_op_shape_rule *rule, sora_error *erro
     const sora_shape *q = &rule->inputs[QUERIES], *kv = &rule->inputs[KEYS];
     char one[80], other[80];
     int64_t inner = (int64_t)a->heads * a->size, keys = kv->rank ? kv->dim[1] : q->dim[1];
-    if (a->heads < 1 || a->size < 1 || a->heads > MOST_HEADS || !(a->dropout >= 0.0f && a->dropout < 1.0f))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "%d heads of %d, dropout %g; expected 1 to %d heads and 0 to below 1",
-                         a->heads, a->size, (double)a->dropout, MOST_HEADS);
+    if (a->heads < 1 || a->size < 1 || a->heads > MOST_HEADS || a->size > MOST_SIZE || !(a->dropout >= 0.0f && a->dropout < 1.0f))
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "%d heads of %d, dropout %g; expected 1 to %d heads of at most %d and 0 to below 1", a->heads, a->size,
+                         (double)a->dropout, MOST_HEADS, MOST_SIZE);
     bool fits = q->rank == 3 && q->dim[2] == (kv->rank ? inner : 3 * inner);
     if (kv->rank) fits = fits && kv->rank == 3 && kv->dim[0] == q->dim[0] && kv->dim[2] == 2 * inner && !a->causal;
     if (!fits)
@@ -94,22 +99,59 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static void program_options(const sora_op_run *run, char out[96])
+int sora_attention_variants(const sora_device_limits *limits, int64_t queries, bool back,
+                            sora_attention_variant out[SORA_ATTENTION_VARIANTS])
 {
-    int lanes = sora_conv_lanes(&sora_context_device(run->context)->limits);
-    snprintf(out, 96, "-D XV=%d -D DK=%d -D TILE=%d", lanes, attributes_of(run->attributes)->size, lanes == 16 ? 8 : 4);
+    /* Measured: the larger tile pays where its blocks are full. */
+    static const sora_attention_variant many[] = { { 6, 48, 96 }, { 4, 32, 64 }, { 6, 96, 96 }, { 4, 32, 32 } },
+                                        few[] = { { 4, 32, 64 }, { 6, 48, 96 }, { 4, 32, 32 } }, wide[] = { { 8, 64, 64 } },
+                                        gpu[] = { { .keys = 8 }, { .keys = 4 }, { .keys = 16 } };
+    int lanes = sora_conv_lanes(limits), count;
+    const sora_attention_variant *list;
+    if (lanes == 1) {
+        list = gpu;
+        count = back ? 1 : SORA_COUNT(gpu);
+    } else if (lanes == 16) {
+        list = wide;
+        count = SORA_COUNT(wide);
+    } else {
+        list = queries > FEW_QUERIES ? many : few;
+        count = queries > FEW_QUERIES ? SORA_COUNT(many) : SORA_COUNT(few);
+    }
+    memcpy(out, list, (size_t)count * sizeof *out);
+    return count;
+}
+
+/* The one that was measured to be best, if it still is one; else the default. */
+static sora_attention_variant choose(const sora_op_run *run, bool back)
+{
+    const sora_attention_attributes *a = attributes_of(run->attributes);
+    sora_attention_variant variants[SORA_ATTENTION_VARIANTS];
+    sora_tuning_variant best;
+    bool self = run->input_count <= KEYS || run->inputs[KEYS].memory == NULL;
+    int64_t queries = run->inputs[QUERIES].shape.dim[1], keys = self ? queries : run->inputs[KEYS].shape.dim[1];
+    int count = sora_attention_variants(&sora_context_device(run->context)->limits, queries, back, variants);
+    sora_tuning_key key = { "attention",
+                            { a->heads, a->size, sora_tuning_class(queries), sora_tuning_class(keys), self, a->causal, back } };
+    if (!sora_tuning_find(run->context, &key, &best)) return variants[0];
+    for (int i = 0; i < count; i++)
+        if (variants[i].tile == best.number[0] && variants[i].queries == best.number[1] && variants[i].keys == best.number[2])
+            return variants[i];
+    return variants[0];
 }
 
 /* `products` of queries x keys x size for each head, of which half falls away where attention is causal. */
-static sora_status launch(const sora_op_run *run, const char *kernel, int products, int64_t across, int64_t down,
-                          const sora_argument *arguments, sora_error *error)
+static sora_status launch(const sora_op_run *run, const sora_attention_variant *variant, const char *kernel, int products,
+                          int64_t across, int64_t down, const sora_argument *arguments, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const sora_shape *q = &run->inputs[QUERIES].shape,
                      *kv = run->input_count > KEYS && run->inputs[KEYS].memory ? &run->inputs[KEYS].shape : q;
     double rows = (double)(q->dim[0] * a->heads * a->size), pairs = (double)(q->dim[1] * kv->dim[1]) * (a->causal ? 0.5 : 1.0);
-    char options[96];
-    program_options(run, options);
+    char options[128];
+    snprintf(options, sizeof options, "-D XV=%d -D DK=%d -D TILE=%d -D BLOCK_QUERIES=%d -D BLOCK_KEYS=%d -D RUN=%d",
+             sora_conv_lanes(&sora_context_device(run->context)->limits), a->size, variant->tile, variant->queries, variant->keys,
+             RUN);
     return sora_launch(
         run->context,
         &(sora_launch_desc) { .file = "attention",
@@ -135,14 +177,14 @@ static const sora_view *optional(const sora_op_run *run, int input)
     return run->input_count > input ? &run->inputs[input] : &none;
 }
 
-static sora_status forward(const sora_op_run *run, sora_error *error)
+static sora_status forward(const sora_op_run *run, const sora_attention_variant *variant, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const sora_view *line = optional(run, LINE), *lengths = optional(run, LENGTHS), *logs = &run->saved[0];
     operands o = operands_of(a, &run->inputs[QUERIES], optional(run, KEYS));
     sora_dropout_key key = key_of(run);
-    int64_t items = in_blocks(run) ? (o.queries + RUN_QUERIES - 1) / RUN_QUERIES : o.queries;
-    return launch(run, "attention_forward", 2, items, o.samples * a->heads,
+    int64_t stay = in_blocks(run) ? RUN * variant->queries : 1, items = (o.queries + stay - 1) / stay;
+    return launch(run, variant, "attention_forward", 2, items, o.samples * a->heads,
                   SORA_ARGUMENTS(SORA_VIEW(&o.q.view), SORA_VIEW(&o.k.view), SORA_VIEW(&o.v.view), SORA_VIEW(line),
                                  SORA_VIEW(lengths), SORA_VIEW(&run->outputs[0]), SORA_VIEW(logs), SORA_LONG(o.q.stride),
                                  SORA_LONG(o.k.stride), SORA_INT(a->heads), SORA_INT(o.queries), SORA_INT(o.keys),
@@ -155,6 +197,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
 
 /* What backward reads and writes. */
 typedef struct gradient {
+    const sora_attention_variant *variant;
     operands of; /* q, k, v */
     const sora_view *line, *lengths, *dy, *logs;
     sora_view dq, dk, dv, dline; /* memory NULL: not wanted */
@@ -167,7 +210,7 @@ static sora_status launch_gradient(const sora_op_run *run, const gradient *g, co
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const operands *o = &g->of;
-    return launch(run, kernel, products, across, down,
+    return launch(run, g->variant, kernel, products, across, down,
                   SORA_ARGUMENTS(SORA_VIEW(&o->q.view), SORA_VIEW(&o->k.view), SORA_VIEW(&o->v.view), SORA_VIEW(g->dy),
                                  SORA_VIEW(g->line), SORA_VIEW(g->lengths), SORA_VIEW(g->logs), SORA_VIEW(&g->delta),
                                  SORA_VIEW(&g->dq), SORA_VIEW(&g->dk), SORA_VIEW(&g->dv), SORA_VIEW(&g->shares),
@@ -194,11 +237,12 @@ cleanup:
     return status;
 }
 
-static sora_status backward(const sora_op_run *run, sora_error *error)
+static sora_status backward(const sora_op_run *run, const sora_attention_variant *variant, sora_error *error)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     const sora_view none = { 0 }, *kv = optional(run, KEYS), *dkv = run->input_count > KEYS ? &run->input_gradients[KEYS] : &none;
-    gradient g = { .of = operands_of(a, &run->inputs[QUERIES], kv),
+    gradient g = { .variant = variant,
+                   .of = operands_of(a, &run->inputs[QUERIES], kv),
                    .line = optional(run, LINE),
                    .lengths = optional(run, LENGTHS),
                    .dy = &run->output_gradients[0],
@@ -213,18 +257,35 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     if (kv->memory ? dkv->memory != NULL : g.dq.memory != NULL) g.dk = d.k.view, g.dv = d.v.view;
     g.shares.offset += (uint64_t)(o->samples * a->heads * o->queries);
     sora_status status = SORA_OK;
-    SORA_TRY(launch(run, "attention_delta", 0, o->queries, o->samples * a->heads,
+    SORA_TRY(launch(run, variant, "attention_delta", 0, o->queries, o->samples * a->heads,
                     SORA_ARGUMENTS(SORA_VIEW(&run->outputs[0]), SORA_VIEW(g.dy), SORA_VIEW(&g.delta), SORA_INT(a->heads),
                                    SORA_INT(o->queries)),
                     error));
     SORA_TRY(launch_gradients(run, &g, error));
     if (g.dline.memory)
-        SORA_TRY(launch(run, "attention_line_total", 0, g.dline.shape.dim[1], a->heads,
+        SORA_TRY(launch(run, variant, "attention_line_total", 0, g.dline.shape.dim[1], a->heads,
                         SORA_ARGUMENTS(SORA_VIEW(&g.shares), SORA_VIEW(&g.dline), SORA_INT(a->heads), SORA_INT(o->samples),
                                        SORA_INT(g.dline.shape.dim[1])),
                         error));
 cleanup:
     return status;
+}
+
+sora_status sora_attention_run(const sora_op_run *run, bool back, const sora_attention_variant *variant, sora_error *error)
+{
+    return back ? backward(run, variant, error) : forward(run, variant, error);
+}
+
+static sora_status run_forward(const sora_op_run *run, sora_error *error)
+{
+    sora_attention_variant variant = choose(run, false);
+    return forward(run, &variant, error);
+}
+
+static sora_status run_backward(const sora_op_run *run, sora_error *error)
+{
+    sora_attention_variant variant = choose(run, true);
+    return backward(run, &variant, error);
 }
 
 const sora_op sora_op_attention = { .name = "attention",
@@ -233,5 +294,5 @@ const sora_op sora_op_attention = { .name = "attention",
                                     .uses_outputs = 1,
                                     .random = true,
                                     .infer = infer,
-                                    .forward = forward,
-                                    .backward = backward };
+                                    .forward = run_forward,
+                                    .backward = run_backward };

@@ -90,6 +90,21 @@ static void test_convolutions(void **state)
                                                                     sizes[s][4], flip });
 }
 
+static void test_attention(void **state)
+{
+    fixture *f = *state;
+    /* heads, size, queries, keys, self, causal: below a block of any variant, several, and several runs of them */
+    static const int64_t shapes[][6] = { { 1, 1, 1, 1, 1, 0 },      { 2, 5, 17, 17, 1, 1 },    { 3, 16, 33, 70, 0, 0 },
+                                         { 1, 20, 100, 300, 0, 0 }, { 2, 33, 150, 150, 1, 1 }, { 1, 8, 310, 310, 1, 0 } };
+    for (int g = 0; g < 2; g++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int back = 0; back < 2; back++) {
+                int64_t shape[SORA_TUNING_NUMBERS] = { [6] = back };
+                memcpy(shape, shapes[s], sizeof *shapes);
+                check_variants(f->contexts[g], &sora_tunable_attention, shape);
+            }
+}
+
 /* Counts, and stops after so many. */
 typedef struct counter {
     size_t calls, most;
@@ -243,8 +258,8 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),       cmocka_unit_test(test_convolutions), cmocka_unit_test(test_tuning),
-        cmocka_unit_test(test_choice_is_used), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_tuning),   cmocka_unit_test(test_choice_is_used), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -4,8 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define ATTRIBUTES(h, d, c, p) &(const sora_attention_attributes) { .heads = h, .size = d, .causal = c, .dropout = p }
-#define SELF(n, t, h, d) .inputs = { SORA_SHAPE(n, t, 3 * (h) * (d)), { 0 }, SORA_SHAPE(h, 2 * (t) - 1), SORA_SHAPE(n) }
+#define ATTRIBUTES(h, d, c, p)                           \
+    &(const sora_attention_attributes)                   \
+    {                                                    \
+        .heads = h, .size = d, .causal = c, .dropout = p \
+    }
+#define SELF(n, t, h, d) .inputs = { SORA_SHAPE(n, t, 3 * (h) * (d)), { 0 }, SORA_SHAPE(h, 2 * (t)-1), SORA_SHAPE(n) }
 #define CROSS(n, t, s, h, d) .inputs = { SORA_SHAPE(n, t, (h) * (d)), SORA_SHAPE(n, s, 2 * (h) * (d)), { 0 }, SORA_SHAPE(n) }
 #define LENGTHS(most) .values = { { 0 }, { 0 }, { 0 }, { .low = 1, .high = most, .quantum = 1 } }
 #define FULL .values = { { 0 }, { 0 }, { 0 }, { .low = 512, .high = 512.1f, .quantum = 1 } }
@@ -49,6 +53,16 @@ static const check_case cases[] = {
       .attributes = ATTRIBUTES(2, 17, false, 0.3f),
       .samples = 40,
       .as_gpu = true },
+    { .label = "causal, several runs, dropout",
+      SELF(1, 300, 1, 9),
+      LENGTHS(300),
+      .attributes = ATTRIBUTES(1, 9, true, 0.1f),
+      .samples = 20 },
+    { .label = "cross, several runs",
+      CROSS(2, 150, 310, 1, 8),
+      LENGTHS(310),
+      .attributes = ATTRIBUTES(1, 8, false, 0),
+      .samples = 20 },
     { .label = "bare",
       .inputs = { SORA_SHAPE(2, 5, 3 * 8) },
       .attributes = ATTRIBUTES(2, 4, false, 0),
@@ -59,6 +73,10 @@ static const check_case cases[] = {
       .inputs = { SORA_SHAPE(2, 5, 25) },
       .attributes = ATTRIBUTES(2, 4, false, 0),
       .refused = "expected [n, t, 3 h d]" },
+    { .label = "too large a head",
+      .inputs = { SORA_SHAPE(2, 5, 771) },
+      .attributes = ATTRIBUTES(1, 257, false, 0),
+      .refused = "at most 256" },
     { .label = "too long",
       .inputs = { SORA_SHAPE(1, 4097, 3) },
       .attributes = ATTRIBUTES(1, 1, false, 0),
