@@ -44,6 +44,17 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
 
 #ifdef SORA_CPU
 
+/* Rows that are short or far apart are foreseen by no processor, so what is next is asked for. OpenCL's own prefetch() does nothing on PoCL. */
+#if defined __has_builtin
+#if __has_builtin(__builtin_prefetch)
+#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
+#endif
+#endif
+#ifndef ASK_FOR
+#define ASK_FOR(p) prefetch(p, 16)
+#endif
+#define AHEAD 8 /* rows, where they are copied */
+
 /* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of
  * `height` rows). The rows of B of a tile stay in a near cache while all rows of A of the run pass. */
 #define DM (XV == 16 ? 8 : 4)
@@ -84,7 +95,10 @@ inline floatx load_halves_within(__global const half *row, int at, int n)
         FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;                                                                                           \
         FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;                                                                                               \
         int at = 0;                                                                                                                                     \
-        for (; at + XV <= k; at += XV) DOT_TERMS(LOADX(gate + at), LOADX(a + a_offset[i] + at), VECTOR(b + b_offset[j] + at));                           \
+        for (; at + XV <= k; at += XV) {                                                                                                                \
+            if (at % 16 == 0) FOR(j, DN) ASK_FOR(b + b_offset[j] + DN * b_row + at);                                                                    \
+            DOT_TERMS(LOADX(gate + at), LOADX(a + a_offset[i] + at), VECTOR(b + b_offset[j] + at));                                                     \
+        }                                                                                                                                               \
         if (at < k) DOT_TERMS(load_within(gate, at, k), load_within(a + a_offset[i], at, k), WITHIN(b + b_offset[j], at, k));                            \
         FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);                                                                 \
     }
@@ -243,16 +257,6 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 
 /* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
  * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Work-items: (blocks of columns, runs of rows). */
-/* Rows that are copied lie so far apart that no device foresees them: those AHEAD are asked for early. */
-#define AHEAD 8
-#if defined __has_builtin
-#if __has_builtin(__builtin_prefetch)
-#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
-#endif
-#endif
-#ifndef ASK_FOR
-#define ASK_FOR(p) prefetch(p, 16)
-#endif
 #define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)

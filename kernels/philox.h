@@ -22,11 +22,11 @@ inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 #else
 typedef JOIN(uint, XV) uintx;
 typedef JOIN(ulong, XV) ulongx;
-#define TO_UINT JOIN(convert_uint, XV)
-#define FOUR_COUNTERS(v) (ulong8)(front.v.s0, back.v.s0, front.v.s1, back.v.s1, front.v.s2, back.v.s2, front.v.s3, back.v.s3)
+/* Two counters' words at a time and no calls that convert: functions with wider vectors than the processor's are warned of. */
+#define TWO_COUNTERS(v) as_uint8((ulong4)(front.v.s0, back.v.s0, front.v.s1, back.v.s1))
 inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 {
-    ulongx a = x, b = y, c = z, d = JOIN(convert_ulong, XV)(JOIN(as_uint, XV)(LANE_NUMBERS) + w), low = 0xfffffffful;
+    ulongx a = x, b = y, c = z, d = (ulongx)(w) + (ulongx)(LANE_LIST), low = 0xfffffffful;
     FOR(round, 10)
     {
         ulongx first = (a & low) * 0xD2511F53ul, second = (c & low) * 0xCD9E8D57ul;
@@ -36,11 +36,15 @@ inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
         d = first;
     }
     ulongx front = (a & low) | b << 32, back = (c & low) | d << 32;
-    vstore16(as_uint16(FOUR_COUNTERS(s0123)), 0, out);
-    vstore16(as_uint16(FOUR_COUNTERS(s4567)), 1, out);
+    vstore8(TWO_COUNTERS(s01), 0, out);
+    vstore8(TWO_COUNTERS(s23), 1, out);
+    vstore8(TWO_COUNTERS(s45), 2, out);
+    vstore8(TWO_COUNTERS(s67), 3, out);
 #if XV == 16
-    vstore16(as_uint16(FOUR_COUNTERS(s89ab)), 2, out);
-    vstore16(as_uint16(FOUR_COUNTERS(scdef)), 3, out);
+    vstore8(TWO_COUNTERS(s89), 4, out);
+    vstore8(TWO_COUNTERS(sab), 5, out);
+    vstore8(TWO_COUNTERS(scd), 6, out);
+    vstore8(TWO_COUNTERS(sef), 7, out);
 #endif
 }
 #endif

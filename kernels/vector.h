@@ -19,14 +19,16 @@ typedef JOIN(int, XV) intx;
 #define LOADX(p) JOIN(vload, XV)(0, p)
 #define STOREX(v, p) JOIN(vstore, XV)(v, 0, p)
 #if XV == 8
-#define LANE_NUMBERS (int8)(0, 1, 2, 3, 4, 5, 6, 7)
+#define LANE_LIST 0, 1, 2, 3, 4, 5, 6, 7
+#define LANE_NUMBERS (int8)(LANE_LIST)
 inline float SUM_LANES(float8 v)
 {
     float4 a = v.lo + v.hi;
     return (a.x + a.y) + (a.z + a.w);
 }
 #else
-#define LANE_NUMBERS (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#define LANE_LIST 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define LANE_NUMBERS (int16)(LANE_LIST)
 inline float SUM_LANES(float16 v)
 {
     float8 a = v.lo + v.hi;

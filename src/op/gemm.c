@@ -11,8 +11,9 @@
 #include <string.h>
 
 #define DOT_COLUMNS 3 /* DN of the kernels */
-/* Terms below which gathering C in memory costs more than reading B again. */
+/* Terms up to which gathering C in memory costs more than reading B again; more for few rows. */
 #define BLOCK_LEAST 256
+#define FEW_BLOCK_LEAST 512
 /* Floats of B in panels that are read again from a far cache for each tile's run of rows. */
 #define BLOCK_PANELS (2 << 20)
 /* A work-item below this many multiply-adds is not worth its start. */
@@ -105,12 +106,13 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
     return v;
 }
 
-/* The largest of which there are enough for all compute units. */
+/* The largest that has no more rows than C needs and of which there are enough for all compute units. */
 static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
     int i = 0, last = (int)SORA_COUNT(block_sizes) - 1;
-    while (i < last && (d->m <= block_sizes[i + 1][0] || panels_of(block_sizes[i][0], d->m) * panels_of(block_sizes[i][1], d->n) <
-                                                             2 * (int64_t)limits->compute_units))
+    while (i < last &&
+           ((block_sizes[i][0] > block_sizes[i + 1][0] && d->m <= block_sizes[i + 1][0]) ||
+            panels_of(block_sizes[i][0], d->m) * panels_of(block_sizes[i][1], d->n) < 2 * (int64_t)limits->compute_units))
         i++;
     return i;
 }
@@ -119,8 +121,9 @@ static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc
 static bool is_blocked(const sora_gemm_desc *d)
 {
     bool stands = d->b.panel && !d->b.turned, as_rows = !d->b.panel && !d->b.transposed;
-    bool few = as_rows && d->m <= FEW_BLOCK_ROWS, far = stands && d->n * d->k > BLOCK_PANELS;
-    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || far || (d->a.transposed && (as_rows || stands)));
+    bool few = as_rows && d->m <= FEW_BLOCK_ROWS && d->k >= FEW_BLOCK_LEAST, far = stands && d->n * d->k > BLOCK_PANELS;
+    bool apart = d->a.transposed && d->m > FEW_BLOCK_ROWS && (as_rows || stands);
+    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || far || apart);
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
