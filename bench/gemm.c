@@ -85,7 +85,7 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
                                  .c_leading = n,
                                  .workspace = scratch };
     p->packed = p->desc;
-    int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
+    int panel = gradient ? 0 : sora_gemm_panel(&sora_context_device(context)->limits, n);
     if (panel) {
         sora_view panels, none = { 0 };
         int64_t elements = (int64_t)sora_gemm_panel_elements(panel, n, k);
@@ -124,7 +124,8 @@ sora_status bench_gemm(bench_state *state, sora_error *error)
 #endif
         snprintf(group, sizeof group, "product %lld x %lld x %lld%s", (long long)m, (long long)n, (long long)k,
                  shapes[s].gradient ? ", weights' gradient" : "");
-        status = bench_group(state, group, items, count, error);
+        /* What a gradient multiplies is packed for no other product. */
+        status = bench_group(state, group, items + shapes[s].gradient, count - shapes[s].gradient, error);
         close_product(&p);
         if (status != SORA_OK) return status;
     }

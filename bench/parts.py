@@ -70,11 +70,11 @@ def gemm(bench):
     bench.data["products"] = groups
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
-        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_min"], i[item]["speed_ratio_max"]) for name, i in large.items() if "beside" in i[item]]
+        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_min"], i[item]["speed_ratio_max"]) for name, i in large.items() if "beside" in i.get(item, {})]
         yield row, {**worst(True, found), "peer_name": "OpenBLAS"} if found else {"note": "built without OpenBLAS"}
         if item == "B packed":
             rates = [(name, i[item]["flops"] / i[item]["seconds"] / peak, i[item]["flops"] / i[item]["max"] / peak, i[item]["flops"] / i[item]["min"] / peak)
-                     for name, i in large.items()]
+                     for name, i in large.items() if item in i]
             yield "gemm share", worst(True, rates)
 
 

@@ -21,7 +21,7 @@ ATTENTION = "The page's profile says where a step's time goes: products run near
 CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kernel: more outputs for each load of pixels, or transformed tiles from 8 channels on."
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
-PACK = "B's rows lie far apart: packing more of it at a time, by the same work-item that uses it."
+PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
 ADAPTER = "The way down is a product of its own, 16 columns wide: it would have to ride on the base product's loads of x."
 
 TARGETS = {
