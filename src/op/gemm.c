@@ -13,6 +13,7 @@
 #define DOT_COLUMNS 3 /* DN of the kernels */
 /* Terms up to which gathering C in memory costs more than reading B again; more for few rows. */
 #define BLOCK_LEAST 256
+#define BLOCK_TRIED 64 /* terms below which it is no choice either */
 #define FEW_BLOCK_LEAST 512
 /* Floats of B in panels that are read again from a far cache for each tile's run of rows. */
 #define BLOCK_PANELS (2 << 20)
@@ -143,7 +144,7 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
     }
-    for (int i = 0; i < (int)SORA_COUNT(block_sizes); i++)
+    for (int i = 0; d->k >= BLOCK_TRIED && i < (int)SORA_COUNT(block_sizes); i++)
         if ((!blocked || i != size) && block_sizes[i][0] <= SORA_MAX(2 * d->m, FEW_BLOCK_ROWS))
             out[count++] = block_variant(lanes, first, block_sizes[i]);
     if (is_inner(d) && d->m >= DOT_MOST && d->m < DOT_LIMIT) out[count++] = dot;
