@@ -4,8 +4,9 @@
 
 /* Convolutions of K x K, stride 1, zero padding K / 2, by planes or (conv_rows, conv_gradient_rows) by rows.
  *
- * By planes, pixels are taken as one row of h * w, XV at a time: the neighbour of tap (ky, kx) is then a load at a fixed distance, and only the lanes that wrapped around an edge column are cleared. PADDED planes have
- * `margin` zeros on either side, so that every load is inside; others take care in their first and last rows. */
+ * By planes, pixels are taken as one row of h * w, XV at a time: the neighbour of tap (ky, kx) is then a load at a fixed distance, and only the
+ * lanes that wrapped around an edge column are cleared. PADDED planes have `margin` zeros on either side, so that every load is inside; others
+ * take care in their first and last rows. */
 
 #define load_inside(plane, at, n) LOADX((plane) + (at))
 #ifdef PADDED

@@ -83,6 +83,15 @@ bool sora_tuning_find(sora_context *context, const sora_tuning_key *key, sora_tu
     return there;
 }
 
+int sora_tuning_choose(sora_context *context, const sora_tuning_key *key, const sora_tuning_variant *variants, int count)
+{
+    sora_tuning_variant best;
+    if (!sora_tuning_find(context, key, &best)) return 0;
+    for (int i = 0; i < count; i++)
+        if (memcmp(&variants[i], &best, sizeof best) == 0) return i;
+    return 0;
+}
+
 /* ---- Files
  * --------------------------------------------------------------------------------------------------------------------- */
 

@@ -40,6 +40,9 @@ void sora_tuning_close(sora_context *context);
 /* The choice for a key; false: none, take the default. */
 bool sora_tuning_find(sora_context *context, const sora_tuning_key *key, sora_tuning_variant *out);
 
+/* Which of an op's variants was measured to be best for a key, if it still is one of them; else 0, the default. */
+int sora_tuning_choose(sora_context *context, const sora_tuning_key *key, const sora_tuning_variant *variants, int count);
+
 /* Sets or replaces one; the file changes with sora_tuning_save alone. */
 sora_status sora_tuning_set(sora_context *context, const sora_tuning_entry *entry, sora_error *error);
 

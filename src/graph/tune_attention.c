@@ -43,7 +43,7 @@ static int variants(const sora_device_limits *limits, const int64_t *s, sora_tun
 {
     sora_attention_variant list[SORA_ATTENTION_VARIANTS];
     int count = sora_attention_variants(limits, s[QUERIES], s[BACK], list);
-    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].tile, list[i].queries, list[i].keys } };
+    for (int i = 0; i < count; i++) out[i] = sora_attention_tuning_variant(&list[i]);
     return count;
 }
 
@@ -126,7 +126,8 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
         sora_attention_variant standard[SORA_ATTENTION_VARIANTS];
         sora_attention_variants(&sora_context_device(context)->limits, a->queries, false, standard);
         a->back = false;
-        status = launch(a, &(sora_tuning_variant) { { standard->tile, standard->queries, standard->keys } }, error);
+        const sora_tuning_variant numbers = sora_attention_tuning_variant(standard);
+        status = launch(a, &numbers, error);
         a->back = true;
     }
 cleanup:

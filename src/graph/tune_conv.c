@@ -36,7 +36,7 @@ static int variants(const sora_device_limits *limits, const int64_t *s, sora_tun
     sora_conv_variant list[SORA_CONV_VARIANTS];
     sora_shape x = SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]);
     int count = sora_conv_variants(limits, (int)s[KERNEL], &x, s[OUTPUTS], list);
-    for (int i = 0; i < count; i++) out[i] = (sora_tuning_variant) { { list[i].block, list[i].tiles, (int)list[i].method } };
+    for (int i = 0; i < count; i++) out[i] = sora_conv_tuning_variant(&list[i]);
     return count;
 }
 

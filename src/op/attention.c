@@ -122,22 +122,23 @@ int sora_attention_variants(const sora_device_limits *limits, int64_t queries, b
     return count;
 }
 
-/* The one that was measured to be best, if it still is one; else the default. */
+sora_tuning_variant sora_attention_tuning_variant(const sora_attention_variant *v)
+{
+    return (sora_tuning_variant) { { v->tile, v->queries, v->keys } };
+}
+
 static sora_attention_variant choose(const sora_op_run *run, bool back)
 {
     const sora_attention_attributes *a = attributes_of(run->attributes);
     sora_attention_variant variants[SORA_ATTENTION_VARIANTS];
-    sora_tuning_variant best;
     bool self = run->input_count <= KEYS || run->inputs[KEYS].memory == NULL;
     int64_t queries = run->inputs[QUERIES].shape.dim[1], keys = self ? queries : run->inputs[KEYS].shape.dim[1];
     int count = sora_attention_variants(&sora_context_device(run->context)->limits, queries, back, variants);
     sora_tuning_key key = { "attention",
                             { a->heads, a->size, sora_tuning_class(queries), sora_tuning_class(keys), self, a->causal, back } };
-    if (!sora_tuning_find(run->context, &key, &best)) return variants[0];
-    for (int i = 0; i < count; i++)
-        if (variants[i].tile == best.number[0] && variants[i].queries == best.number[1] && variants[i].keys == best.number[2])
-            return variants[i];
-    return variants[0];
+    sora_tuning_variant numbers[SORA_ATTENTION_VARIANTS];
+    for (int i = 0; i < count; i++) numbers[i] = sora_attention_tuning_variant(&variants[i]);
+    return variants[sora_tuning_choose(run->context, &key, numbers, count)];
 }
 
 /* `products` of queries x keys x size for each head, of which half falls away where attention is causal. */

@@ -16,6 +16,9 @@ typedef struct sora_attention_variant {
 int sora_attention_variants(const sora_device_limits *limits, int64_t queries, bool back,
                             sora_attention_variant out[SORA_ATTENTION_VARIANTS]);
 
+/* A variant as its numbers. */
+sora_tuning_variant sora_attention_tuning_variant(const sora_attention_variant *variant);
+
 /* sora_op_attention's forward or backward in that variant. */
 sora_status sora_attention_run(const sora_op_run *run, bool back, const sora_attention_variant *variant, sora_error *error);
 

@@ -154,7 +154,12 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
     return count;
 }
 
-/* The one that was measured to be best, if it still is one; else the default. */
+sora_tuning_variant sora_conv_tuning_variant(const sora_conv_variant *v)
+{
+    return (sora_tuning_variant) { { v->block, v->tiles, (int)v->method } };
+}
+
+/* The default where the one that was measured to be best can't say the statistics that are wanted. */
 static sora_conv_variant choose(sora_context *context, const sora_conv_desc *desc)
 {
     sora_conv_variant variants[SORA_CONV_VARIANTS];
@@ -164,13 +169,10 @@ static sora_conv_variant choose(sora_context *context, const sora_conv_desc *des
     sora_tuning_key key = {
         "conv", { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3], desc->flip }
     };
-    sora_tuning_variant best;
-    if (!sora_tuning_find(context, &key, &best)) return variants[0];
-    for (int i = 0; i < count; i++)
-        if (variants[i].block == best.number[0] && variants[i].tiles == best.number[1] &&
-            (int)variants[i].method == best.number[2] && (!desc->statistics || variants[i].method == SORA_CONV_ROWS))
-            return variants[i];
-    return variants[0];
+    sora_tuning_variant numbers[SORA_CONV_VARIANTS];
+    for (int i = 0; i < count; i++) numbers[i] = sora_conv_tuning_variant(&variants[i]);
+    int best = sora_tuning_choose(context, &key, numbers, count);
+    return variants[desc->statistics && variants[best].method != SORA_CONV_ROWS ? 0 : best];
 }
 
 /* Tiles that one work-item takes: enough work to be worth it, but items for every compute unit. */

@@ -8,7 +8,6 @@
 
 #include <clblast_c.h>
 #include <stdio.h>
-#include <string.h>
 
 #define DOT_COLUMNS 3 /* DN of the kernels */
 /* Terms up to which gathering C in memory costs more than reading B again; more for few rows. */
@@ -25,8 +24,8 @@
 #define DOT_MOST 64
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
-#define FEW_BLOCK_ROWS 48
-#define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
+#define FEW_BLOCK_ROWS 48 /* of the smallest block, which is for no more */
+#define FEW_ROWS 16       /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -226,13 +225,9 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     int count = sora_gemm_variants(&sora_context_device(context)->limits, desc, variants);
     sora_tuning_key key = sora_gemm_tuning_key(desc);
-    sora_tuning_variant best;
-    if (!sora_tuning_find(context, &key, &best)) return variants[0];
-    for (int i = 0; i < count; i++) {
-        sora_tuning_variant one = sora_gemm_tuning_variant(&variants[i]);
-        if (memcmp(&one, &best, sizeof one) == 0) return variants[i];
-    }
-    return variants[0];
+    sora_tuning_variant numbers[SORA_GEMM_VARIANTS];
+    for (int i = 0; i < count; i++) numbers[i] = sora_gemm_tuning_variant(&variants[i]);
+    return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
