@@ -45,7 +45,8 @@ def targets():
 def steps():
     for name, s in data["steps"].items():
         yield [name, f"{s['seconds_per_step']:.4f} ({s['min']:.4f} to {s['max']:.4f})", f"{1e-9 * s['flops']:.1f}", f"{1e-9 * s['flops_per_second']:.0f}", f"{100 * s['share_of_peak']:.0f} %",
-               s["launches"], f"{s['device_bytes_peak'] / 2**20:.0f}", f"{s['process_bytes_peak'] / 2**20:.0f}", f"{100 * (s['arena_bytes'] / s['live_bytes'] - 1):.1f} %"]
+               s["launches"], f"{s['device_bytes_peak'] / 2**20:.0f}", f"{s['process_bytes_peak'] / 2**20:.0f}", f"{100 * (s['arena_bytes'] / s['live_bytes'] - 1):.1f} %",
+               f"{s['moved_bytes'] / 2**20:.0f} ({s['least_moved_bytes'] / 2**20:.0f})", f"{100 * s['moved_bytes'] / s['limits']['bytes_per_second'] / s['seconds_per_step']:.0f} %"]
 
 
 def ops(profile):
@@ -77,7 +78,7 @@ lines = ["# Performance", "", f"Written by `docs/performance.py` from `results/b
          f"The device's limits: {1e-9 * peak:.0f} GFLOP/s of multiply-adds from registers, {1e-9 * rate:.1f} GB/s copied, {1e6 * data['limits']['launch_seconds']:.1f} µs for an empty launch.", "",
          "## Targets", "", *targets()]
 if data["steps"]:
-    lines += ["", "## Whole steps", "", *table(["step", "s (range)", "GFLOP", "GFLOP/s", "of the peak", "launches", "device MiB", "process MiB", "arena above the largest live set"], steps())]
+    lines += ["", "## Whole steps", "", *table(["step", "s (range)", "GFLOP", "GFLOP/s", "of the peak", "launches", "device MiB", "process MiB", "arena above the largest live set", "activations moved, MiB (by layers alone)", "moving them at a copy's rate, of the step"], steps())]
 for name, profile in data["profiles"].items():
     lines += ["", f"## A step of {name} by op ({profile['step']['method']}, batch {profile['step']['batch']})", "",
               *table(["op", "ms", "of the step", "launches", "GFLOP/s (of the peak)", "GB/s (of a copy)"], ops(profile))]

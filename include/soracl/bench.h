@@ -45,6 +45,7 @@ typedef struct sora_bench_step {
     uint64_t launches;       /* of one step */
     uint64_t device_bytes_predicted, device_bytes_peak, process_bytes_peak;
     uint64_t arena_bytes, live_bytes; /* planned, and what no plan can be below */
+    uint64_t moved_bytes, least_moved_bytes; /* sora_graph_statistics */
     uint64_t trainable;
     float loss; /* of the last step */
 } sora_bench_step;

@@ -196,6 +196,9 @@ typedef struct sora_graph_statistics {
     int forward_nodes, backward_nodes, gradients; /* gradients: tensors that get one */
     uint64_t arena_bytes;                         /* planned */
     uint64_t live_bytes;                          /* the largest set of bytes alive at once: no plan can be smaller */
+    /* By all launches of a step, of activations and their gradients, each node reading and writing each of its tensors once; and the
+     * part of it that would be left if norms, ReLU, dropout, pooling and sums were all fused with their neighbours. */
+    uint64_t moved_bytes, least_moved_bytes;
 } sora_graph_statistics;
 SORA_API sora_graph_statistics sora_graph_stats(const sora_graph *graph); /* after planning */
 

@@ -62,11 +62,12 @@ static json_t *step_json(const sora_device *d, const sora_bench_options *o, cons
                                o->method ? o->method : "sora", "batch", o->batch, "rank", o->rank, "size", o->size, "width",
                                o->width, "source", o->source, "target", o->target_length, "steps", o->steps);
     json_t *numbers = json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "seconds_per_step", s->median, "min", s->min, "max",
-        s->max, "first_step_seconds", s->first_seconds, "plan_seconds", s->plan_seconds, "process_bytes_peak",
+        "{s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "seconds_per_step", s->median, "min", s->min,
+        "max", s->max, "first_step_seconds", s->first_seconds, "plan_seconds", s->plan_seconds, "process_bytes_peak",
         (json_int_t)s->process_bytes_peak, "device_bytes_peak", (json_int_t)s->device_bytes_peak, "device_bytes_predicted",
         (json_int_t)s->device_bytes_predicted, "arena_bytes", (json_int_t)s->arena_bytes, "live_bytes", (json_int_t)s->live_bytes,
-        "trainable", (json_int_t)s->trainable, "launches", (json_int_t)s->launches, "flops", s->flops, "flops_per_second",
+        "moved_bytes", (json_int_t)s->moved_bytes, "least_moved_bytes", (json_int_t)s->least_moved_bytes, "trainable",
+        (json_int_t)s->trainable, "launches", (json_int_t)s->launches, "flops", s->flops, "flops_per_second",
         s->flops / s->median, "share_of_peak", s->flops / s->median / r->flops, "loss", (double)s->loss);
     json_object_update(object, numbers);
     json_decref(numbers);
@@ -79,7 +80,7 @@ static json_t *step_json(const sora_device *d, const sora_bench_options *o, cons
 
 static void print_step(const sora_device *d, const sora_bench_options *o, const sora_rates *r, const sora_bench_step *s)
 {
-    char device[16], process[16];
+    char device[16], process[16], moved[16], least[16];
     cli_bytes(s->device_bytes_peak, device);
     cli_bytes(s->process_bytes_peak, process);
     printf("%s, %s, batch %d, on %s\n", o->model, o->method ? o->method : "sora", o->batch, d->name);
@@ -90,6 +91,10 @@ static void print_step(const sora_device *d, const sora_bench_options *o, const 
     printf("  memory        device %s, process %s; %llu parameters trained\n", device, process, (unsigned long long)s->trainable);
     printf("  plan          %.1f ms; arena %.1f %% above the largest live set\n", 1e3 * s->plan_seconds,
            100.0 * ((double)s->arena_bytes / (double)s->live_bytes - 1.0));
+    cli_bytes(s->moved_bytes, moved);
+    cli_bytes(s->least_moved_bytes, least);
+    printf("  activations   %s moved, %s of it by layers themselves: %.3f s at the device's %.1f GB/s\n", moved, least,
+           (double)s->moved_bytes / r->bytes, 1e-9 * r->bytes);
 }
 
 /* Steps first, then the limits: their buffers are not the steps' memory. */

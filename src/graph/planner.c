@@ -60,32 +60,48 @@ static void place_concatenations(sora_graph *graph)
 /* ---- Lifetimes --------------------------------------------------------------------------------------------------------------
  */
 
-static void touch(sora_tensor *tensor, int time)
+typedef void see_tensor(sora_tensor *tensor, void *state);
+
+static void see(see_tensor *f, sora_tensor *tensor, void *state)
 {
-    if (!tensor || tensor->param) return;
-    tensor->first = SORA_MIN(tensor->first, time);
-    tensor->last = SORA_MAX(tensor->last, time);
+    if (tensor && !tensor->param) f(tensor, state);
 }
 
-static void touch_backward(const sora_graph *graph, const sora_node *node, int time)
+static void see_backward(const sora_graph *graph, const sora_node *node, see_tensor *f, void *state)
 {
     const sora_node *forward = &graph->nodes[node->forward];
     for (int i = 0; i < forward->input_count; i++)
-        if (node->op->uses_inputs >> i & 1) touch(sora_tensor_again(forward->inputs[i]), time);
+        if (node->op->uses_inputs >> i & 1) see(f, sora_tensor_again(forward->inputs[i]), state);
     for (int i = 0; i < forward->output_count; i++) {
-        if (forward->uses_outputs >> i & 1) touch(sora_tensor_again(forward->outputs[i]), time);
-        touch(node->output_gradients[i], time);
+        if (forward->uses_outputs >> i & 1) see(f, sora_tensor_again(forward->outputs[i]), state);
+        see(f, node->output_gradients[i], state);
     }
-    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(forward->saved[i], time);
-    for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) touch(node->input_gradients[i], time);
+    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) see(f, forward->saved[i], state);
+    for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) see(f, node->input_gradients[i], state);
 }
 
-static void touch_again(const sora_graph *graph, const sora_node *node, int time)
+static void see_again(const sora_graph *graph, const sora_node *node, see_tensor *f, void *state)
 {
     const sora_node *forward = &graph->nodes[node->forward];
-    for (int i = 0; i < forward->input_count; i++) touch(sora_tensor_again(forward->inputs[i]), time);
-    for (int i = 0; i < forward->output_count; i++) touch(sora_tensor_again(forward->outputs[i]), time);
-    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(forward->saved[i], time);
+    for (int i = 0; i < forward->input_count; i++) see(f, sora_tensor_again(forward->inputs[i]), state);
+    for (int i = 0; i < forward->output_count; i++) see(f, sora_tensor_again(forward->outputs[i]), state);
+    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) see(f, forward->saved[i], state);
+}
+
+/* Calls f for each tensor, parameters aside, that the node reads or writes. */
+static void see_tensors(const sora_graph *graph, const sora_node *node, see_tensor *f, void *state)
+{
+    if (node->kind == SORA_NODE_BACKWARD) see_backward(graph, node, f, state);
+    if (node->kind == SORA_NODE_AGAIN) see_again(graph, node, f, state);
+    for (int i = 0; i < node->input_count; i++) see(f, node->inputs[i], state);
+    for (int i = 0; i < node->output_count; i++) see(f, node->outputs[i], state);
+    for (int i = 0; i < SORA_OP_MAX_SAVED; i++) see(f, node->saved[i], state);
+}
+
+static void touch(sora_tensor *tensor, void *time)
+{
+    tensor->first = SORA_MIN(tensor->first, *(const int *)time);
+    tensor->last = SORA_MAX(tensor->last, *(const int *)time);
 }
 
 static sora_status add_workspace(sora_graph *graph, int index, sora_error *error)
@@ -111,14 +127,9 @@ static void find_lifetimes(sora_graph *graph)
         if (t->input || t->output) t->last = FOREVER;
     }
     for (size_t n = 0; n < graph->node_count; n++) {
-        sora_node *node = &graph->nodes[n];
         int time = (int)n;
-        if (node->kind == SORA_NODE_BACKWARD) touch_backward(graph, node, time);
-        if (node->kind == SORA_NODE_AGAIN) touch_again(graph, node, time);
-        for (int i = 0; i < node->input_count; i++) touch(node->inputs[i], time);
-        for (int i = 0; i < node->output_count; i++) touch(node->outputs[i], time);
-        for (int i = 0; i < SORA_OP_MAX_SAVED; i++) touch(node->saved[i], time);
-        touch(node->workspace, time);
+        see_tensors(graph, &graph->nodes[n], touch, &time);
+        see(touch, graph->nodes[n].workspace, &time);
     }
 }
 
@@ -273,6 +284,26 @@ static uint64_t largest_live(const sora_graph *graph)
     return most;
 }
 
+/* ---- What a step moves -------------------------------------------------------------------------------------------------------
+ */
+
+static void add_bytes(sora_tensor *tensor, void *bytes)
+{
+    *(uint64_t *)bytes += 4 * (uint64_t)sora_shape_elements(&tensor->shape);
+}
+
+static void count_traffic(sora_graph *graph)
+{
+    for (size_t n = 0; n < graph->node_count; n++) {
+        const sora_node *node = &graph->nodes[n];
+        uint64_t bytes = 0;
+        if (node->kind == SORA_NODE_ALIAS || node->elided) continue;
+        see_tensors(graph, node, add_bytes, &bytes);
+        graph->statistics.moved_bytes += bytes;
+        if (node->op && !node->op->cheap) graph->statistics.least_moved_bytes += bytes;
+    }
+}
+
 sora_status sora_graph_place(sora_graph *graph, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -286,6 +317,7 @@ sora_status sora_graph_place(sora_graph *graph, sora_error *error)
     graph->statistics.forward_nodes = graph->forward_nodes;
     for (size_t i = 0; i < graph->chunk_count; i++) graph->statistics.arena_bytes += graph->chunk_bytes[i];
     graph->statistics.live_bytes = largest_live(graph);
+    count_traffic(graph);
 cleanup:
     return status;
 }

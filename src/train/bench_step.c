@@ -240,6 +240,8 @@ sora_status sora_bench_run_step(sora_context *context, const sora_bench_options 
     out->process_bytes_peak = sora_process_bytes_peak();
     out->arena_bytes = plan.arena_bytes;
     out->live_bytes = plan.live_bytes;
+    out->moved_bytes = plan.moved_bytes;
+    out->least_moved_bytes = plan.least_moved_bytes;
     out->trainable = sora_params_trainable_elements(t.params);
 cleanup:
     free(seconds);

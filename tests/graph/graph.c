@@ -281,6 +281,7 @@ static void test_arena_equals_separate(void **state)
     expect_equal(&arena, &separate);
     assert_true(arena.statistics.arena_bytes < separate.statistics.arena_bytes / 2);
     assert_true(arena.statistics.arena_bytes >= arena.statistics.live_bytes);
+    assert_int_equal(arena.statistics.moved_bytes, separate.statistics.moved_bytes);
     print_message("# arena %llu bytes, lower bound %llu\n", (unsigned long long)arena.statistics.arena_bytes,
                   (unsigned long long)arena.statistics.live_bytes);
     assert_true((double)arena.statistics.arena_bytes < 1.15 * (double)arena.statistics.live_bytes);
@@ -289,6 +290,34 @@ static void test_arena_equals_separate(void **state)
 }
 
 /* Where the device allocates less in one piece than is needed, several pieces do. */
+/* Sigmoid reads and writes an image, the mean reads one. */
+static void test_moved_bytes(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_params *params = NULL;
+    sora_graph *graph = NULL;
+    const uint64_t image = 4 * 2 * 3 * 5 * 5, scalar = 4;
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .batch = 2 }, &graph, &error));
+    sora_tensor *x = sora_graph_input(graph, "x", SORA_F32, SORA_SHAPE(2, 3, 5, 5));
+    sora_graph_output(graph, sora_mean(graph, "mean", sora_sigmoid(graph, "sigmoid", x)));
+    OK(sora_graph_plan(graph, NULL, &error));
+    sora_graph_statistics s = sora_graph_stats(graph);
+    assert_int_equal(s.moved_bytes, 2 * image + image + scalar);
+    assert_int_equal(s.least_moved_bytes, image + scalar);
+    sora_graph_destroy(&graph);
+    sora_params_destroy(&params);
+    /* Forward: four layers read and write, the loss reads two. Back: the loss reads two and writes one, layers read x and dy, the
+     * first three y for its zeros, and all but the first write dx. Scalars: the loss; its gradient set to 1, and read. */
+    chain c;
+    const uint64_t rows = 4 * BATCH * WIDTH;
+    open_chain(NULL, &c);
+    plan_chain(&c, BATCH);
+    assert_int_equal(sora_graph_stats(c.graph).moved_bytes, (8 + 2 + 3 + 8 + 3 + 3) * rows + 3 * scalar);
+    close_chain(&c);
+}
+
 static void test_small_allocations(void **state)
 {
     (void)state;
@@ -366,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_smaller_batch),
         cmocka_unit_test(test_inputs_are_checked),
         cmocka_unit_test(test_arena_equals_separate),
+        cmocka_unit_test(test_moved_bytes),
         cmocka_unit_test(test_small_allocations),
         cmocka_unit_test(test_params),
     };
