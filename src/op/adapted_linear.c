@@ -2,6 +2,7 @@
 #include "op/adapted.h"
 #include "op/dropout.h"
 #include "op/linear.h"
+#include "op/narrow.h"
 #include "op/ops.h"
 #include "op/range.h"
 
@@ -51,7 +52,7 @@ static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *err
 }
 
 /* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: dy
- * behind the ReLU, dropped x, dt, gated dt. */
+ * behind the ReLU, dropped x, dt, and the product of dy and t, or gated dt. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
@@ -63,13 +64,13 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     const sora_device_limits *l = rule->limits;
     uint64_t blocks = is_packed(a) ? (uint64_t)(p * r) : 0, dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0,
              t = (uint64_t)(m * r);
-    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q, r), sora_gemm_workspace(l, m, r, q, 0));
-    uint64_t factors = SORA_MAX(sora_gemm_workspace(l, r, p, m, 0), sora_gemm_workspace(l, r, q, m, 0));
-    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, r, p, 0));
+    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q, r), sora_narrow_workspace(l, m, q, r));
+    uint64_t factors = SORA_MAX(sora_narrow_workspace(l, m, p, r), sora_narrow_workspace(l, m, q, r));
+    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, q, r, 0));
     if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
     if (!a->relu) rule->uses_outputs = 0;
     rule->forward_workspace = blocks + dropped + t + forward;
-    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + 2 * t + SORA_MAX(factors + (uint64_t)(p * r), data);
+    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(factors + (uint64_t)(p * r), t + data);
     return SORA_OK;
 }
 
@@ -142,51 +143,42 @@ static sora_view part_of(const sora_view *view, int64_t offset, sora_shape shape
     return part;
 }
 
-/* Gradients of one layer's up factor and gates: tᵀ dy is [rank, outputs], so that dy streams by and stays as it is. */
-static sora_status up_gradients(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *workspace,
-                                sora_error *error)
+/* One layer's columns of dt = scale · dy W_u, and the gradients of its up factor and gates, which come from tᵀ dy, [rank,
+ * outputs]: one pass over dy. */
+static sora_status outer_gradients(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *dt,
+                                   const sora_view *workspace, sora_error *error)
 {
     sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
     const sora_view *t = &run->saved[0], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
     int64_t p = run->inputs[WEIGHT].shape.dim[0], r = t->shape.dim[1];
+    bool wanted = gradients[UP].memory || gradients[GATE].memory;
     sora_shape gates = SORA_SHAPE(l->rank);
     sora_view rest = *workspace, product = sora_adapted_take(&rest, SORA_SHAPE(l->rank, l->outputs));
     sora_view up_gradient = part_of(&gradients[UP], (int64_t)(l->up.offset - run->inputs[UP].offset), l->up.shape),
               gate_i = part_of(gate, l->column, gates), gate_gradient = part_of(&gradients[GATE], l->column, gates);
-    SORA_TRY(sora_gemm(run->context,
-                       &(sora_gemm_desc) { .m = l->rank,
-                                           .n = l->outputs,
-                                           .k = t->shape.dim[0],
-                                           .a = { part_of(t, l->column, t->shape), r, true },
-                                           .b = { part_of(dy, l->row, dy->shape), sora_linear_leading(dy, p), false },
-                                           .c = product,
-                                           .c_leading = l->outputs,
-                                           .workspace = rest,
-                                           .label = run->name },
-                       error));
-    SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient,
-                                   &gate_gradient, error));
+    SORA_TRY(sora_narrow(run->context,
+                         &(sora_narrow_desc) { .m = t->shape.dim[0],
+                                               .n = l->outputs,
+                                               .rank = l->rank,
+                                               .x = part_of(dy, l->row, dy->shape),
+                                               .x_leading = sora_linear_leading(dy, p),
+                                               .factor = l->up,
+                                               .turned = true,
+                                               .alpha = l->scale,
+                                               .t = part_of(dt, l->column, dt->shape),
+                                               .t_leading = r,
+                                               .s = wanted ? part_of(t, l->column, t->shape) : none,
+                                               .s_leading = r,
+                                               .gradient = product,
+                                               .workspace = rest,
+                                               .label = run->name },
+                         error));
+    if (wanted)
+        SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient,
+                                       &gate_gradient, error));
 cleanup:
     return status;
-}
-
-/* dt = scale · dy W_u of one layer, its columns of dt. */
-static sora_status narrow_gradient(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *dt,
-                                   const sora_view *workspace, sora_error *error)
-{
-    int64_t p = run->inputs[WEIGHT].shape.dim[0], r = dt->shape.dim[1];
-    return sora_gemm(run->context,
-                     &(sora_gemm_desc) { .m = dt->shape.dim[0],
-                                         .n = l->rank,
-                                         .k = l->outputs,
-                                         .a = { part_of(dy, l->row, dy->shape), sora_linear_leading(dy, p), false },
-                                         .b = { l->up, l->rank, false },
-                                         .alpha = l->scale,
-                                         .c = part_of(dt, l->column, dt->shape),
-                                         .c_leading = r,
-                                         .workspace = *workspace,
-                                         .label = run->name },
-                     error);
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
@@ -204,17 +196,18 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
     }
     sora_view t = run->training ? run->saved[0] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    SORA_TRY(sora_gemm(run->context,
-                       &(sora_gemm_desc) { .m = m,
-                                           .n = r,
-                                           .k = q,
-                                           .a = { branch, sora_linear_leading(&branch, q), false },
-                                           .b = { run->inputs[DOWN], q, true },
-                                           .c = t,
-                                           .c_leading = r,
-                                           .workspace = workspace,
-                                           .label = run->name },
-                       error));
+    SORA_TRY(sora_narrow(run->context,
+                         &(sora_narrow_desc) { .m = m,
+                                               .n = q,
+                                               .rank = r,
+                                               .x = branch,
+                                               .x_leading = sora_linear_leading(&branch, q),
+                                               .factor = run->inputs[DOWN],
+                                               .t = t,
+                                               .t_leading = r,
+                                               .workspace = workspace,
+                                               .label = run->name },
+                         error));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = p,
@@ -238,9 +231,22 @@ cleanup:
     return status;
 }
 
+static sora_status apply_gate(const sora_op_run *run, const sora_view *dt, const sora_view *gated, sora_error *error)
+{
+    const sora_view *gate = &run->inputs[GATE];
+    int64_t n = sora_view_elements(dt);
+    sora_launch_desc desc = { .file = "adapted_linear",
+                              .kernel = "adapted_gate_apply",
+                              .label = run->name,
+                              .arguments =
+                                  SORA_ARGUMENTS(SORA_VIEW(dt), SORA_VIEW(gate), SORA_VIEW(gated), SORA_LONG(dt->shape.dim[1]),
+                                                 SORA_LONG(n), SORA_INT(gate->memory != NULL)) };
+    return sora_launch_range(run->context, desc, n, 1, error);
+}
+
 /* dx = dy W0 + gated dt W_d; behind dropout the second product goes its own way through it. */
-static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, const sora_view *dt, const sora_view *gated,
-                                  const sora_view *dropped, const sora_view *workspace, sora_error *error)
+static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, const sora_view *dt, const sora_view *dropped,
+                                  const sora_view *workspace, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_view *w = &run->inputs[WEIGHT], *down = &run->inputs[DOWN], *dx = &run->input_gradients[X];
@@ -261,34 +267,23 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
         base.gate2 = run->inputs[GATE];
         return sora_gemm(run->context, &base, error);
     }
+    sora_view rest = *workspace, gated = sora_adapted_take(&rest, dt->shape);
     SORA_TRY(sora_gemm(run->context, &base, error));
+    SORA_TRY(apply_gate(run, dt, &gated, error));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = q,
                                            .k = r,
-                                           .a = { *gated, r, false },
+                                           .a = { gated, r, false },
                                            .b = { *down, q, false },
                                            .c = *dropped,
                                            .c_leading = q,
-                                           .workspace = *workspace,
+                                           .workspace = rest,
                                            .label = run->name },
                        error));
     SORA_TRY(sora_dropout_apply(run, attributes_of(run->attributes)->dropout, dropped, dx, true, error));
 cleanup:
     return status;
-}
-
-static sora_status apply_gate(const sora_op_run *run, const sora_view *dt, const sora_view *gated, sora_error *error)
-{
-    const sora_view *gate = &run->inputs[GATE];
-    int64_t n = sora_view_elements(dt);
-    sora_launch_desc desc = { .file = "adapted_linear",
-                              .kernel = "adapted_gate_apply",
-                              .label = run->name,
-                              .arguments =
-                                  SORA_ARGUMENTS(SORA_VIEW(dt), SORA_VIEW(gate), SORA_VIEW(gated), SORA_LONG(dt->shape.dim[1]),
-                                                 SORA_LONG(n), SORA_INT(gate->memory != NULL)) };
-    return sora_launch_range(run->context, desc, n, 1, error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
@@ -302,32 +297,30 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     int count = layers_of(run, layers);
     SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
-    sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r)), gated = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    for (int i = 0; i < count; i++) {
-        if (layers[i].rank == 0) continue;
-        if (gradients[UP].memory || gradients[GATE].memory) SORA_TRY(up_gradients(run, &layers[i], &dy, &workspace, error));
-        SORA_TRY(narrow_gradient(run, &layers[i], &dy, &dt, &workspace, error));
-    }
-    SORA_TRY(apply_gate(run, &dt, &gated, error));
+    sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
+    for (int i = 0; i < count; i++)
+        if (layers[i].rank > 0) SORA_TRY(outer_gradients(run, &layers[i], &dy, &dt, &workspace, error));
     if (gradients[DOWN].memory) {
         if (sora_adapted_drops(run)) {
             SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
             branch = dropped;
         }
-        SORA_TRY(sora_gemm(run->context,
-                           &(sora_gemm_desc) { .m = r,
-                                               .n = q,
-                                               .k = m,
-                                               .a = { gated, r, true },
-                                               .b = { branch, sora_linear_leading(&branch, q), false },
-                                               .accumulate = true,
-                                               .c = gradients[DOWN],
-                                               .c_leading = q,
-                                               .workspace = workspace,
-                                               .label = run->name },
-                           error));
+        SORA_TRY(sora_narrow(run->context,
+                             &(sora_narrow_desc) { .m = m,
+                                                   .n = q,
+                                                   .rank = r,
+                                                   .x = branch,
+                                                   .x_leading = sora_linear_leading(&branch, q),
+                                                   .s = dt,
+                                                   .s_leading = r,
+                                                   .row_scale = run->inputs[GATE],
+                                                   .gradient = gradients[DOWN],
+                                                   .accumulate = true,
+                                                   .workspace = workspace,
+                                                   .label = run->name },
+                             error));
     }
-    if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &gated, &dropped, &workspace, error));
+    if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, error));
 cleanup:
     return status;
 }

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "range.h"
+#include "vector.h"
+
+/* Products of x [m, n] with few ranks r, in one pass over x: t [m, r] = alpha * x factor^T, and total [r, n] (+)= row_scale * s^T x. Everything is row-major. */
+
+#ifdef SORA_CPU
+
+/* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what
+ * it is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. */
+#define ROWS 6
+#define TILE_ROWS 3
+#define RANKS 4
+#define PAIR 2
+#define COLUMNS 512
+
+/* The sum of neighbours in each of four vectors. */
+inline float4 sums_of(const floatx *v)
+{
+    float4 w[4];
+#if XV == 16
+    FOR(j, 4) w[j] = (v[j].lo.lo + v[j].lo.hi) + (v[j].hi.lo + v[j].hi.hi);
+#else
+    FOR(j, 4) w[j] = v[j].lo + v[j].hi;
+#endif
+    float4 a = (float4)(w[0].s0, w[0].s2, w[1].s0, w[1].s2) + (float4)(w[0].s1, w[0].s3, w[1].s1, w[1].s3);
+    float4 b = (float4)(w[2].s0, w[2].s2, w[3].s0, w[3].s2) + (float4)(w[2].s1, w[2].s3, w[3].s1, w[3].s3);
+    return (float4)(a.s02, b.s02) + (float4)(a.s13, b.s13);
+}
+
+#define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                              \
+    do {                                                                             \
+        floatx left[TILE_ROWS];                                                      \
+        FOR(i, TILE_ROWS) left[i] = LOAD_X;                                          \
+        FOR(j, RANKS)                                                                \
+        {                                                                            \
+            floatx right = LOAD_FACTOR;                                              \
+            FOR(i, TILE_ROWS) sum[i][j] = MAD(left[i], right, sum[i][j]);            \
+        }                                                                            \
+    } while (0)
+
+/* A tile of t: rows and ranks behind the last are that one again. */
+inline void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
+{
+    long x_offset[TILE_ROWS], factor_offset[RANKS];
+    floatx sum[TILE_ROWS][RANKS];
+    FOR(i, TILE_ROWS) x_offset[i] = min(i, rows - 1) * x_row;
+    FOR(j, RANKS) factor_offset[j] = min(j, ranks - 1) * factor_row;
+    FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
+    int at = 0;
+    for (; at + XV <= n; at += XV) TILE_TERMS(LOADX(x + x_offset[i] + at), LOADX(factor + factor_offset[j] + at));
+    if (at < n) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
+    FOR(i, TILE_ROWS) out[i] = sums_of(sum[i]);
+}
+
+/* total, two rows of it, += s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
+inline void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
+{
+    long x_offset[ROWS];
+    floatx left[ROWS][PAIR];
+    FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;
+    FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j]);
+    int at = 0;
+    for (; at + XV <= n; at += XV) {
+        floatx a = LOADX(first + at), b = LOADX(second + at);
+        FOR(i, ROWS)
+        {
+            floatx right = LOADX(x + x_offset[i] + at);
+            a = MAD(left[i][0], right, a);
+            b = MAD(left[i][1], right, b);
+        }
+        STOREX(a, first + at);
+        STOREX(b, second + at);
+    }
+    if (at < n) {
+        floatx a = load_within(first, at, n), b = load_within(second, at, n);
+        FOR(i, ROWS)
+        {
+            floatx right = load_within(x + x_offset[i], at, n);
+            a = MAD(left[i][0], right, a);
+            b = MAD(left[i][1], right, b);
+        }
+        store_within(a, first, at, n);
+        store_within(b, second, at, n);
+    }
+}
+
+/* factor, stored [n, rank], as [rank, n]. */
+__kernel void narrow_turn(__global const float *restrict factor, ulong factor_at, __global float *restrict out, ulong out_at, int n, int rank)
+{
+    for (int j = 0; j < rank; j++)
+        for (int i = 0; i < n; i++) out[out_at + (long)j * n + i] = factor[factor_at + (long)i * rank + j];
+}
+
+__kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
+                          __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at, long x_row, long t_row, long s_row, int m,
+                          int n, int rank, int run, float alpha, int has_t, int has_s)
+{
+    int begin = (int)get_global_id(0) * run, end = min(m, begin + run);
+    parts += parts_at + (long)get_global_id(0) * rank * n;
+    if (has_s)
+        for (long i = 0; i < (long)rank * n; i++) parts[i] = 0.0f;
+    for (int row = begin; row < end; row += ROWS) {
+        int rows = min(ROWS, end - row);
+        for (int column = 0; column < n; column += COLUMNS) {
+            int columns = min(COLUMNS, n - column);
+            __global const float *block = x + x_at + row * x_row + column;
+            for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
+                int ranks = min(RANKS, rank - rank_at);
+                for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
+                    float4 sums[TILE_ROWS];
+                    tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns, sums);
+                    for (int l = 0; l < min(TILE_ROWS, rows - i); l++) {
+                        __global float *out = t + t_at + (row + i + l) * t_row + rank_at;
+                        float v[RANKS];
+                        vstore4(alpha * sums[l], 0, v);
+                        for (int j = 0; j < ranks; j++) out[j] = column ? out[j] + v[j] : v[j];
+                    }
+                }
+                for (int j = 0; has_s && j < ranks; j += PAIR) {
+                    int other = min(j + 1, ranks - 1);
+                    float left[ROWS * PAIR];
+                    for (int i = 0; i < ROWS; i++) {
+                        __global const float *from = s + s_at + (row + i) * s_row + rank_at;
+                        left[i * PAIR] = i < rows ? from[j] : 0.0f;
+                        left[i * PAIR + 1] = i < rows ? from[other] : 0.0f;
+                    }
+                    __global float *out = parts + (long)rank_at * n + column;
+                    add_to_total(block, x_row, rows, left, out + (long)j * n, out + (long)other * n, columns);
+                }
+            }
+        }
+    }
+}
+
+#endif
+
+/* total (+)= row_scale * the sum of parts, in their order. Work-items: (vectors of a row, rows). */
+__kernel void narrow_total(__global const float *restrict parts, ulong parts_at, __global const float *restrict row_scale, ulong row_scale_at,
+                           __global float *restrict total, ulong total_at, int count, int n, int rank, int has_scale, int accumulate)
+{
+    int row = (int)get_global_id(1), vectors = (n + XV - 1) / XV;
+    float scale = has_scale ? row_scale[row_scale_at + row] : 1.0f;
+    parts += parts_at + (long)row * n;
+    total += total_at + (long)row * n;
+    EACH(v, vectors)
+    {
+        int at = (int)v * XV;
+        floatx sum = load_within(parts, at, n);
+        for (int p = 1; p < count; p++) sum += load_within(parts + (long)p * rank * n, at, n);
+        sum *= scale;
+        store_within(accumulate ? sum + load_within(total, at, n) : sum, total, at, n);
+    }
+}
