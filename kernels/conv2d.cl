@@ -117,8 +117,8 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
 }
 
 #if K == 3 && XV > 1
-/* The same on rows of at least XV pixels: OB outputs of PB rows by XV columns at a time. The last columns and rows of an image are taken with some
- * that were there before. Where all rows that are read have one above and below, the pixels beside them are memory of the plane. */
+/* The same on rows of at least XV pixels: OB outputs of PB rows by XV columns at a time. The last columns of an image are taken with some that were
+ * there before. */
 
 #if XV == 8
 #define AFTER_ZERO(v) (float8)(0.0f, v.s0123, v.s45, v.s6)
@@ -128,54 +128,63 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
 #define BEFORE_ZERO(v) (float16)(v.s1234, v.s5678, v.s9abc, v.sde, v.sf, 0.0f)
 #endif
 
-#define BEFORE_INNER(from, row) select((floatx)0.0f, LOADX(from - 1), left)
-#define HERE_INNER(from, row) LOADX(from)
-#define AFTER_INNER(from, row) select((floatx)0.0f, LOADX(from + 1), right)
-#define IS_ROW(row) ((row) >= 0 && (row) < height)
-#define BEFORE_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : column == 0 ? AFTER_ZERO(LOADX(from)) : LOADX(from - 1))
-#define HERE_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : LOADX(from))
-#define AFTER_OUTER(from, row) (!IS_ROW(row) ? (floatx)0.0f : column + XV == width ? BEFORE_ZERO(LOADX(from)) : LOADX(from + 1))
-
-/* One column of taps of one row of them: each weight serves all rows. */
-#define TAPS(LOAD, ky, kx)                                                                                               \
-    {                                                                                                                    \
-        floatx v[PB];                                                                                                    \
-        FOR(p, PB) { __global const float *from = plane + (p + ky - 1) * width; v[p] = LOAD(from, first + p + ky - 1); } \
-        FOR(k, OB)                                                                                                       \
-        {                                                                                                                \
-            floatx tap = taps[k][TAP(ky, kx)];                                                                           \
-            FOR(p, PB) sum[k][p] = MAD(tap, v[p], sum[k][p]);                                                            \
-        }                                                                                                                \
-    }
-#define CHANNELS(BEFORE, HERE, AFTER)                                                      \
-    for (int c = 0; c < inputs; c++) {                                                     \
-        FOR(ky, 3)                                                                         \
-        {                                                                                  \
-            TAPS(BEFORE, ky, 0)                                                            \
-            TAPS(HERE, ky, 1)                                                              \
-            TAPS(AFTER, ky, 2)                                                             \
-        }                                                                                  \
-        plane += height * width;                                                           \
-        FOR(k, OB) taps[k] += in_stride;                                                   \
+/* One input onto OB outputs. The loop over rows of taps stays one: unrolled, all rows that several of them read would be kept, and sums pushed out of
+ * registers. */
+#define INPUT                                                                                        \
+    _Pragma("nounroll") for (int ky = 0; ky < 3; ky++)                                               \
+    {                                                                                                \
+        FOR(kx, 3)                                                                                   \
+        {                                                                                            \
+            floatx v[PB];                                                                            \
+            FOR(p, PB) v[p] = LOADX(line + (p + ky) * room + kx);                                    \
+            FOR(k, OB)                                                                               \
+            {                                                                                        \
+                floatx tap = taps[k][TAP(ky, kx)];                                                   \
+                FOR(p, PB) sum[k][p] = MAD(tap, v[p], sum[k][p]);                                    \
+            }                                                                                        \
+        }                                                                                            \
     }
 
 /* A part's statistics for a norm behind are those of batch_norm.cl: pixels, their mean, the sum of squares of what they differ from it. Sums are of
  * y - shift, with the first pixel for the shift. */
-#define PART_ROWS 4 /* a multiple of every PB */
+#define PART_ROWS 6 /* a multiple of every PB */
 
-/* Work-items: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
-__kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
-                        ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at, long x_stride,
-                        long y_stride, long statistics_stride, int inputs, int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate,
-                        int has_statistics, int run)
+#define LINES (PART_ROWS + 2)
+
+/* The rows of one part and the two beside it, of all inputs, with zeros before and behind each and where the image has none. There they stand together:
+ * planes are often powers of 2 apart, so that few of their rows fit a near cache at the same time. */
+inline void copy_part(__global const float *restrict x, __global float *restrict lines, int inputs, int height, int width, int row)
 {
-    int parts = (height + PART_ROWS - 1) / PART_ROWS, image = (int)get_global_id(1), first_part = (int)get_global_id(0) * run;
-    x += x_at + (long)image * x_stride;
-    y += y_at + (long)image * y_stride;
+    for (int i = 0; i < inputs * LINES; i++) {
+        int from = row - 1 + i % LINES;
+        __global const float *pixels = x + ((long)(i / LINES) * height + from) * width;
+        bool inside = from >= 0 && from < height;
+        STOREX((floatx)0.0f, lines);
+        lines += XV;
+        for (int at = 0; at < width; at += XV) {
+            int column = min(at, width - XV);
+            STOREX(inside ? LOADX(pixels + column) : (floatx)0.0f, lines + column);
+        }
+        lines += width;
+    }
+    STOREX((floatx)0.0f, lines);
+}
+
+/* Work-items: (runs of parts of PART_ROWS rows of all images). Each copies into its own `room_of_item` elements of `lines`. Statistics: (image, output,
+ * part). */
+__kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
+                        ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at,
+                        __global float *restrict lines, ulong lines_at, long x_stride, long y_stride, long statistics_stride, int images, int inputs,
+                        int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate, int has_statistics, int run)
+{
+    int parts = (height + PART_ROWS - 1) / PART_ROWS, begin = (int)get_global_id(0) * run, room = width + XV;
+    lines += lines_at + get_global_id(0) * ((ulong)inputs * LINES * room + XV);
     w += w_at;
-    for (int part = first_part; part < min(parts, first_part + run); part++)
+    for (int at_part = begin; at_part < min(images * parts, begin + run); at_part++) {
+        int image = at_part / parts, part = at_part - image * parts, top = part * PART_ROWS, end = min(height, top + PART_ROWS);
+        __global float *out = y + y_at + image * y_stride;
+        copy_part(x + x_at + image * x_stride, lines, inputs, height, width, top);
         for (int o = 0; o < outputs; o += OB) {
-            int end = min(height, (part + 1) * PART_ROWS);
             floatx total[OB], squares[OB];
             float shift[OB];
             FOR(k, OB)
@@ -183,30 +192,28 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                 total[k] = squares[k] = (floatx)0.0f;
                 shift[k] = 0.0f;
             }
-            for (int row = part * PART_ROWS; row < end; row += PB) {
-                int first = max(0, min(row, height - PB)); /* an image of fewer rows has none behind them */
-                bool inner = first > 1 && first + PB + 1 < height;
+            for (int row = top; row < end; row += PB)
                 for (int at = 0; at < width; at += XV) {
                     int column = min(at, width - XV);
-                    intx left = column + LANE_NUMBERS > 0, right = column + LANE_NUMBERS < width - 1, fresh = column + LANE_NUMBERS >= at;
                     floatx sum[OB][PB];
-                    __global const float *taps[OB], *plane = x + first * width + column;
+                    __global const float *taps[OB], *line = lines + (row - top) * room + column + XV - 1;
                     FOR(k, OB)
                     {
                         taps[k] = w + min(o + k, outputs - 1) * out_stride;
                         FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
                     }
-                    if (inner) {
-                        CHANNELS(BEFORE_INNER, HERE_INNER, AFTER_INNER)
-                    } else {
-                        CHANNELS(BEFORE_OUTER, HERE_OUTER, AFTER_OUTER)
+                    for (int c = 0; c < inputs; c++) {
+                        INPUT
+                        line += LINES * room;
+                        FOR(k, OB) taps[k] += in_stride;
                     }
+                    intx fresh = column + LANE_NUMBERS >= at;
                     if (has_statistics) {
-                        if (row == part * PART_ROWS && at == 0) FOR(k, OB) shift[k] = sum[k][0].s0;
+                        if (row == top && at == 0) FOR(k, OB) shift[k] = sum[k][0].s0;
                         FOR(k, OB)
                             FOR(p, PB)
                             {
-                                if (first + p < row || first + p >= height) continue;
+                                if (row + p >= height) continue;
                                 floatx d = select((floatx)0.0f, sum[k][p] - shift[k], fresh);
                                 total[k] += d;
                                 squares[k] = MAD(d, d, squares[k]);
@@ -216,25 +223,25 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                     {
                         FOR(p, PB)
                         {
-                            if (o + k >= outputs || first + p >= height) continue;
-                            __global float *to = y + ((long)(o + k) * height + first + p) * width + column;
-                            if (accumulate) sum[k][p] = LOADX(to) + (first + p < row ? (floatx)0.0f : select((floatx)0.0f, sum[k][p], fresh));
+                            if (o + k >= outputs || row + p >= height) continue;
+                            __global float *to = out + ((long)(o + k) * height + row + p) * width + column;
+                            if (accumulate) sum[k][p] = LOADX(to) + select((floatx)0.0f, sum[k][p], fresh);
                             STOREX(sum[k][p], to);
                         }
                     }
                 }
-            }
             if (has_statistics)
                 FOR(k, OB)
                 {
                     if (o + k >= outputs) continue;
                     __global float *to = statistics + statistics_at + image * statistics_stride + ((long)(o + k) * parts + part) * 3;
-                    float count = (float)((end - part * PART_ROWS) * width), sum = SUM_LANES(total[k]), offset = sum / count;
+                    float count = (float)((end - top) * width), sum = SUM_LANES(total[k]), offset = sum / count;
                     to[0] = count;
                     to[1] = shift[k] + offset;
                     to[2] = max(SUM_LANES(squares[k]) - sum * offset, 0.0f);
                 }
         }
+    }
 }
 #endif
 

@@ -8,9 +8,11 @@
 #include <stdio.h>
 
 #define WINOGRAD_CHANNELS 8
-#define PART_ROWS 4 /* as kernels/conv2d.cl has it */
+#define PART_ROWS 6 /* as kernels/conv2d.cl has it */
+#define MOST_ROWS 3 /* that a work-item has sums of at a time: it and all below divide a part */
 /* A work-item below this many multiply-adds is not worth its start. */
 #define ITEM_WORK 100000
+#define ROW_ITEMS 16 /* for each compute unit: enough to share them out evenly */
 /* Gradients of weights by rows: sums that may stand in memory for each compute unit, in at least so many parts, and pixels of a
  * channel that are taken at a time. */
 #define LANE_SUMS (1 << 17)
@@ -23,16 +25,19 @@ int sora_conv_lanes(const sora_device_limits *limits)
     return limits->float_width >= 16 ? 16 : 8;
 }
 
-/* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. */
-static int sums_of(const sora_device_limits *limits)
+/* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. Those that go by rows need few for all
+ * else.
+ */
+static int sums_of(const sora_device_limits *limits, bool rows)
 {
-    return limits->type == SORA_DEVICE_CPU && limits->float_width < 16 ? 8 : 16;
+    bool few = limits->type == SORA_DEVICE_CPU && limits->float_width < 16;
+    return (few ? 8 : 16) * (rows ? 3 : 2) / 2;
 }
 
 /* Tiles of pixels that stand side by side in a work-item: neighbouring work-items of a GPU have neighbouring pixels instead. */
 static int tiles_of(const sora_device_limits *limits, int block)
 {
-    return limits->type == SORA_DEVICE_CPU ? SORA_MIN(4, sums_of(limits) / block) : 1;
+    return limits->type == SORA_DEVICE_CPU ? SORA_MIN(4, sums_of(limits, false) / block) : 1;
 }
 
 static int margin_of(const sora_device_limits *limits, int64_t width)
@@ -56,12 +61,6 @@ static uint64_t padded_elements(const sora_device_limits *limits, int kernel, co
 {
     if (!is_padded(limits, kernel, x)) return 0;
     return (uint64_t)(x->dim[0] * x->dim[1] * (x->dim[2] * x->dim[3] + 2 * margin_of(limits, x->dim[3])));
-}
-
-uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
-{
-    uint64_t padded = padded_elements(limits, kernel, x);
-    return takes_winograd(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
 }
 
 static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
@@ -124,13 +123,28 @@ int64_t sora_conv_statistics_parts(const sora_shape *x)
     return (x->dim[2] + PART_ROWS - 1) / PART_ROWS;
 }
 
+/* Work-items that go by rows, each with a copy of the rows that it reads. */
+static int64_t row_items(const sora_device_limits *limits, const sora_shape *x)
+{
+    return SORA_MIN(ROW_ITEMS * (int64_t)limits->compute_units, x->dim[0] * sora_conv_statistics_parts(x));
+}
+
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    int lanes = sora_conv_lanes(limits);
+    uint64_t direct = padded_elements(limits, kernel, x);
+    if (takes_rows(limits, kernel, x))
+        direct = (uint64_t)(row_items(limits, x) * (x->dim[1] * (PART_ROWS + 2) * (x->dim[3] + lanes) + lanes));
+    return takes_winograd(kernel, x, outputs) ? SORA_MAX(direct, sora_winograd_workspace(limits, x, outputs)) : direct;
+}
+
 /* Measured: rows are fastest with four channels, padded planes with most sums, whose loads are shared; others with few, as their
  * loop is there twice. */
 static sora_conv_variant standard_variant(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
     bool rows = takes_rows(limits, kernel, x);
     int block = block_of(outputs, rows ? 4 : 8), tiles = tiles_of(limits, block);
-    if (rows) return (sora_conv_variant) { block, tiles, SORA_CONV_ROWS };
+    if (rows) return (sora_conv_variant) { block, MOST_ROWS, SORA_CONV_ROWS };
     if (!is_padded(limits, kernel, x)) tiles = SORA_MIN(tiles, SORA_MAX(1, 4 / block));
     return (sora_conv_variant) { block, tiles, SORA_CONV_PLANE };
 }
@@ -145,9 +159,10 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
     if (first) out[count++] = winograd;
     out[count++] = standard;
     if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
+    bool rows = standard.method == SORA_CONV_ROWS;
     for (int block = block_of(outputs, 8); block >= 1; block /= 2)
-        for (int tiles = 4; tiles >= 1; tiles /= 2) {
-            bool fits = limits->type == SORA_DEVICE_CPU ? block * tiles <= sums_of(limits) : tiles == 1;
+        for (int tiles = rows ? MOST_ROWS : 4; tiles >= 1; tiles = rows ? tiles - 1 : tiles / 2) {
+            bool fits = limits->type == SORA_DEVICE_CPU ? block * tiles <= sums_of(limits, rows) : tiles == 1;
             if (fits && (block != standard.block || tiles != standard.tiles))
                 out[count++] = (sora_conv_variant) { block, tiles, standard.method };
         }
@@ -204,9 +219,11 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
     static const sora_view none = { 0 };
     const sora_view *statistics = desc->statistics ? desc->statistics : &none;
     const sora_shape *in = &desc->x->shape;
-    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = sora_conv_statistics_parts(in);
-    int per_item = tiles_per_item(context, parts, images, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
+    int64_t inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = in->dim[0] * sora_conv_statistics_parts(in);
+    int64_t items = row_items(&sora_context_device(context)->limits, in), run = (parts + items - 1) / items;
+    int least = tiles_per_item(context, parts, 1, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
     char options[128];
+    run = SORA_MAX(run, least);
     program_options(context, 3, variant->block, variant->tiles, false, desc->flip, options);
     return sora_launch(
         context,
@@ -216,14 +233,14 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
             .options = options,
             .flops = flops_of(3, in, outputs),
             .bytes = bytes_of(3, in, outputs),
-            .global = { (size_t)((parts + per_item - 1) / per_item), (size_t)images },
+            .global = { (size_t)((parts + run - 1) / run) },
             .label = desc->label,
             .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
-                                        SORA_VIEW(statistics), SORA_LONG(desc->x->stride), SORA_LONG(desc->y->stride),
-                                        SORA_LONG(statistics->stride), SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]),
-                                        SORA_INT(in->dim[3]), SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride),
-                                        SORA_INT(bias->memory != NULL), SORA_INT(desc->accumulate),
-                                        SORA_INT(statistics->memory != NULL), SORA_INT(per_item)) },
+                                        SORA_VIEW(statistics), SORA_VIEW(&desc->workspace), SORA_LONG(desc->x->stride),
+                                        SORA_LONG(desc->y->stride), SORA_LONG(statistics->stride), SORA_INT(in->dim[0]),
+                                        SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
+                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
+                                        SORA_INT(desc->accumulate), SORA_INT(statistics->memory != NULL), SORA_INT(run)) },
         error);
 }
 

@@ -78,14 +78,14 @@ static void convolve(const double *x, const double *w, double *y, int64_t items,
                 }
 }
 
-/* Of parts of four rows: pixels, their mean, the sum of squares of what they differ from it. */
+/* Of parts of six rows: pixels, their mean, the sum of squares of what they differ from it. */
 static void count_parts(const double *y, const sora_shape *shape, double *out)
 {
-    int64_t height = shape->dim[2], width = shape->dim[3], parts = (height + 3) / 4;
+    int64_t height = shape->dim[2], width = shape->dim[3], parts = (height + 5) / 6;
     for (int64_t plane = 0; plane < shape->dim[0] * shape->dim[1]; plane++)
         for (int64_t part = 0; part < parts; part++, out += 3) {
-            const double *from = y + (plane * height + part * 4) * width;
-            int64_t pixels = SORA_MIN(4, height - part * 4) * width;
+            const double *from = y + (plane * height + part * 6) * width;
+            int64_t pixels = SORA_MIN(6, height - part * 6) * width;
             out[0] = (double)pixels;
             out[1] = out[2] = 0;
             for (int64_t i = 0; i < pixels; i++) out[1] += from[i] / (double)pixels;
@@ -111,7 +111,7 @@ static check_tolerance tolerance(const check_case *test, check_kind kind, int in
     const sora_shape *x = &test->inputs[0], *w = &test->inputs[1];
     double taps = (double)(w->dim[2] * w->dim[3]), pixels = (double)(x->dim[0] * x->dim[2] * x->dim[3]);
     if (kind == CHECK_OUTPUT) {
-        double terms = (double)x->dim[1] * taps, part = 4 * (double)x->dim[3];
+        double terms = (double)x->dim[1] * taps, part = 6 * (double)x->dim[3];
         check_tolerance y = check_sum_tolerance(terms + 1);
         y.absolute += (double)test->values[2].high * terms;
         if (index == 1) return (check_tolerance) { 2 * part * sqrt(terms) * y.absolute, part / 16 + 16 };
