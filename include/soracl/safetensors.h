@@ -34,9 +34,10 @@ typedef struct sora_file_tensor {
     const void *data; /* little-endian, any alignment; elements * size of dtype */
 } sora_file_tensor;
 
-/* A file mapped read-only. Every check is made on opening: header length (≤ 100 MB and within the file), JSON without duplicate
- * keys, dtypes, shapes (product without overflow), offsets in range, matching sizes, no holes, no overlap, metadata strings
- * only. Immutable afterwards, so several threads may read it. */
+/* A file mapped privately: its bytes must stay as they are while it is open (a file that is renamed into its place changes
+ * nothing). Every check is made on opening: header length (≤ 100 MB and within the file), JSON without duplicate keys, dtypes,
+ * shapes (product without overflow), offsets in range, matching sizes, no holes, no overlap, metadata strings only. Immutable
+ * afterwards, so several threads may read it. */
 typedef struct sora_safetensors sora_safetensors;
 
 SORA_API sora_status sora_safetensors_open(const char *path, sora_safetensors **out, sora_error *error);

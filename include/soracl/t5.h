@@ -38,7 +38,8 @@ SORA_API sora_status sora_t5_create(sora_context *context, const sora_t5_config 
 
 /* A folder as the hub lays it out: config.json and model.safetensors, or shards with their index; fp32, fp16 or bf16. Missing or
  * misshapen tensors are refused by name with found and expected; embed_tokens and the unused bias of the hub's own files are let
- * pass. */
+ * pass. Until the parameters are on the device fp32 values are read from the mapped files, so those must not be written into
+ * meanwhile; renaming others into their place is no harm. */
 SORA_API sora_status sora_t5_load(sora_context *context, const char *folder, sora_t5 **out, sora_error *error);
 
 /* config.json, model.safetensors (SORA_FILE_F32 or SORA_FILE_F16) and, from the folder it was loaded from, tokenizer and

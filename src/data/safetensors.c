@@ -174,7 +174,7 @@ sora_status sora_safetensors_open(const char *path, sora_safetensors **out, sora
     if (fstat(descriptor, &info) != 0) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot stat: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode) || info.st_size < 8)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %lld bytes; no safetensors file", path, (long long)info.st_size);
-    void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    void *map = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
     if (map == MAP_FAILED) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot map: %s", path, strerror(errno));
     file->map = map;
     file->bytes = (size_t)info.st_size;

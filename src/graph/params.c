@@ -13,18 +13,30 @@ sora_status sora_params_create(sora_context *context, sora_params **out, sora_er
     return SORA_OK;
 }
 
+static void drop_host(sora_param *param, int first_part)
+{
+    if (first_part == SORA_PART_VALUE && param->borrowed) param->host[SORA_PART_VALUE] = NULL;
+    if (first_part == SORA_PART_VALUE) param->borrowed = false;
+    for (int part = first_part; part < SORA_PART_GRADIENT; part++) {
+        free(param->host[part]);
+        param->host[part] = NULL;
+    }
+}
+
 static void free_param(sora_param *param)
 {
-    for (int i = 0; i < SORA_PART_GRADIENT; i++) free(param->host[i]);
+    drop_host(param, SORA_PART_VALUE);
     free(param->name);
     free(param);
 }
+
 void sora_params_destroy(sora_params **pointer)
 {
     sora_params *params = *pointer;
     if (!params) return;
     sora_params_free_device(params);
     for (size_t i = 0; i < params->count; i++) free_param(params->items[i]);
+    sora_weights_close(&params->weights);
     free(params->items);
     free(params);
     *pointer = NULL;
@@ -203,11 +215,8 @@ sora_status sora_param_host_moment(sora_param *param, int which, float **out, so
 
 void sora_params_drop_host(sora_params *params, int first_part)
 {
-    for (size_t i = 0; i < params->count; i++)
-        for (int part = first_part; part < SORA_PART_GRADIENT; part++) {
-            free(params->items[i]->host[part]);
-            params->items[i]->host[part] = NULL;
-        }
+    for (size_t i = 0; i < params->count; i++) drop_host(params->items[i], first_part);
+    if (first_part == SORA_PART_VALUE) sora_weights_close(&params->weights);
 }
 
 /* Whether moments of one layout are still good in the other. */

@@ -2,11 +2,13 @@
 #include "graph/params_file.h"
 
 #include "base/half.h"
-#include "base/memory.h"
+#include "graph/params_structure.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define FINITE_LANES 16
 
 sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
                                    const char *const (*metadata)[2], size_t metadata_count, sora_error *error)
@@ -41,26 +43,68 @@ sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file
     return sora_param_read_tensor(param, sora_safetensors_find(file, name), path, name, error);
 }
 
-sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
-                                   sora_error *error)
+static sora_status check_tensor(const sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
+                                sora_error *error)
 {
     sora_shape shape = sora_param_shape(param);
     if (!tensor) return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is missing", path, name);
     bool equal = tensor->rank == shape.rank;
     for (int i = 0; equal && i < shape.rank; i++) equal = tensor->shape[i] == shape.dim[i];
-    if (!equal) {
-        sora_shape found = { .rank = SORA_MIN(tensor->rank, SORA_MAX_RANK) };
-        memcpy(found.dim, tensor->shape, (size_t)found.rank * sizeof *found.dim);
-        char expected[80], got[80];
-        return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is %s, expected %s", path, name, sora_shape_text(&found, got),
-                         sora_shape_text(&shape, expected));
-    }
+    if (equal) return SORA_OK;
+    sora_shape found = { .rank = SORA_MIN(tensor->rank, SORA_MAX_RANK) };
+    memcpy(found.dim, tensor->shape, (size_t)found.rank * sizeof *found.dim);
+    char expected[80], got[80];
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s is %s, expected %s", path, name, sora_shape_text(&found, got),
+                     sora_shape_text(&shape, expected));
+}
+
+/* x − x is 0 for a number and NaN for all else; sums of a block go lane by lane, a test of each number does not. */
+static bool all_finite(const float *value, uint64_t count)
+{
+    float sums[FINITE_LANES] = { 0 }, sum = 0.0f;
+    uint64_t whole = count / FINITE_LANES * FINITE_LANES;
+    for (uint64_t i = 0; i < whole; i += FINITE_LANES)
+        for (int l = 0; l < FINITE_LANES; l++) sums[l] += value[i + l] - value[i + l];
+    for (uint64_t i = whole; i < count; i++) sum += value[i] - value[i];
+    for (int l = 0; l < FINITE_LANES; l++) sum += sums[l];
+    return sum == 0.0f;
+}
+
+static sora_status check_finite(const float *value, uint64_t count, const char *path, const char *name, sora_error *error)
+{
+    uint64_t i = 0;
+    if (all_finite(value, count)) return SORA_OK;
+    while (isfinite(value[i])) i++;
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i],
+                     (unsigned long long)i);
+}
+
+sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
+                                   sora_error *error)
+{
+    sora_status status = check_tensor(param, tensor, path, name, error);
+    if (status != SORA_OK) return status;
     float *value = sora_param_host(param);
-    sora_status status = sora_file_tensor_to_f32(tensor, value, error);
+    status = sora_file_tensor_to_f32(tensor, value, error);
     if (status != SORA_OK) sora_error_prefix(error, "%s", path);
-    for (uint64_t i = 0; status == SORA_OK && i < tensor->elements; i++)
-        if (!isfinite(value[i]))
-            status = sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i],
-                               (unsigned long long)i);
-    return status;
+    return status == SORA_OK ? check_finite(value, tensor->elements, path, name, error) : status;
+}
+
+sora_status sora_param_borrow_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
+                                     sora_error *error)
+{
+    if (!tensor || tensor->dtype != SORA_FILE_F32 || (uintptr_t)tensor->data % _Alignof(float) != 0)
+        return sora_param_read_tensor(param, tensor, path, name, error);
+    sora_status status = check_tensor(param, tensor, path, name, error);
+    if (status == SORA_OK) status = check_finite(tensor->data, tensor->elements, path, name, error);
+    if (status != SORA_OK) return status;
+    free(param->host[SORA_PART_VALUE]);
+    param->host[SORA_PART_VALUE] = (float *)tensor->data; /* private pages, which may be written */
+    param->borrowed = true;
+    return SORA_OK;
+}
+
+void sora_params_keep_weights(sora_params *params, sora_weights *weights)
+{
+    params->weights = weights;
 }

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "graph/params.h"
+#include "soracl/weights.h"
 
 /* A parameter set's insides, shared by its three parts: params.c has it on the host, params_device.c on the device, of which
  * params_frozen.c knows how frozen weights of products stand there. */
@@ -17,7 +18,8 @@ struct sora_param {
     bool asked;                      /* to be trained; */
     bool trainable;                  /* and all of its pack are: one product's weights are trained together or not at all */
     int pack, place;                 /* parameters of one pack stand side by side, in order of place; 0: alone */
-    float *host[SORA_PART_GRADIENT]; /* value and moments while on the host */
+    float *host[SORA_PART_GRADIENT]; /* value and moments while on the host; */
+    bool borrowed;                   /* the value is in the memory of `weights`, where it may be written, too */
     const sora_buffer *buffer;       /* of the value while frozen on the device */
     uint64_t
         offsets[SORA_PARTS]; /* in its group's parts; the first one in `buffer` while frozen, in elements as they stand there */
@@ -41,7 +43,8 @@ struct sora_params {
     sora_moment_layout moments, placed_moments;
     sora_dtype frozen_dtype; /* of frozen products and tables */
     sora_param_group groups[SORA_PARAM_GROUPS];
-    sora_buffer *frozen; /* frozen parameters and state, in as few buffers as the largest allocation allows */
+    sora_weights *weights; /* owned: files whose memory values are borrowed from; NULL: none */
+    sora_buffer *frozen;   /* frozen parameters and state, in as few buffers as the largest allocation allows */
     size_t frozen_count;
 };
 /* ---- params.c -------------------------------------------------------------------------------------------------------------- */
@@ -56,7 +59,7 @@ bool sora_moments_carry_over(sora_moment_layout a, sora_moment_layout b);
 sora_shape sora_param_part_shape(const sora_param *param, sora_moment_layout layout, int part);
 int64_t sora_param_part_elements(const sora_param *param, sora_moment_layout layout, int part);
 size_t sora_param_host_bytes(const sora_param *param, int part);
-/* Frees the host's copies of that part and of those behind it. */
+/* Frees the host's copies of that part and of those behind it, and the files that values were borrowed from. */
 void sora_params_drop_host(sora_params *params, int first_part);
 
 /* Whether both stand in one run of memory; whether item i is the first of its pack in the set; who stands behind place `after`

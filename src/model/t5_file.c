@@ -46,7 +46,7 @@ static sora_status read_weights(sora_t5 *t5, const sora_weights *weights, sora_e
         sora_param *param = sora_params_at(t5->params, i);
         const char *name = sora_param_name(param);
         const sora_file_tensor *tensor = param == t5->shared ? find_embedding(weights) : sora_weights_find(weights, name);
-        sora_status status = sora_param_read_tensor(param, tensor, path, name, error);
+        sora_status status = sora_param_borrow_tensor(param, tensor, path, name, error);
         if (status != SORA_OK) return status;
     }
     for (size_t i = 0; i < sora_weights_count(weights); i++) {
@@ -78,6 +78,8 @@ sora_status sora_t5_load(sora_context *context, const char *folder, sora_t5 **ou
     SORA_TRY(read_weights(t5, weights, error));
     SORA_TRY(sora_weights_hash(weights, &hash, error));
     snprintf(t5->base, sizeof t5->base, "%016llx", (unsigned long long)hash);
+    sora_params_keep_weights(t5->params, weights);
+    weights = NULL;
     *out = t5;
     t5 = NULL;
 cleanup:
