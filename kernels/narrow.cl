@@ -40,7 +40,7 @@ inline float4 sums_of(const floatx *v)
     } while (0)
 
 /* A tile of t: rows and ranks behind the last are that one again. */
-inline void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
+__attribute__((always_inline)) inline void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
@@ -54,7 +54,7 @@ inline void tile_of_t(__global const float *x, long x_row, int rows, __global co
 }
 
 /* total, two rows of it, += s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
-inline void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
+__attribute__((always_inline)) inline void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
 {
     long x_offset[ROWS];
     floatx left[ROWS][PAIR];
@@ -112,8 +112,13 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                     tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns, sums);
                     for (int l = 0; l < min(TILE_ROWS, rows - i); l++) {
                         __global float *out = t + t_at + (row + i + l) * t_row + rank_at;
+                        float4 all = alpha * sums[l];
+                        if (ranks == RANKS) {
+                            vstore4(column ? vload4(0, out) + all : all, 0, out);
+                            continue;
+                        }
                         float v[RANKS];
-                        vstore4(alpha * sums[l], 0, v);
+                        vstore4(all, 0, v);
                         for (int j = 0; j < ranks; j++) out[j] = column ? out[j] + v[j] : v[j];
                     }
                 }
