@@ -47,7 +47,7 @@ inline float4 sums_of(const floatx *v)
         }                                                                            \
     } while (0)
 
-/* A tile of t: rows and ranks behind the last are that one again. */
+/* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel its loop had too few registers. */
 __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
@@ -108,11 +108,10 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
     }
 }
 
-/* factor, stored [n, rank], as [rank, n]. */
+/* factor, stored [n, rank], as [rank, n]; a work-item takes a run of columns. */
 __kernel void narrow_turn(__global const float *restrict factor, ulong factor_at, __global float *restrict out, ulong out_at, int n, int rank)
 {
-    for (int j = 0; j < rank; j++)
-        for (int i = 0; i < n; i++) out[out_at + (long)j * n + i] = factor[factor_at + (long)i * rank + j];
+    EACH(i, n) for (int j = 0; j < rank; j++) out[out_at + (long)j * n + i] = factor[factor_at + i * rank + j];
 }
 
 __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
