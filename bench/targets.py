@@ -22,7 +22,7 @@ CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kerne
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
-ADAPTER = "The way down is a product of its own, 16 columns wide: it would have to ride on the base product's loads of x."
+ADAPTER = "The adapter passes over x and dy by itself (op/narrow), at half the multiply-add rate: it would have to ride on the base product's loads of them."
 
 TARGETS = {
     "gemm packed": Target("products, B packed, against OpenBLAS: worst shape", False, 1.0, None, "x", "Larger tiles or blocks of k where the worst shape is; soracl tune tries them."),
@@ -50,7 +50,7 @@ TARGETS = {
     "unet adapter": Target("unet step, width 32, 128 x 128, SoRA, batch 8: time against PyTorch's best, LoRA", True, 1.0, 0.7, "x", CONVOLUTION),
     "sora-lora t5-small": Target("T5-small step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
     "sora-lora unet-fc": Target("unet-fc step, our SoRA: time against our LoRA", True, 1.0, None, "x", "The gate's part is two small launches: less than this machine's noise in most runs."),
-    "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "A rank below the device's vector costs as much as a whole vector, and each adapter has its launches whatever its rank."),
+    "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "The adapter's passes over x and dy cost their bytes whatever the rank where these come from far, and each adapter has its launches."),
     "plan": Target("graphs for 8 lengths of T5-small planned on the host", True, 50.0, None, "ms", "Fewer passes over the tensors while planning."),
     "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
     "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),

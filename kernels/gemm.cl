@@ -44,15 +44,6 @@ inline float finish(float v, int column, __global const float *scale, ulong scal
 
 #ifdef SORA_CPU
 
-/* Rows that are short or far apart are foreseen by no processor, so what is next is asked for. OpenCL's own prefetch() does nothing on PoCL. */
-#if defined __has_builtin
-#if __has_builtin(__builtin_prefetch)
-#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
-#endif
-#endif
-#ifndef ASK_FOR
-#define ASK_FOR(p) prefetch(p, 16)
-#endif
 #define AHEAD 8 /* rows, where they are copied */
 
 /* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of

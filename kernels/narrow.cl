@@ -7,12 +7,20 @@
 #ifdef SORA_CPU
 
 /* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what
- * it is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. */
+ * it is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. Where many ranks
+ * meet a block the next one is asked for meanwhile, a share with each RANKS. */
 #define ROWS 6
 #define TILE_ROWS 3
 #define RANKS 4
 #define PAIR 2
 #define COLUMNS 512
+#define ASKING_BLOCKS 3 /* fewer ranks pass faster than memory brings what was asked for */
+
+inline void ask_for(__global const float *x, long x_row, int from, int to)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int at = from; at < to; at += 16) ASK_FOR(x + i * x_row + at);
+}
 
 /* The sum of neighbours in each of four vectors. */
 inline float4 sums_of(const floatx *v)
@@ -39,8 +47,8 @@ inline float4 sums_of(const floatx *v)
         }                                                                            \
     } while (0)
 
-/* A tile of t: rows and ranks behind the last are that one again. */
-inline void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
+/* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel its loop had too few registers. */
+__attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
@@ -53,8 +61,23 @@ inline void tile_of_t(__global const float *x, long x_row, int rows, __global co
     FOR(i, TILE_ROWS) out[i] = sums_of(sum[i]);
 }
 
+inline void put_t(const float4 *sums, float alpha, __global float *t, long t_row, int rows, int ranks, int more)
+{
+    for (int i = 0; i < rows; i++) {
+        __global float *out = t + i * t_row;
+        float4 all = alpha * sums[i];
+        if (ranks == RANKS) {
+            vstore4(more ? vload4(0, out) + all : all, 0, out);
+            continue;
+        }
+        float v[RANKS];
+        vstore4(all, 0, v);
+        for (int j = 0; j < ranks; j++) out[j] = more ? out[j] + v[j] : v[j];
+    }
+}
+
 /* total, two rows of it, += s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
-inline void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
+__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
 {
     long x_offset[ROWS];
     floatx left[ROWS][PAIR];
@@ -85,47 +108,43 @@ inline void add_to_total(__global const float *x, long x_row, int rows, const fl
     }
 }
 
-/* factor, stored [n, rank], as [rank, n]. */
+/* factor, stored [n, rank], as [rank, n]; a work-item takes a run of columns. */
 __kernel void narrow_turn(__global const float *restrict factor, ulong factor_at, __global float *restrict out, ulong out_at, int n, int rank)
 {
-    for (int j = 0; j < rank; j++)
-        for (int i = 0; i < n; i++) out[out_at + (long)j * n + i] = factor[factor_at + (long)i * rank + j];
+    EACH(i, n) for (int j = 0; j < rank; j++) out[out_at + (long)j * n + i] = factor[factor_at + i * rank + j];
 }
 
 __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
                           __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at, long x_row, long t_row, long s_row, int m,
                           int n, int rank, int run, float alpha, int has_t, int has_s)
 {
-    int begin = (int)get_global_id(0) * run, end = min(m, begin + run);
+    int begin = (int)get_global_id(0) * run, end = min(m, begin + run), blocks = (rank + RANKS - 1) / RANKS;
     parts += parts_at + (long)get_global_id(0) * rank * n;
     if (has_s)
         for (long i = 0; i < (long)rank * n; i++) parts[i] = 0.0f;
     for (int row = begin; row < end; row += ROWS) {
         int rows = min(ROWS, end - row);
         for (int column = 0; column < n; column += COLUMNS) {
-            int columns = min(COLUMNS, n - column);
-            __global const float *block = x + x_at + row * x_row + column;
+            int columns = min(COLUMNS, n - column), share = (columns / blocks + 15) / 16 * 16;
+            __global const float *block = x + x_at + row * x_row + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
             for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
-                int ranks = min(RANKS, rank - rank_at);
+                int ranks = min(RANKS, rank - rank_at), from = rank_at / RANKS * share, to = blocks < ASKING_BLOCKS ? from : min(columns, from + share);
                 for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
                     float4 sums[TILE_ROWS];
+                    ask_for(next + i * x_row, x_row, from, to);
                     tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns, sums);
-                    for (int l = 0; l < min(TILE_ROWS, rows - i); l++) {
-                        __global float *out = t + t_at + (row + i + l) * t_row + rank_at;
-                        float v[RANKS];
-                        vstore4(alpha * sums[l], 0, v);
-                        for (int j = 0; j < ranks; j++) out[j] = column ? out[j] + v[j] : v[j];
-                    }
+                    put_t(sums, alpha, t + t_at + (row + i) * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
                 }
                 for (int j = 0; has_s && j < ranks; j += PAIR) {
                     int other = min(j + 1, ranks - 1);
                     float left[ROWS * PAIR];
                     for (int i = 0; i < ROWS; i++) {
-                        __global const float *from = s + s_at + (row + i) * s_row + rank_at;
-                        left[i * PAIR] = i < rows ? from[j] : 0.0f;
-                        left[i * PAIR + 1] = i < rows ? from[other] : 0.0f;
+                        __global const float *from_s = s + s_at + (row + i) * s_row + rank_at;
+                        left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
+                        left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                     }
                     __global float *out = parts + (long)rank_at * n + column;
+                    if (!has_t) ask_for(next + j / PAIR * TILE_ROWS * x_row, x_row, from, to);
                     add_to_total(block, x_row, rows, left, out + (long)j * n, out + (long)other * n, columns);
                 }
             }

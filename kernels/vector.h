@@ -85,3 +85,13 @@ inline void turn_4x8(float8 *v)
     v[2] = (float8)(c.s01, d.s01, c.s45, d.s45);
     v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
 }
+
+/* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line. OpenCL's own prefetch() does nothing on PoCL. */
+#if defined __has_builtin
+#if __has_builtin(__builtin_prefetch)
+#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
+#endif
+#endif
+#ifndef ASK_FOR
+#define ASK_FOR(p) prefetch(p, 16)
+#endif

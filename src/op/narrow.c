@@ -7,17 +7,19 @@
 
 #include <stdio.h>
 
-/* Rows of a work-item, whole groups of the kernel's. Where there is a G each has a part of it, which costs as much memory traffic
- * as rank of its rows. The number of parts is the order of sums: it follows from m, never from the device. */
+/* Rows of a work-item, whole groups of the kernel's. Where there is a G each item has a part of it, which costs as much memory
+ * traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device. */
 #define GROUP_ROWS 6
 #define ROWS_ALONE 24
-#define ROWS_OF_PART 96
-#define PARTS_MOST 16
+#define PARTS 8
+#define PART_LEAST 128
+#define PART_MOST 256
+#define TURN_COLUMNS 128
 #define OPTIONS 48
 
 static int64_t rows_of_item(int64_t m, bool with_parts)
 {
-    int64_t rows = with_parts ? SORA_MAX(ROWS_OF_PART, (m + PARTS_MOST - 1) / PARTS_MOST) : ROWS_ALONE;
+    int64_t rows = with_parts ? SORA_MAX(PART_LEAST, SORA_MIN(PART_MOST, (m + PARTS - 1) / PARTS)) : ROWS_ALONE;
     return (rows + GROUP_ROWS - 1) / GROUP_ROWS * GROUP_ROWS;
 }
 
@@ -30,7 +32,7 @@ static int64_t items_of(int64_t m, bool with_parts)
 uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t rank)
 {
     uint64_t one = (uint64_t)(n * rank);
-    if (limits->type == SORA_DEVICE_CPU) return one + (uint64_t)SORA_MIN(PARTS_MOST, (m + ROWS_OF_PART - 1) / ROWS_OF_PART) * one;
+    if (limits->type == SORA_DEVICE_CPU) return one + (uint64_t)items_of(m, true) * one;
     return one + SORA_MAX(sora_gemm_workspace(limits, m, rank, n, 0), sora_gemm_workspace(limits, rank, n, m, 0));
 }
 
@@ -56,7 +58,7 @@ static sora_status turn(sora_context *context, const sora_narrow_desc *d, const 
                        &(sora_launch_desc) { .file = "narrow",
                                              .kernel = "narrow_turn",
                                              .options = options,
-                                             .global = { 1 },
+                                             .global = { (size_t)((d->n + TURN_COLUMNS - 1) / TURN_COLUMNS) },
                                              .label = d->label,
                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->factor), SORA_VIEW(out), SORA_INT(d->n),
                                                                          SORA_INT(d->rank)) },
