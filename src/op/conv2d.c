@@ -289,11 +289,45 @@ cleanup:
 /* ---- Gradients of weights and biases ------------------------------------------------------------------------------------------
  */
 
-/* Channels of dy and x that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers.
- */
+/* Channels of dy that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers. */
 static int gradient_outputs(int64_t outputs)
 {
     return block_of(outputs, 4);
+}
+
+/* Elements of the sums of one part that goes by rows, which stay in memory; 0 where they are too many. */
+static int64_t row_sums(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, int block)
+{
+    int64_t elements = (outputs + block - 1) / block * block * x->dim[1] * 9 * sora_conv_lanes(limits);
+    return has_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS ? elements : 0;
+}
+
+int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                                sora_conv_variant out[SORA_CONV_VARIANTS])
+{
+    static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
+    int count = 0, most = gradient_outputs(outputs);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs, true);
+    if (first) out[count++] = winograd;
+    for (int block = most; block >= 1 && 2 * block >= most; block /= 2) {
+        if (row_sums(limits, kernel, x, outputs, block)) out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_ROWS };
+        out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_PLANE };
+    }
+    if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
+    return count;
+}
+
+static sora_conv_variant choose_gradient(sora_context *context, const sora_conv_gradient_desc *desc)
+{
+    sora_conv_variant variants[SORA_CONV_VARIANTS];
+    sora_tuning_variant numbers[SORA_CONV_VARIANTS];
+    const sora_shape *x = &desc->x->shape;
+    int64_t outputs = desc->dy->shape.dim[1];
+    int count = sora_conv_gradient_variants(&sora_context_device(context)->limits, desc->kernel, x, outputs, variants);
+    sora_tuning_key key = { "conv_gradient",
+                            { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3] } };
+    for (int i = 0; i < count; i++) numbers[i] = sora_conv_tuning_variant(&variants[i]);
+    return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
 /* Parts of the pixels whose sums are made apart from each other. */
@@ -302,33 +336,46 @@ typedef struct parts {
     int64_t lanes;      /* elements of sums that rows keep in memory */
 } parts;
 
-static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                      const sora_conv_variant *variant)
 {
-    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(outputs), blocks = (outputs + block - 1) / block;
+    int64_t lanes = sora_conv_lanes(limits), blocks = (outputs + variant->block - 1) / variant->block;
     int64_t units = (int64_t)limits->compute_units, wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * units;
-    int64_t elements = blocks * block * x->dim[1] * kernel * kernel * lanes, items = x->dim[1] * kernel * blocks;
-    bool rows = has_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS;
+    int64_t items = x->dim[1] * kernel * blocks;
+    bool rows = variant->method == SORA_CONV_ROWS;
+    int64_t sums = rows ? row_sums(limits, kernel, x, outputs, variant->block) : 0;
     int64_t all = x->dim[0] * (rows ? x->dim[2] : (x->dim[2] * x->dim[3] + lanes - 1) / lanes);
-    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / elements) : SORA_MIN((wanted + items - 1) / items, 256);
+    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / sums) : SORA_MIN((wanted + items - 1) / items, 256);
     int64_t count = SORA_MAX(1, SORA_MIN(most, all)); /* never more for fewer images: workspaces are made for the most */
-    return (parts) { count, (all + count - 1) / count, rows ? count * elements : 0 };
+    return (parts) { count, (all + count - 1) / count, count * sums };
 }
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    if (sora_winograd_pays(limits, kernel, x, dy->dim[1], true)) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
-    parts p = parts_of(limits, kernel, x, dy->dim[1]);
-    return padded_elements(limits, kernel, x) + (uint64_t)(p.lanes + p.count * dy->dim[1] * x->dim[1] * kernel * kernel);
+    sora_conv_variant variants[SORA_CONV_VARIANTS];
+    int64_t outputs = dy->dim[1];
+    int count = sora_conv_gradient_variants(limits, kernel, x, outputs, variants);
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++) {
+        if (variants[i].method == SORA_CONV_WINOGRAD) {
+            most = SORA_MAX(most, sora_winograd_gradient_workspace(limits, x, outputs));
+            continue;
+        }
+        parts p = parts_of(limits, kernel, x, outputs, &variants[i]);
+        uint64_t sums = (uint64_t)(p.lanes + p.count * outputs * x->dim[1] * kernel * kernel);
+        most = SORA_MAX(most, padded_elements(limits, kernel, x) + sums);
+    }
+    return most;
 }
 
-static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradient_desc *desc, int block, const parts *p,
                                     sora_view *partial, sora_error *error)
 {
     const sora_shape *in = &desc->x->shape;
     int64_t outputs = desc->dy->shape.dim[1];
     sora_view lanes = *partial;
     char options[128];
-    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
+    program_options(context, desc->kernel, block, 1, false, false, options);
     partial->offset += (uint64_t)p->lanes;
     return sora_launch(
         context,
@@ -347,13 +394,12 @@ static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradi
         error);
 }
 
-static sora_status gradient_of_plane(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+static sora_status gradient_of_plane(sora_context *context, const sora_conv_gradient_desc *desc, int block, const parts *p,
                                      sora_view *partial, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_shape *in = &desc->x->shape;
     int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1];
-    int block = gradient_outputs(outputs);
     char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
@@ -382,16 +428,16 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
 {
     sora_status status = SORA_OK;
     static const sora_view none = { 0 };
-    const sora_device_limits *limits = &sora_context_device(context)->limits;
     const sora_shape *in = &desc->x->shape;
     int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1], n = outputs * inputs * desc->kernel * desc->kernel;
-    if (sora_winograd_pays(limits, desc->kernel, in, outputs, true)) return sora_winograd_gradient(context, desc, error);
+    sora_conv_variant variant = desc->variant ? *desc->variant : choose_gradient(context, desc);
+    if (variant.method == SORA_CONV_WINOGRAD) return sora_winograd_gradient(context, desc, error);
     const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
-    parts p = parts_of(limits, desc->kernel, in, outputs);
+    parts p = parts_of(&sora_context_device(context)->limits, desc->kernel, in, outputs, &variant);
     sora_view partial = desc->workspace;
     char options[128];
-    SORA_TRY((p.lanes ? gradient_of_rows : gradient_of_plane)(context, desc, &p, &partial, error));
-    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
+    SORA_TRY((p.lanes ? gradient_of_rows : gradient_of_plane)(context, desc, variant.block, &p, &partial, error));
+    program_options(context, desc->kernel, variant.block, 1, false, false, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",
