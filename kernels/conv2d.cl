@@ -153,7 +153,7 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
 
 /* The rows of one part and the two beside it, of all inputs, with zeros before and behind each and where the image has none. There they stand together:
  * planes are often powers of 2 apart, so that few of their rows fit a near cache at the same time. */
-inline void copy_part(__global const float *restrict x, __global float *restrict lines, int inputs, int height, int width, int row)
+inline void copy_part(__global const float *restrict x, __local float *lines, int inputs, int height, int width, int row)
 {
     for (int i = 0; i < inputs * LINES; i++) {
         int from = row - 1 + i % LINES;
@@ -170,20 +170,19 @@ inline void copy_part(__global const float *restrict x, __global float *restrict
     STOREX((floatx)0.0f, lines);
 }
 
-/* Work-items: (runs of parts of PART_ROWS rows of all images). Each copies into its own `room_of_item` elements of `lines`. Statistics: (image, output,
- * part). */
+/* Work-items, each a group: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
 __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
                         ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at,
-                        __global float *restrict lines, ulong lines_at, long x_stride, long y_stride, long statistics_stride, int images, int inputs,
-                        int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate, int has_statistics, int run)
+                        __local float *lines, long x_stride, long y_stride, long statistics_stride, int inputs, int outputs, int height, int width,
+                        long out_stride, long in_stride, int has_bias, int accumulate, int has_statistics, int run)
 {
-    int parts = (height + PART_ROWS - 1) / PART_ROWS, begin = (int)get_global_id(0) * run, room = width + XV;
-    lines += lines_at + get_global_id(0) * ((ulong)inputs * LINES * room + XV);
+    int parts = (height + PART_ROWS - 1) / PART_ROWS, begin = (int)get_global_id(0) * run, image = (int)get_global_id(1), room = width + XV;
+    x += x_at + (long)image * x_stride;
+    y += y_at + (long)image * y_stride;
     w += w_at;
-    for (int at_part = begin; at_part < min(images * parts, begin + run); at_part++) {
-        int image = at_part / parts, part = at_part - image * parts, top = part * PART_ROWS, end = min(height, top + PART_ROWS);
-        __global float *out = y + y_at + image * y_stride;
-        copy_part(x + x_at + image * x_stride, lines, inputs, height, width, top);
+    for (int part = begin; part < min(parts, begin + run); part++) {
+        int top = part * PART_ROWS, end = min(height, top + PART_ROWS);
+        copy_part(x, lines, inputs, height, width, top);
         for (int o = 0; o < outputs; o += OB) {
             floatx total[OB], squares[OB];
             float shift[OB];
@@ -196,7 +195,8 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                 for (int at = 0; at < width; at += XV) {
                     int column = min(at, width - XV);
                     floatx sum[OB][PB];
-                    __global const float *taps[OB], *line = lines + (row - top) * room + column + XV - 1;
+                    __global const float *taps[OB];
+                    __local const float *line = lines + (row - top) * room + column + XV - 1;
                     FOR(k, OB)
                     {
                         taps[k] = w + min(o + k, outputs - 1) * out_stride;
@@ -224,7 +224,7 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                         FOR(p, PB)
                         {
                             if (o + k >= outputs || row + p >= height) continue;
-                            __global float *to = out + ((long)(o + k) * height + row + p) * width + column;
+                            __global float *to = y + ((long)(o + k) * height + row + p) * width + column;
                             if (accumulate) sum[k][p] = LOADX(to) + select((floatx)0.0f, sum[k][p], fresh);
                             STOREX(sum[k][p], to);
                         }

@@ -16,7 +16,8 @@
 /* A variant must be faster by this to be kept: less is noise. */
 #define CLEARLY 0.97
 
-static const sora_tunable *const tunables[] = { &sora_tunable_gemm, &sora_tunable_conv, &sora_tunable_attention };
+static const sora_tunable *const tunables[] = { &sora_tunable_gemm, &sora_tunable_conv, &sora_tunable_conv_gradient,
+                                                &sora_tunable_attention };
 
 static double now(void)
 {

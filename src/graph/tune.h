@@ -23,7 +23,7 @@ typedef struct sora_tunable {
     void (*release)(void *self);
 } sora_tunable;
 
-extern const sora_tunable sora_tunable_gemm, sora_tunable_conv, sora_tunable_attention;
+extern const sora_tunable sora_tunable_gemm, sora_tunable_conv, sora_tunable_conv_gradient, sora_tunable_attention;
 
 /* A buffer of numbers in −1 .. 1, on the device and, for the check, on the host: *host is the caller's (free()). */
 sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,

@@ -62,9 +62,15 @@ typedef struct sora_conv_gradient_desc {
     float scale;
     const sora_view *row, *column; /* NULL or memory NULL: ones */
     sora_view workspace;
+    const sora_conv_variant *variant; /* as a convolution's */
     const char *label;
 } sora_conv_gradient_desc;
 
+/* The ways in which the device can do that, the default first; `block` channels of dy are taken at a time, tiles is 1. */
+int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                                sora_conv_variant out[SORA_CONV_VARIANTS]);
+
+/* Scratch in elements, in any variant. */
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy);
 sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error);
 

@@ -12,7 +12,6 @@
 #define MOST_ROWS 3 /* that a work-item has sums of at a time: it and all below divide a part */
 /* A work-item below this many multiply-adds is not worth its start. */
 #define ITEM_WORK 100000
-#define ROW_ITEMS 16 /* for each compute unit: enough to share them out evenly */
 /* Gradients of weights by rows: sums that may stand in memory for each compute unit, in at least so many parts, and pixels of a
  * channel that are taken at a time. */
 #define LANE_SUMS (1 << 17)
@@ -63,6 +62,12 @@ static uint64_t padded_elements(const sora_device_limits *limits, int kernel, co
     return (uint64_t)(x->dim[0] * x->dim[1] * (x->dim[2] * x->dim[3] + 2 * margin_of(limits, x->dim[3])));
 }
 
+uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+{
+    uint64_t padded = padded_elements(limits, kernel, x);
+    return takes_winograd(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
+}
+
 static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
@@ -108,9 +113,21 @@ static int block_of(int64_t channels, int most)
     return block;
 }
 
-static bool takes_rows(const sora_device_limits *limits, int kernel, const sora_shape *x)
+static bool has_rows(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
     return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] >= sora_conv_lanes(limits);
+}
+
+/* Of a part's copy: its rows and two more of every input, with a register of zeros before each and behind the last. */
+static size_t line_bytes(const sora_device_limits *limits, const sora_shape *x)
+{
+    int64_t lanes = sora_conv_lanes(limits);
+    return (size_t)(x->dim[1] * (PART_ROWS + 2) * (x->dim[3] + lanes) + lanes) * sizeof(float);
+}
+
+static bool takes_rows(const sora_device_limits *limits, int kernel, const sora_shape *x)
+{
+    return has_rows(limits, kernel, x) && line_bytes(limits, x) <= limits->local_bytes;
 }
 
 bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
@@ -121,21 +138,6 @@ bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, cons
 int64_t sora_conv_statistics_parts(const sora_shape *x)
 {
     return (x->dim[2] + PART_ROWS - 1) / PART_ROWS;
-}
-
-/* Work-items that go by rows, each with a copy of the rows that it reads. */
-static int64_t row_items(const sora_device_limits *limits, const sora_shape *x)
-{
-    return SORA_MIN(ROW_ITEMS * (int64_t)limits->compute_units, x->dim[0] * sora_conv_statistics_parts(x));
-}
-
-uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
-{
-    int lanes = sora_conv_lanes(limits);
-    uint64_t direct = padded_elements(limits, kernel, x);
-    if (takes_rows(limits, kernel, x))
-        direct = (uint64_t)(row_items(limits, x) * (x->dim[1] * (PART_ROWS + 2) * (x->dim[3] + lanes) + lanes));
-    return takes_winograd(kernel, x, outputs) ? SORA_MAX(direct, sora_winograd_workspace(limits, x, outputs)) : direct;
 }
 
 /* Measured: rows are fastest with four channels, padded planes with most sums, whose loads are shared; others with few, as their
@@ -219,11 +221,9 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
     static const sora_view none = { 0 };
     const sora_view *statistics = desc->statistics ? desc->statistics : &none;
     const sora_shape *in = &desc->x->shape;
-    int64_t inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = in->dim[0] * sora_conv_statistics_parts(in);
-    int64_t items = row_items(&sora_context_device(context)->limits, in), run = (parts + items - 1) / items;
-    int least = tiles_per_item(context, parts, 1, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
+    int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = sora_conv_statistics_parts(in);
+    int per_item = tiles_per_item(context, parts, images, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
     char options[128];
-    run = SORA_MAX(run, least);
     program_options(context, 3, variant->block, variant->tiles, false, desc->flip, options);
     return sora_launch(
         context,
@@ -233,14 +233,15 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
             .options = options,
             .flops = flops_of(3, in, outputs),
             .bytes = bytes_of(3, in, outputs),
-            .global = { (size_t)((parts + run - 1) / run) },
+            .global = { (size_t)((parts + per_item - 1) / per_item), (size_t)images },
+            .local = { 1, 1, 1 },
             .label = desc->label,
             .arguments = SORA_ARGUMENTS(SORA_VIEW(desc->x), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
-                                        SORA_VIEW(statistics), SORA_VIEW(&desc->workspace), SORA_LONG(desc->x->stride),
-                                        SORA_LONG(desc->y->stride), SORA_LONG(statistics->stride), SORA_INT(in->dim[0]),
+                                        SORA_VIEW(statistics), SORA_LOCAL(line_bytes(&sora_context_device(context)->limits, in)),
+                                        SORA_LONG(desc->x->stride), SORA_LONG(desc->y->stride), SORA_LONG(statistics->stride),
                                         SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
                                         SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
-                                        SORA_INT(desc->accumulate), SORA_INT(statistics->memory != NULL), SORA_INT(run)) },
+                                        SORA_INT(desc->accumulate), SORA_INT(statistics->memory != NULL), SORA_INT(per_item)) },
         error);
 }
 
@@ -288,11 +289,45 @@ cleanup:
 /* ---- Gradients of weights and biases ------------------------------------------------------------------------------------------
  */
 
-/* Channels of dy and x that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers.
- */
+/* Channels of dy that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers. */
 static int gradient_outputs(int64_t outputs)
 {
     return block_of(outputs, 4);
+}
+
+/* Elements of the sums of one part that goes by rows, which stay in memory; 0 where they are too many. */
+static int64_t row_sums(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, int block)
+{
+    int64_t elements = (outputs + block - 1) / block * block * x->dim[1] * 9 * sora_conv_lanes(limits);
+    return has_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS ? elements : 0;
+}
+
+int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                                sora_conv_variant out[SORA_CONV_VARIANTS])
+{
+    static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
+    int count = 0, most = gradient_outputs(outputs);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs, true);
+    if (first) out[count++] = winograd;
+    for (int block = most; block >= 1 && 2 * block >= most; block /= 2) {
+        if (row_sums(limits, kernel, x, outputs, block)) out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_ROWS };
+        out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_PLANE };
+    }
+    if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
+    return count;
+}
+
+static sora_conv_variant choose_gradient(sora_context *context, const sora_conv_gradient_desc *desc)
+{
+    sora_conv_variant variants[SORA_CONV_VARIANTS];
+    sora_tuning_variant numbers[SORA_CONV_VARIANTS];
+    const sora_shape *x = &desc->x->shape;
+    int64_t outputs = desc->dy->shape.dim[1];
+    int count = sora_conv_gradient_variants(&sora_context_device(context)->limits, desc->kernel, x, outputs, variants);
+    sora_tuning_key key = { "conv_gradient",
+                            { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3] } };
+    for (int i = 0; i < count; i++) numbers[i] = sora_conv_tuning_variant(&variants[i]);
+    return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
 /* Parts of the pixels whose sums are made apart from each other. */
@@ -301,33 +336,46 @@ typedef struct parts {
     int64_t lanes;      /* elements of sums that rows keep in memory */
 } parts;
 
-static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
+static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
+                      const sora_conv_variant *variant)
 {
-    int64_t lanes = sora_conv_lanes(limits), block = gradient_outputs(outputs), blocks = (outputs + block - 1) / block;
+    int64_t lanes = sora_conv_lanes(limits), blocks = (outputs + variant->block - 1) / variant->block;
     int64_t units = (int64_t)limits->compute_units, wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * units;
-    int64_t elements = blocks * block * x->dim[1] * kernel * kernel * lanes, items = x->dim[1] * kernel * blocks;
-    bool rows = takes_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS;
+    int64_t items = x->dim[1] * kernel * blocks;
+    bool rows = variant->method == SORA_CONV_ROWS;
+    int64_t sums = rows ? row_sums(limits, kernel, x, outputs, variant->block) : 0;
     int64_t all = x->dim[0] * (rows ? x->dim[2] : (x->dim[2] * x->dim[3] + lanes - 1) / lanes);
-    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / elements) : SORA_MIN((wanted + items - 1) / items, 256);
+    int64_t most = rows ? SORA_MIN(wanted, LANE_SUMS * units / sums) : SORA_MIN((wanted + items - 1) / items, 256);
     int64_t count = SORA_MAX(1, SORA_MIN(most, all)); /* never more for fewer images: workspaces are made for the most */
-    return (parts) { count, (all + count - 1) / count, rows ? count * elements : 0 };
+    return (parts) { count, (all + count - 1) / count, count * sums };
 }
 
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy)
 {
-    if (sora_winograd_pays(limits, kernel, x, dy->dim[1], true)) return sora_winograd_gradient_workspace(limits, x, dy->dim[1]);
-    parts p = parts_of(limits, kernel, x, dy->dim[1]);
-    return padded_elements(limits, kernel, x) + (uint64_t)(p.lanes + p.count * dy->dim[1] * x->dim[1] * kernel * kernel);
+    sora_conv_variant variants[SORA_CONV_VARIANTS];
+    int64_t outputs = dy->dim[1];
+    int count = sora_conv_gradient_variants(limits, kernel, x, outputs, variants);
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++) {
+        if (variants[i].method == SORA_CONV_WINOGRAD) {
+            most = SORA_MAX(most, sora_winograd_gradient_workspace(limits, x, outputs));
+            continue;
+        }
+        parts p = parts_of(limits, kernel, x, outputs, &variants[i]);
+        uint64_t sums = (uint64_t)(p.lanes + p.count * outputs * x->dim[1] * kernel * kernel);
+        most = SORA_MAX(most, padded_elements(limits, kernel, x) + sums);
+    }
+    return most;
 }
 
-static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradient_desc *desc, int block, const parts *p,
                                     sora_view *partial, sora_error *error)
 {
     const sora_shape *in = &desc->x->shape;
     int64_t outputs = desc->dy->shape.dim[1];
     sora_view lanes = *partial;
     char options[128];
-    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
+    program_options(context, desc->kernel, block, 1, false, false, options);
     partial->offset += (uint64_t)p->lanes;
     return sora_launch(
         context,
@@ -346,13 +394,12 @@ static sora_status gradient_of_rows(sora_context *context, const sora_conv_gradi
         error);
 }
 
-static sora_status gradient_of_plane(sora_context *context, const sora_conv_gradient_desc *desc, const parts *p,
+static sora_status gradient_of_plane(sora_context *context, const sora_conv_gradient_desc *desc, int block, const parts *p,
                                      sora_view *partial, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_shape *in = &desc->x->shape;
     int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1];
-    int block = gradient_outputs(outputs);
     char options[128];
     source x;
     SORA_TRY(make_source(context, desc->kernel, desc->x, &desc->workspace, desc->label, &x, error));
@@ -381,16 +428,16 @@ sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_d
 {
     sora_status status = SORA_OK;
     static const sora_view none = { 0 };
-    const sora_device_limits *limits = &sora_context_device(context)->limits;
     const sora_shape *in = &desc->x->shape;
     int64_t inputs = in->dim[1], outputs = desc->dy->shape.dim[1], n = outputs * inputs * desc->kernel * desc->kernel;
-    if (sora_winograd_pays(limits, desc->kernel, in, outputs, true)) return sora_winograd_gradient(context, desc, error);
+    sora_conv_variant variant = desc->variant ? *desc->variant : choose_gradient(context, desc);
+    if (variant.method == SORA_CONV_WINOGRAD) return sora_winograd_gradient(context, desc, error);
     const sora_view *row = desc->row ? desc->row : &none, *column = desc->column ? desc->column : &none;
-    parts p = parts_of(limits, desc->kernel, in, outputs);
+    parts p = parts_of(&sora_context_device(context)->limits, desc->kernel, in, outputs, &variant);
     sora_view partial = desc->workspace;
     char options[128];
-    SORA_TRY((p.lanes ? gradient_of_rows : gradient_of_plane)(context, desc, &p, &partial, error));
-    program_options(context, desc->kernel, gradient_outputs(outputs), 1, false, false, options);
+    SORA_TRY((p.lanes ? gradient_of_rows : gradient_of_plane)(context, desc, variant.block, &p, &partial, error));
+    program_options(context, desc->kernel, variant.block, 1, false, false, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",

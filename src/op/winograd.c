@@ -13,7 +13,7 @@
 #define RUN 8      /* tiles of a work-item, along a row */
 /* Measured: with fewer of either side, or fewer pairs of an input and an output, direct ways are as fast, with smaller errors. */
 #define LEAST_CHANNELS 16
-#define LEAST_PAIRS 512
+#define LEAST_PAIRS 1024
 #define LEAST_PAIRS_OF_GRADIENTS 256
 #define LEAST_PIXELS 64
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */

@@ -83,11 +83,12 @@ static void test_convolutions(void **state)
                                         { 2, 5, 8, 33, 40 }, { 3, 2, 3, 65, 17 }, { 1, 16, 24, 17, 9 } };
     for (int g = 0; g < 2; g++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-            for (int kernel = 1; kernel <= 3; kernel += 2)
-                for (int flip = 0; flip < 2; flip++)
-                    check_variants(f->contexts[g], &sora_tunable_conv,
-                                   (int64_t[SORA_TUNING_NUMBERS]) { kernel, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3],
-                                                                    sizes[s][4], flip });
+            for (int kernel = 1; kernel <= 3; kernel += 2) {
+                const int64_t *z = sizes[s];
+                int64_t shape[SORA_TUNING_NUMBERS] = { kernel, z[0], z[1], z[2], z[3], z[4] };
+                check_variants(f->contexts[g], &sora_tunable_conv_gradient, shape);
+                for (shape[6] = 0; shape[6] < 2; shape[6]++) check_variants(f->contexts[g], &sora_tunable_conv, shape);
+            }
 }
 
 static void test_attention(void **state)

@@ -710,12 +710,18 @@ cleanup:
 /* ---- Contexts ---------------------------------------------------------------------------------------------------------------
  */
 
-sora_status check_open(const char *device, bool small, check_session *out, sora_error *error)
+sora_status check_open(const char *device, bool small, bool as_cpu, check_session *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     *out = (check_session) { .small = small };
     SORA_TRY(sora_context_create(&(sora_context_options) { .device = device }, &out->contexts[0], error));
-    sora_device_limits gpu = sora_context_device(out->contexts[0])->limits;
+    sora_device_limits gpu = sora_context_device(out->contexts[0])->limits, cpu = gpu;
+    if (as_cpu) {
+        cpu.type = SORA_DEVICE_CPU;
+        cpu.float_width = 8;
+        sora_context_destroy(&out->contexts[0]);
+        SORA_TRY(sora_context_create(&(sora_context_options) { .device = device, .limits = &cpu }, &out->contexts[0], error));
+    }
     gpu.type = SORA_DEVICE_GPU;
     gpu.work_group = SORA_MIN(gpu.work_group, 256);
     gpu.local_bytes = SORA_MIN(gpu.local_bytes, 32 << 10);

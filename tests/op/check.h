@@ -92,13 +92,14 @@ static inline double check_elements(const check_case *test, int i)
     return (double)sora_shape_elements(&test->inputs[i]);
 }
 
-/* How the cases run: one context as the device is, one with a GPU's limits. Limits, filled by check_open. */
+/* How the cases run: one context as the device is (as_cpu: with a CPU's limits, whatever it is), one with a GPU's limits. Limits,
+ * filled by check_open. */
 typedef struct check_session {
     sora_context *contexts[2];
     bool small; /* no guard bands: Oclgrind sees what is outside of a buffer */
 } check_session;
 
-sora_status check_open(const char *device, bool small, check_session *out, sora_error *error);
+sora_status check_open(const char *device, bool small, bool as_cpu, check_session *out, sora_error *error);
 void check_close(check_session *session);
 
 /* Each gives SORA_OK or a failure whose message says where; *share is the largest error as a share of its tolerance. */

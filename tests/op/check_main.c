@@ -23,23 +23,28 @@ static const char *const mode_names[] = { "test", "grad", "perf", "support" };
 typedef struct options {
     mode mode;
     const char *op, *device;
-    bool list, small;
+    bool list, small, as_cpu;
 } options;
 
 static const char usage[] =
-    "usage: sora-check [--mode test|grad|perf|support] [--op NAME] [--device SELECTOR] [--list] [--small]\n"
+    "usage: sora-check [--mode test|grad|perf|support] [--op NAME] [--device SELECTOR] [--list] [--small] [--as-cpu]\n"
     "  test     outputs against the reference, gradients against finite differences (TAP)\n"
     "  grad     gradients alone (TAP)\n"
     "  perf     time and rate of the cases that are timed\n"
     "  support  what the shape rule says about each case: memory, or why not\n"
     "  --list   the cases of the mode, without running them\n"
-    "  --small  only cases for Oclgrind, without guard bands of our own\n";
+    "  --small  only cases for Oclgrind, without guard bands of our own\n"
+    "  --as-cpu what a CPU runs, on any device\n";
 
 static bool parse(int argc, char **argv, options *out)
 {
-    static const struct option names[] = { { "mode", required_argument, NULL, 'm' },   { "op", required_argument, NULL, 'o' },
-                                           { "device", required_argument, NULL, 'd' }, { "list", no_argument, NULL, 'l' },
-                                           { "small", no_argument, NULL, 's' },        { 0 } };
+    static const struct option names[] = { { "mode", required_argument, NULL, 'm' },
+                                           { "op", required_argument, NULL, 'o' },
+                                           { "device", required_argument, NULL, 'd' },
+                                           { "list", no_argument, NULL, 'l' },
+                                           { "small", no_argument, NULL, 's' },
+                                           { "as-cpu", no_argument, NULL, 'c' },
+                                           { 0 } };
     *out = (options) { 0 };
     for (int key; (key = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         int m = 0;
@@ -53,6 +58,7 @@ static bool parse(int argc, char **argv, options *out)
         case 'd': out->device = optarg; break;
         case 'l': out->list = true; break;
         case 's': out->small = true; break;
+        case 'c': out->as_cpu = true; break;
         default: return false;
         }
     }
@@ -151,7 +157,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    if (!o.list && check_open(o.device, o.small, &session, &error) != SORA_OK) {
+    if (!o.list && check_open(o.device, o.small, o.as_cpu, &session, &error) != SORA_OK) {
         fprintf(stderr, "sora-check: %s\n", error.message);
         return 4;
     }

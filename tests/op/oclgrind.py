@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one op's small cases under Oclgrind: races, accesses out of bounds, use of uninitialised memory. oclgrind.py OCLGRIND CHECK OP
+"""Runs one op's small cases under Oclgrind: races, accesses out of bounds, use of uninitialised memory. oclgrind.py OCLGRIND CHECK OP [--as-cpu]
 
 One thread, because the record of initialised memory is not made for more. Without optimisation, because Oclgrind 21.10 does not know what LLVM
 makes of some loops (freeze, population counts)."""
@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 
-oclgrind, check, op = sys.argv[1:]
+oclgrind, check, op, *more = sys.argv[1:]
 watch = ["--data-races", "--uninitialized"]
 with tempfile.TemporaryDirectory() as folder:
     log = os.path.join(folder, "log")
     # Kernels are compiled anew: a cache would hold another device's.
-    run = subprocess.run([oclgrind, *watch, "--num-threads", "1", "--build-options", "-cl-opt-disable", "--log", log, check, "--small", "--op", op], stdout=subprocess.PIPE,
+    run = subprocess.run([oclgrind, *watch, "--num-threads", "1", "--build-options", "-cl-opt-disable", "--log", log, check, "--small", "--op", op, *more], stdout=subprocess.PIPE,
                          text=True, env={**os.environ, "XDG_CACHE_HOME": folder})
     complaints = open(log).read().strip() if os.path.exists(log) else ""
 cases = [line for line in run.stdout.splitlines() if line.startswith("ok ")]
