@@ -12,7 +12,7 @@
 
 /* Denormals and signed zeros are of no use to training; NaN and Inf must stay what they are, so no -cl-finite-math-only. */
 #define COMMON_OPTIONS "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros -cl-denorms-are-zero -cl-kernel-arg-info"
-#define MAX_INCLUDES 16
+#define MAX_INCLUDES 32
 #define MAX_SOURCE (4u << 20)
 
 static double now(void)

@@ -10,7 +10,7 @@ sora_status sora_adamw(sora_context *context, const sora_update_range *range, co
     double lr = (double)desc->lr;
     double rate = lr / (1.0 - pow((double)desc->beta1, desc->step)),
            root = 1.0 / sqrt(1.0 - pow((double)desc->beta2, desc->step));
-    sora_launch_desc launch = { .file = "adamw",
+    sora_launch_desc launch = { .file = "range",
                                 .kernel = "adamw",
                                 .arguments = SORA_ARGUMENTS(
                                     SORA_VIEW(&range->value), SORA_VIEW(&range->gradient), SORA_VIEW(&range->moment1),

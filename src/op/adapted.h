@@ -23,12 +23,12 @@ static inline sora_view sora_adapted_take(sora_view *from, sora_shape shape)
 }
 
 /* Gradients of W_u [p, r] and g from a product whose element (o, j) stands at o · row + j · column: scale · product = s · Σ_rows
- * dy tᵀ, ungated (kernels/adapted.h); `file` includes it. */
-static inline sora_status sora_adapted_up_total(const sora_op_run *run, const char *file, const sora_view *product, int64_t row,
-                                                int64_t column, float scale, const sora_view *up, const sora_view *gate,
+ * dy tᵀ, ungated (kernels/adapted.h). */
+static inline sora_status sora_adapted_up_total(const sora_op_run *run, const sora_view *product, int64_t row, int64_t column,
+                                                float scale, const sora_view *up, const sora_view *gate,
                                                 const sora_view *up_gradient, const sora_view *gate_gradient, sora_error *error)
 {
-    sora_launch_desc desc = { .file = file,
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_up_total",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(

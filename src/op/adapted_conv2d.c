@@ -71,7 +71,7 @@ static sora_status scale_up(const sora_op_run *run, const sora_view *gate, const
 {
     const sora_view *up = &run->inputs[UP];
     int64_t n = sora_view_elements(up);
-    sora_launch_desc desc = { .file = "adapted_conv2d",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_scale_up",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(
@@ -84,7 +84,7 @@ static sora_status scale_down(const sora_op_run *run, const sora_view *out, sora
 {
     const sora_view *down = &run->inputs[DOWN], *gate = &run->inputs[GATE];
     int64_t n = sora_view_elements(down);
-    sora_launch_desc desc = { .file = "adapted_conv2d",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_scale_down",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(down), SORA_VIEW(gate), SORA_VIEW(out),
@@ -195,8 +195,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         };
         SORA_TRY(sora_fill(run->context, &product, 0.0f, error));
         SORA_TRY(sora_conv_gradient(run->context, &up, error));
-        SORA_TRY(sora_adapted_up_total(run, "adapted_conv2d", &product, factor->shape.dim[1], 1, 1.0f, factor, gate,
-                                       &gradients[UP], &gradients[GATE], error));
+        SORA_TRY(sora_adapted_up_total(run, &product, factor->shape.dim[1], 1, 1.0f, factor, gate, &gradients[UP],
+                                       &gradients[GATE], error));
     }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));

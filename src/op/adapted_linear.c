@@ -123,7 +123,7 @@ static sora_status take_up(const sora_op_run *run, sora_view *workspace, up_matr
     for (int i = 0, count = layers_of(run, layers); i < count; i++) {
         const layer *m = &layers[i];
         int64_t n = m->outputs * r;
-        sora_launch_desc desc = { .file = "adapted_linear",
+        sora_launch_desc desc = { .file = "range",
                                   .kernel = "adapted_up_block",
                                   .label = run->name,
                                   .arguments = SORA_ARGUMENTS(SORA_VIEW(&m->up), SORA_VIEW(&out->view), SORA_LONG(m->row * r),
@@ -175,8 +175,8 @@ static sora_status outer_gradients(const sora_op_run *run, const layer *l, const
                                                .label = run->name },
                          error));
     if (wanted)
-        SORA_TRY(sora_adapted_up_total(run, "adapted_linear", &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient,
-                                       &gate_gradient, error));
+        SORA_TRY(
+            sora_adapted_up_total(run, &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient, &gate_gradient, error));
 cleanup:
     return status;
 }
@@ -235,7 +235,7 @@ static sora_status apply_gate(const sora_op_run *run, const sora_view *dt, const
 {
     const sora_view *gate = &run->inputs[GATE];
     int64_t n = sora_view_elements(dt);
-    sora_launch_desc desc = { .file = "adapted_linear",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_gate_apply",
                               .label = run->name,
                               .arguments =

@@ -21,7 +21,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *a = &run->inputs[0], *b = &run->inputs[1], *y = &run->outputs[0];
     int64_t n = sora_view_inner(a);
-    sora_launch_desc desc = { .file = "add",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "add_forward",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(a), SORA_VIEW(b), SORA_VIEW(y), SORA_LONG(a->stride),

@@ -31,7 +31,7 @@ static sora_status move(const sora_op_run *run, const sora_view *joined, int64_t
     bool in_place =
         part->memory == joined->memory && part->offset == joined->offset + (uint64_t)place && part->stride == joined->stride;
     if (in_place) return SORA_OK;
-    sora_launch_desc desc = { .file = "concat",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "concat_copy",
                               .label = run->name,
                               .arguments =

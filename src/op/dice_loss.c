@@ -22,7 +22,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     partial.offset += 2;
     sora_status status =
         sora_launch(run->context,
-                    &(sora_launch_desc) { .file = "dice_loss",
+                    &(sora_launch_desc) { .file = "range",
                                           .kernel = "dice_parts",
                                           .options = options,
                                           .global = { (size_t)parts, (size_t)rows },
@@ -33,7 +33,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                     error);
     if (status != SORA_OK) return status;
     return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "dice_loss",
+                       &(sora_launch_desc) { .file = "range",
                                              .kernel = "dice_total",
                                              .options = options,
                                              .global = { 1 },
@@ -47,7 +47,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *p = &run->inputs[0], *target = &run->inputs[1], *dx = &run->input_gradients[0];
     int64_t n = sora_view_inner(p);
-    sora_launch_desc desc = { .file = "dice_loss",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "dice_backward",
                               .label = run->name,
                               .arguments =

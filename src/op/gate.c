@@ -14,7 +14,7 @@ sora_status sora_gate(sora_context *context, const sora_update_range *range, con
         rate = (double)desc->lr / (1.0 - pow((double)desc->beta1, desc->step));
         root = 1.0 / sqrt(1.0 - pow((double)desc->beta2, desc->step));
     }
-    sora_launch_desc launch = { .file = "gate",
+    sora_launch_desc launch = { .file = "range",
                                 .kernel = "gate_update",
                                 .arguments =
                                     SORA_ARGUMENTS(SORA_VIEW(&range->value), SORA_VIEW(&range->gradient),

@@ -24,7 +24,7 @@ static int64_t width_of(const sora_op_run *run)
 static sora_status launch(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
 {
     int64_t width = width_of(run);
-    sora_launch_desc desc = { .file = "gated_gelu", .kernel = kernel, .label = run->name, .arguments = arguments };
+    sora_launch_desc desc = { .file = "range", .kernel = kernel, .label = run->name, .arguments = arguments };
     return sora_launch_range(run->context, desc, width, sora_view_elements(&run->inputs[0]) / (2 * width), error);
 }
 

@@ -20,7 +20,7 @@ sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients
         int64_t n = sora_view_elements(&gradients[i]), parts = sora_sum_parts(n);
         sora_status status =
             sora_launch(context,
-                        &(sora_launch_desc) { .file = "gradient_norm",
+                        &(sora_launch_desc) { .file = "range",
                                               .kernel = "norm_squares",
                                               .options = options,
                                               .global = { (size_t)parts },
@@ -32,7 +32,7 @@ sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients
     }
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "gradient_norm",
+        &(sora_launch_desc) { .file = "range",
                               .kernel = "norm_control",
                               .options = options,
                               .global = { 1 },

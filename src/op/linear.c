@@ -63,7 +63,7 @@ sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_r
     out->stride = p;
     workspace->offset += (uint64_t)sora_view_elements(dy);
     float factor = sora_dropout_key_of(run, dropout->probability).factor;
-    sora_launch_desc desc = { .file = "linear",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "linear_mask",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(dy), SORA_VIEW(out), SORA_LONG(y->stride),
@@ -134,7 +134,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                                .label = run->name },
                            error));
     if (run->input_count > BIAS && gradients[BIAS].memory) {
-        sora_launch_desc desc = { .file = "linear",
+        sora_launch_desc desc = { .file = "range",
                                   .kernel = "linear_bias",
                                   .label = run->name,
                                   .arguments =

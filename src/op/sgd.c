@@ -8,7 +8,7 @@ sora_status sora_sgd(sora_context *context, const sora_update_range *range, cons
     bool has_moment = desc->momentum != 0.0f;
     if (has_moment && !range->moment1.memory)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "sgd: momentum %g without room for a moment", (double)desc->momentum);
-    sora_launch_desc launch = { .file = "sgd",
+    sora_launch_desc launch = { .file = "range",
                                 .kernel = "sgd",
                                 .arguments =
                                     SORA_ARGUMENTS(SORA_VIEW(&range->value), SORA_VIEW(&range->gradient),

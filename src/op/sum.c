@@ -24,7 +24,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     int64_t n = sora_view_inner(x), rows = x->shape.dim[0], parts = sora_sum_parts(n);
     sora_status status =
         sora_launch(run->context,
-                    &(sora_launch_desc) { .file = "sum",
+                    &(sora_launch_desc) { .file = "range",
                                           .kernel = "sum_parts",
                                           .options = sora_range_options(run->context),
                                           .global = { (size_t)parts, (size_t)rows },
@@ -35,7 +35,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     if (status != SORA_OK) return status;
     return sora_launch(
         run->context,
-        &(sora_launch_desc) { .file = "sum",
+        &(sora_launch_desc) { .file = "range",
                               .kernel = "sum_total",
                               .options = sora_range_options(run->context),
                               .global = { 1 },
@@ -48,7 +48,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *dx = &run->input_gradients[0];
-    sora_launch_desc desc = { .file = "sum",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "sum_backward",
                               .label = run->name,
                               .arguments =
