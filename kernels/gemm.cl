@@ -196,7 +196,13 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
         }                                                                                 \
     } while (0)
 
-/* C = epilogue of alpha * block [rows][W]. Through memory and a loop: unrolled over the block, the edges would be most of what there is to compile. */
+inline floatx finished(floatx sum, floatx factor, floatx base, int relu)
+{
+    floatx v = MAD(sum, factor, base);
+    return relu ? select(v, (floatx)0.0f, v < (floatx)0.0f) : v;
+}
+
+/* C = epilogue of alpha * block [rows][W], at edges. Through memory and a loop: unrolled over the block, they would be most of what there is to compile. */
 inline void put_block(const float *block, __global float *restrict c, long c_row, int rows, int column, int n, float alpha, EPILOGUE_PARAMETERS)
 {
     _Pragma("nounroll") for (int j = 0; j < NV; j++)
@@ -209,8 +215,7 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
         _Pragma("nounroll") for (int i = 0; i < rows; i++)
         {
             __global float *out = c + i * c_row;
-            floatx v = MAD(LOADX(block + i * W + j * XV), factor, base);
-            if (relu) v = select(v, (floatx)0.0f, v < (floatx)0.0f);
+            floatx v = finished(LOADX(block + i * W + j * XV), factor, base, relu);
             if (accumulate) v += load_within(out, at, n);
             store_within(v, out, at, n);
         }
@@ -225,6 +230,22 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
+/* The same of a whole tile, straight from registers. */
+#define PUT_TILE(sum)                                                                    \
+    FOR(j, NV)                                                                           \
+    {                                                                                    \
+        int at = column + j * XV;                                                        \
+        floatx factor = (floatx)alpha, base = (floatx)0.0f;                              \
+        if (has_scale) factor *= LOADX(scale + scale_at + at);                           \
+        if (has_bias) base = LOADX(bias + bias_at + at);                                 \
+        FOR(i, MR)                                                                       \
+        {                                                                                \
+            __global float *out = c + c_at + (row + i) * c_row + at;                     \
+            floatx v = finished(sum[i][j], factor, base, relu);                          \
+            STOREX(accumulate ? v + LOADX(out) : v, out);                                \
+        }                                                                                \
+    }
+
 /* A tile's C stays in registers for all of k. Work-items: (tiles of W columns, runs of rows). */
 __kernel void gemm_tile(PRODUCT_PARAMETERS)
 {
@@ -234,11 +255,15 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     b2 += b2_at + tile * b2_panel;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
-        float block[MR * W];
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
         PRODUCT(__global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
         if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, b2_row, k2);
+        if (rows == MR && column + W <= n) {
+            PUT_TILE(sum);
+            continue;
+        }
+        float block[MR * W];
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
         PUT_BLOCK(block);
     }
