@@ -4,6 +4,7 @@ usage: end_to_end.py PROGRAM PART [PART...]"""
 import csv
 import filecmp
 import json
+import os
 import signal
 import pathlib
 import random
@@ -117,8 +118,14 @@ def part_bench():
     refused("step: no such layers", 2, "nothing", "bench", "step", "unet", "--size", "32", "--width", "4", "--layers", "nothing")
 
 
+def own_cache(name):
+    """A cache of choices for one run; PoCL's of compiled kernels stays everyone's, for they are most of the time."""
+    ours = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    return {"POCL_CACHE_DIR": str(ours / "pocl/kcache"), **os.environ, "XDG_CACHE_HOME": str(work / name)}
+
+
 def part_tune():
-    cache = {"XDG_CACHE_HOME": str(work / "cache")}
+    cache = own_cache("cache")
     shapes = json.loads(run("tune", "--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--json", env=cache).stdout)
     rows, path = shapes["shapes"], pathlib.Path(shapes["path"])
     check("tune measures a network's convolutions", any(r["shape"].startswith("conv 3 x 3") and r["tried"] > 1 for r in rows), rows)
@@ -129,7 +136,7 @@ def part_tune():
     check("tune as a table, with progress", "shape" in text.stderr and "faster variant" in text.stdout, text.stdout + text.stderr)
     devices = run("devices", env=cache).stdout
     check("devices says that it is tuned", f"tuned: {len(json.loads(path.read_text())['choices'])} choices" in devices, devices)
-    check("devices says that it is not", "tuned: no" in run("devices", env={"XDG_CACHE_HOME": str(work / "nothing")}).stdout)
+    check("devices says that it is not", "tuned: no" in run("devices", env=own_cache("nothing")).stdout)
     # A run keeps its choices: whatever is tuned or lost meanwhile, it goes on to the same bits.
     draw()
     start = ["unet", "train", "--data", "gtea:gtea", "--model", "unet", "--width", "1", "--size", "32", "--batch", "4", "--steps", "4", "--save-every", "2", "--eval-every", "2",
@@ -146,10 +153,10 @@ def part_tune():
         choices = (work / "again/variants.json").read_text()
         (work / "again/variants.json").write_text(choices.replace('"driver": "', '"driver": "another '))
         check("choices of another device are said not to be used", "default variants" in run("unet", "train", "--resume", "again", env=cache).stderr)
-    run(*start, "--out", "plain", env={"XDG_CACHE_HOME": str(work / "nothing")})
+    run(*start, "--out", "plain", env=own_cache("nothing"))
     check("a run without choices has none", not (work / "plain/variants.json").exists())
     # What a convolution's variant asks products for depends on the choice that is there: each starts from none.
-    shapes = lambda *words: {r["shape"] for r in json.loads(run("tune", *words, "--json", env={"XDG_CACHE_HOME": str(work / f"cache{len(words)}")}).stdout)["shapes"]}
+    shapes = lambda *words: {r["shape"] for r in json.loads(run("tune", *words, "--json", env=own_cache(f"cache{len(words)}")).stdout)["shapes"]}
     check("a run's shapes are its network's", shapes("--for", "plain") == shapes("--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--method", "full"))
     refused("tune: another network", 2, "resnet", "tune", "--for", "resnet")
     refused("tune: budget", 2, "budget", "tune", "--budget", "soon")
