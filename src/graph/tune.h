@@ -21,9 +21,11 @@ typedef struct sora_tunable {
     /* Whether the last launch's result is right: some elements against sums in double precision. */
     sora_status (*check)(void *self, bool *right, sora_error *error);
     void (*release)(void *self);
+    bool apart; /* the first launch after another variant's is no measure: each variant's rounds follow each other */
 } sora_tunable;
 
-extern const sora_tunable sora_tunable_gemm, sora_tunable_conv, sora_tunable_conv_gradient, sora_tunable_attention;
+extern const sora_tunable sora_tunable_clblast, sora_tunable_gemm, sora_tunable_conv, sora_tunable_conv_gradient,
+    sora_tunable_attention;
 
 /* A buffer of numbers in −1 .. 1, on the device and, for the check, on the host: *host is the caller's (free()). */
 sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,

@@ -204,7 +204,7 @@ sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *v)
 {
     return (sora_tuning_variant) { { (int32_t)v->provider, v->rows, v->vectors, v->group_rows, v->group_columns, v->group_depth,
-                                     v->item_rows, v->item_columns } };
+                                     v->item_rows, v->item_columns, v->parameters } };
 }
 
 sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers)
@@ -217,7 +217,13 @@ sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers)
                                  .group_columns = n[4],
                                  .group_depth = n[5],
                                  .item_rows = n[6],
-                                 .item_columns = n[7] };
+                                 .item_columns = n[7],
+                                 .parameters = n[8] };
+}
+
+sora_tuning_key sora_gemm_clblast_key(void)
+{
+    return (sora_tuning_key) { "clblast", { 0 } };
 }
 
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc)
@@ -459,6 +465,20 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
 /* ---- CLBlast
  * -------------------------------------------------------------------------------------------------------------------- */
 
+static sora_status put_parameters(sora_context *context, const sora_gemm_variant *variant, sora_error *error)
+{
+    const sora_tuning_key key = sora_gemm_clblast_key();
+    sora_tuning_variant choice = { 0 };
+    if (!variant->parameters) sora_tuning_find(context, &key, &choice);
+    int set = variant->parameters ? variant->parameters - 1 : choice.number[0];
+    if (set >= SORA_CLBLAST_SETS) set = 0; /* of another version of soracl */
+    int code = sora_clblast_put(&context->clblast, context->device.device_id, set);
+    return code == 0
+               ? SORA_OK
+               : sora_fail(error, SORA_ERROR_DEVICE, "CLBlast refused the parameters \"%s\": status %d; soracl tune chooses anew",
+                           sora_clblast_set_name(set), code);
+}
+
 static sora_status library_product(sora_context *context, const sora_gemm_desc *d, int64_t k, const sora_gemm_operand *a,
                                    const sora_gemm_operand *b, float alpha, float beta, const sora_view *c, int64_t c_leading,
                                    sora_error *error)
@@ -483,13 +503,15 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
 }
 
 /* Workspace: the product [m, n] where an epilogue follows, then A2 with its gate [m, k2]. */
-static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *variant,
+                               sora_error *error)
 {
     sora_status status = SORA_OK;
     bool epilogue = d->column_scale.memory || d->bias.memory || d->relu;
     sora_view product = epilogue ? d->workspace : d->c, gated = d->workspace;
     int64_t leading = epilogue ? d->n : d->c_leading;
     gated.offset += (uint64_t)(d->m * d->n);
+    SORA_TRY(put_parameters(context, variant, error));
     SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, or_one(d->alpha), !epilogue && d->accumulate ? 1.0f : 0.0f, &product,
                              leading, error));
     if (d->k2 > 0) {
@@ -533,7 +555,7 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %lld products at once; expected one pair of operands, B in panels",
                          desc->label ? desc->label : "gemm", (long long)desc->batch.count);
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
-    if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, error);
+    if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, &variant, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
     return sora_is_cpu(context) ? run_tiles(context, desc, &variant, error) : run_group(context, desc, &variant, error);
 }

@@ -22,6 +22,7 @@ typedef struct sora_gemm_variant {
     int rows, vectors;                          /* tile on a CPU: C in registers, vectors of the device's width */
     int group_rows, group_columns, group_depth; /* C of a work-group (block: of a work-item, at most), terms it has near */
     int item_rows, item_columns;                /* tile on a GPU: C of a work-item */
+    int parameters; /* CLBlast: 1 + the set of parameters to put; 0: the one that was chosen for the device */
 } sora_gemm_variant;
 #define SORA_GEMM_VARIANTS 32
 
@@ -68,6 +69,9 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *desc);
 sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *variant);
 sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers);
+
+/* What the choice of CLBlast's parameters is kept under: one for a device. Its variants are sets, by their number. */
+sora_tuning_key sora_gemm_clblast_key(void);
 
 /* The variant that was measured to be best, if it is still one of the device's; else the default. */
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);

@@ -6,6 +6,7 @@
 #include "cl/context.h"
 #include "op/gemm.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -118,14 +119,15 @@ static bool count(void *self, const sora_tune_row *row, size_t done, size_t all,
     return ++c->calls < c->most;
 }
 
-static void take_down(sora_context *context)
+/* [m, 300] by [300, 100] */
+static void multiply(sora_context *context, int64_t m)
 {
     sora_error error;
     sora_buffer buffer;
     OK(sora_buffer_create(context, 3 * 512 * 512 * sizeof(float), "test", &buffer, &error));
     sora_view part[3];
     for (int i = 0; i < 3; i++) part[i] = sora_view_dense(&buffer, (uint64_t)i * 512 * 512, SORA_SHAPE(512, 512));
-    sora_gemm_desc desc = { .m = 200,
+    sora_gemm_desc desc = { .m = m,
                             .n = 100,
                             .k = 300,
                             .a = { .view = part[0], .leading = 300 },
@@ -133,17 +135,22 @@ static void take_down(sora_context *context)
                             .c = part[2],
                             .c_leading = 100 };
     sora_buffer scratch;
-    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, 200, 100, 300, 0);
+    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, m, 100, 300, 0);
     OK(sora_buffer_create(context, (room + 1) * sizeof(float), "test", &scratch, &error));
     desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)room + 1));
-    OK(sora_tune_begin(context, &error));
-    FAILS(sora_tune_begin(context, &error), SORA_ERROR_ARGUMENT, "already");
-    for (int times = 0; times < 2; times++) OK(sora_gemm(context, &desc, &error));
-    desc.m = 100;
     OK(sora_gemm(context, &desc, &error));
-    sora_tune_end(context);
     sora_buffer_destroy(&buffer);
     sora_buffer_destroy(&scratch);
+}
+
+static void take_down(sora_context *context)
+{
+    sora_error error;
+    OK(sora_tune_begin(context, &error));
+    FAILS(sora_tune_begin(context, &error), SORA_ERROR_ARGUMENT, "already");
+    for (int times = 0; times < 2; times++) multiply(context, 200);
+    multiply(context, 100);
+    sora_tune_end(context);
 }
 
 static void test_tuning(void **state)
@@ -168,6 +175,48 @@ static void test_tuning(void **state)
     OK(sora_tune_run(context, &(sora_tune_options) { .progress = count, .self = &c }, &rows, &shapes, &error));
     assert_int_equal(shapes, 1); /* asked to stop */
     free(rows);
+}
+
+/* Each set of CLBlast's parameters gives right products and can be put back; the best is kept for the device, and products find
+ * it. */
+static void test_clblast(void **state)
+{
+    fixture *f = *state;
+    sora_context *context = f->contexts[1];
+    sora_error error;
+    sora_tune_row *rows;
+    size_t shapes;
+    sora_tuning_variant found;
+    const sora_tuning_key key = sora_gemm_clblast_key();
+    take_down(context);
+    counter c = { .most = 1 };
+    OK(sora_tune_run(context, &(sora_tune_options) { .progress = count, .self = &c }, &rows, &shapes, &error));
+    assert_int_equal(shapes, 1);
+    assert_non_null(strstr(rows[0].shape, "CLBlast's parameters"));
+    assert_int_equal(rows[0].tried, SORA_CLBLAST_SETS);
+    assert_true(isfinite(rows[0].standard_seconds) && rows[0].seconds <= rows[0].standard_seconds);
+    assert_int_equal(rows[0].changed, sora_tuning_find(context, &key, &found));
+    free(rows);
+    /* Those were small for CLBlast, which has another kernel for large ones. */
+    const int64_t large[SORA_TUNING_NUMBERS] = { 1025, 897, 900 };
+    void *self = NULL;
+    OK(sora_tunable_gemm.prepare(context, large, &self, &error));
+    for (int set = SORA_CLBLAST_SETS - 1; set >= 0; set--) {
+        const sora_gemm_variant variant = { .provider = SORA_GEMM_CLBLAST, .parameters = set + 1 };
+        const sora_tuning_variant numbers = sora_gemm_tuning_variant(&variant);
+        bool right = false;
+        OK(sora_tunable_gemm.launch(self, &numbers, &error));
+        OK(sora_tunable_gemm.check(self, &right, &error));
+        if (!right) fail_msg("%s is wrong", sora_clblast_set_name(set));
+    }
+    sora_tunable_gemm.release(self);
+    for (int32_t set = SORA_CLBLAST_SETS; set >= 0; set--) { /* the first is none */
+        sora_tuning_entry entry = { .op = "clblast", .variant = { { set } } };
+        OK(sora_tuning_set(context, &entry, &error));
+        multiply(context, 200);
+        assert_int_equal(context->clblast.set, set % SORA_CLBLAST_SETS);
+    }
+    sora_tune_forget(context);
 }
 
 /* A choice that is none of the device's variants is not taken; one that is changes what runs, and nothing else. */
@@ -259,8 +308,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_tuning),   cmocka_unit_test(test_choice_is_used), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_convolutions), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_clblast),  cmocka_unit_test(test_tuning),       cmocka_unit_test(test_choice_is_used),
+        cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
