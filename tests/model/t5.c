@@ -219,6 +219,22 @@ static void test_forward_sharded(void **state)
     check_forward("gated-bf16");
 }
 
+/* Values stand in the mapped file until they are on the device; writing into them changes no file, and no other model of it. */
+static void test_weights_are_private(void **state)
+{
+    (void)state;
+    sora_t5 *one = load("relu"), *other = load("relu");
+    sora_param *mine = sora_params_at(sora_t5_params(one), 0), *theirs = sora_params_at(sora_t5_params(other), 0);
+    float before = sora_param_host(theirs)[0];
+    sora_param_host(mine)[0] = before + 1;
+    assert_true(sora_param_host(mine)[0] == before + 1 && sora_param_host(theirs)[0] == before);
+    sora_t5_destroy(&other);
+    other = load("relu");
+    assert_true(sora_param_host(sora_params_at(sora_t5_params(other), 0))[0] == before);
+    sora_t5_destroy(&one);
+    sora_t5_destroy(&other);
+}
+
 /* ---- Gradients --------------------------------------------------------------------------------------------------------------
  */
 
@@ -489,7 +505,7 @@ int main(void)
         cmocka_unit_test(test_full_gated),        cmocka_unit_test(test_adapters_relu),
         cmocka_unit_test(test_adapters_gated),    cmocka_unit_test(test_peft),
         cmocka_unit_test(test_generation_relu),   cmocka_unit_test(test_generation_gated),
-        cmocka_unit_test(test_active_and_merged),
+        cmocka_unit_test(test_active_and_merged), cmocka_unit_test(test_weights_are_private),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
