@@ -47,6 +47,14 @@ cleanup:
     return status;
 }
 
+void sora_tune_release(sora_buffer *buffers, float **host, int count)
+{
+    for (int i = 0; i < count; i++) {
+        sora_buffer_destroy(&buffers[i]);
+        free(host[i]);
+    }
+}
+
 static int rising(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

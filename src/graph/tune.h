@@ -31,4 +31,7 @@ extern const sora_tunable sora_tunable_clblast, sora_tunable_gemm, sora_tunable_
 sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,
                               sora_error *error);
 
+/* Of `count` operands what there is; NULL and zeros are fine. */
+void sora_tune_release(sora_buffer *buffers, float **host, int count);
+
 #endif

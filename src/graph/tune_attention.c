@@ -65,10 +65,7 @@ static void release(void *self)
 {
     attention *a = self;
     if (!a) return;
-    for (int i = 0; i < BUFFERS; i++) {
-        sora_buffer_destroy(&a->buffers[i]);
-        free(a->host[i]);
-    }
+    sora_tune_release(a->buffers, a->host, BUFFERS);
     free(a->p);
     free(a->ds);
     free(a);

@@ -58,10 +58,7 @@ static void release(void *self)
 {
     convolution *c = self;
     if (!c) return;
-    for (int i = 0; i < BUFFERS; i++) {
-        sora_buffer_destroy(&c->buffers[i]);
-        free(c->host[i]);
-    }
+    sora_tune_release(c->buffers, c->host, BUFFERS);
     free(c);
 }
 

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHECKED 24 /* each sums all pixels of all images */
 
@@ -22,13 +23,14 @@ typedef struct gradient {
     float *host[BUFFERS];
 } gradient;
 
-/* As the key in op/conv2d.c has it. */
+/* As the key in op/conv2d.c has it, which begins as that of a convolution. */
 enum { KERNEL, IMAGES, INPUTS, OUTPUTS, HEIGHT, WIDTH };
 
 static void describe(const int64_t *s, char text[96])
 {
-    snprintf(text, 96, "conv %lld x %lld, %lld x %lld x %lld, %lld to %lld, weights", (long long)s[KERNEL], (long long)s[KERNEL],
-             (long long)s[IMAGES], (long long)s[HEIGHT], (long long)s[WIDTH], (long long)s[INPUTS], (long long)s[OUTPUTS]);
+    sora_tunable_conv.describe(s, text);
+    size_t length = strlen(text);
+    snprintf(text + length, 96 - length, ", weights");
 }
 
 static int variants(const sora_device_limits *limits, const int64_t *s, sora_tuning_variant out[SORA_TUNE_VARIANTS])
@@ -50,17 +52,14 @@ static void name(const sora_tuning_variant *variant, char text[48])
 
 static double flops(const int64_t *s)
 {
-    return 2.0 * (double)(s[KERNEL] * s[KERNEL] * s[IMAGES]) * (double)(s[INPUTS] * s[OUTPUTS]) * (double)(s[HEIGHT] * s[WIDTH]);
+    return sora_tunable_conv.flops(s);
 }
 
 static void release(void *self)
 {
     gradient *g = self;
     if (!g) return;
-    for (int i = 0; i < BUFFERS; i++) {
-        sora_buffer_destroy(&g->buffers[i]);
-        free(g->host[i]);
-    }
+    sora_tune_release(g->buffers, g->host, BUFFERS);
     free(g);
 }
 

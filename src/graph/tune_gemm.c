@@ -79,10 +79,7 @@ static void release(void *self)
 {
     product *p = self;
     if (!p) return;
-    for (int i = 0; i < BUFFERS; i++) {
-        sora_buffer_destroy(&p->buffers[i]);
-        free(p->host[i]);
-    }
+    sora_tune_release(p->buffers, p->host, BUFFERS);
     free(p);
 }
 
