@@ -15,9 +15,10 @@ void sora_philox(uint64_t seed, sora_purpose purpose, const uint32_t counter[4],
 
 uint32_t sora_random_u32(sora_random_stream *s)
 {
-    uint32_t counter[4] = { s->step, s->stream, s->sample, s->element / 4 }, words[4];
-    sora_philox(s->seed, s->purpose, counter, words);
-    return words[s->element++ % 4];
+    if (!s->drawn || s->element % 4 == 0)
+        sora_philox(s->seed, s->purpose, (uint32_t[]) { s->step, s->stream, s->sample, s->element / 4 }, s->words);
+    s->drawn = true;
+    return s->words[s->element++ % 4];
 }
 
 double sora_random_uniform(sora_random_stream *stream)

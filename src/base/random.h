@@ -2,6 +2,7 @@
 #ifndef SORA_BASE_RANDOM_H
 #define SORA_BASE_RANDOM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +18,7 @@ typedef enum sora_purpose {
     SORA_PURPOSE_BOOTSTRAP,
     SORA_PURPOSE_SPLIT,
     SORA_PURPOSE_TEST,
-    SORA_PURPOSE_SAMPLE, /* of generated tokens: step = position, sample = text */
+    SORA_PURPOSE_SAMPLE,  /* of generated tokens: step = position, sample = text */
     SORA_PURPOSE_CORRUPT, /* T5's span corruption: step = epoch, sample = text */
 } sora_purpose;
 
@@ -25,7 +26,9 @@ typedef struct sora_random_stream {
     uint64_t seed;
     sora_purpose purpose;
     uint32_t step, stream, sample;
-    uint32_t element; /* the next one; advances by one a draw */
+    uint32_t element; /* the next one; advances by one a draw. What stands above stays once there was one */
+    bool drawn;
+    uint32_t words[4]; /* of the element before, once drawn */
 } sora_random_stream;
 
 /* Four words of one counter. */
