@@ -17,9 +17,10 @@ __kernel void rms_norm_forward(__global const float *restrict x, ulong x_at, __g
     if (has_root) root[root_at + row] = r;
 }
 
-/* dx = r (w dy - x r^2 mean(w dy x)). */
+/* dx = r (w dy - x r^2 mean(w dy x)) + besides; dx may stand in dy's memory or in that of `besides`. */
 __kernel void rms_norm_backward(__global const float *restrict x, ulong x_at, __global const float *restrict weight, ulong weight_at, __global const float *dy,
-                                ulong dy_at, __global const float *restrict root, ulong root_at, __global float *dx, ulong dx_at, int width)
+                                ulong dy_at, __global const float *restrict root, ulong root_at, __global const float *besides, ulong besides_at,
+                                __global float *dx, ulong dx_at, int width, int has_besides)
 {
     long row = (long)get_global_id(0);
     float product, r = root[root_at + row];
@@ -29,7 +30,11 @@ __kernel void rms_norm_backward(__global const float *restrict x, ulong x_at, __
     weight += weight_at;
     SUM_PART(product, 0, width, i, weight[i] * dy[i] * x[i]);
     float mean = product * r * r / (float)width;
-    for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean);
+    besides += besides_at + row * width;
+    if (has_besides)
+        for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean) + besides[i];
+    else
+        for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean);
 }
 
 /* Part p of the rows of dw = sum of dy x r; W columns a work-item. */

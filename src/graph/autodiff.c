@@ -44,11 +44,35 @@ static sora_status contribute(contributions *to, sora_tensor *gradient, sora_err
     return status;
 }
 
+/* The node that makes a gradient, where it can add another to it. */
+static sora_node *adding_node(const sora_graph *graph, const sora_tensor *gradient)
+{
+    for (size_t n = (size_t)graph->forward_nodes; !graph->options.unfused && n < graph->node_count; n++) {
+        sora_node *node = &graph->nodes[n];
+        if (node->kind == SORA_NODE_BACKWARD && node->input_gradients[0] == gradient)
+            return node->op->gradient_adds ? node : NULL;
+    }
+    return NULL;
+}
+
+/* Nodes that can add to the gradient that they make are given the one before it, which is there when they run. */
+static void add_on_the_way(const sora_graph *graph, contributions *from)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < from->count; i++) {
+        sora_node *node = left > 0 ? adding_node(graph, from->items[i]) : NULL;
+        if (node) node->besides = from->items[--left];
+        from->items[left++] = from->items[i];
+    }
+    from->count = left;
+}
+
 /* tensor->gradient from what flowed into it; stays NULL where nothing did. */
 static sora_status settle(sora_graph *graph, sora_tensor *tensor, contributions *from, sora_error *error)
 {
     sora_status status = SORA_OK;
     if (from->count == 0) return SORA_OK;
+    add_on_the_way(graph, from);
     sora_tensor *sum = from->items[0];
     for (size_t i = 1; i < from->count; i++) {
         char name[160];

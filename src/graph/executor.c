@@ -181,6 +181,7 @@ static sora_status run_node(sora_graph *graph, const sora_node *node, sora_error
                 : view_of(graph, node->input_gradients[i]);
     run.output_gradients = v.output_gradients;
     run.input_gradients = v.input_gradients;
+    run.besides = view_of(graph, node->besides);
     return node->op->backward(&run, error);
 }
 

@@ -78,6 +78,7 @@ static void see_backward(const sora_graph *graph, const sora_node *node, see_ten
     }
     for (int i = 0; i < SORA_OP_MAX_SAVED; i++) see(f, forward->saved[i], state);
     for (int i = 0; i < SORA_OP_MAX_INPUTS; i++) see(f, node->input_gradients[i], state);
+    see(f, node->besides, state);
 }
 
 static void see_again(const sora_graph *graph, const sora_node *node, see_tensor *f, void *state)
@@ -173,8 +174,10 @@ static void join_in_place(sora_graph *graph)
                 if ((node->op->in_place >> i & 1) &&
                     join(node->inputs[i], node->outputs[0], (int)n, node->inputs, node->input_count))
                     break;
-        } else if (node->kind == SORA_NODE_BACKWARD && node->op->gradient_in_place) {
-            join(node->output_gradients[0], node->input_gradients[0], (int)n, node->input_gradients, SORA_OP_MAX_INPUTS);
+        } else if (node->kind == SORA_NODE_BACKWARD) {
+            sora_tensor *const *dx = node->input_gradients;
+            if (!join(node->besides, dx[0], (int)n, node->output_gradients, SORA_OP_MAX_OUTPUTS) && node->op->gradient_in_place)
+                join(node->output_gradients[0], dx[0], (int)n, dx, SORA_OP_MAX_INPUTS);
         }
     }
 }

@@ -59,6 +59,7 @@ typedef struct sora_node {
     sora_tensor *output_gradients[SORA_OP_MAX_OUTPUTS];
     sora_tensor *input_gradients[SORA_OP_MAX_INPUTS]; /* activations' */
     bool parameter_gradients[SORA_OP_MAX_INPUTS];
+    sora_tensor *besides; /* what else flows into input 0, where the op adds it; NULL: nothing */
 } sora_node;
 
 typedef struct sora_block {

@@ -269,4 +269,6 @@ cleanup:
     return status;
 }
 
-const sora_tunable sora_tunable_attention = { "attention", describe, variants, name, flops, prepare, launch, check, release };
+const sora_tunable sora_tunable_attention = {
+    "attention", describe, variants, name, flops, prepare, launch, check, release, false
+};

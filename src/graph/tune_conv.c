@@ -146,4 +146,4 @@ static sora_status check(void *self, bool *right, sora_error *error)
     return status;
 }
 
-const sora_tunable sora_tunable_conv = { "conv", describe, variants, name, flops, prepare, launch, check, release };
+const sora_tunable sora_tunable_conv = { "conv", describe, variants, name, flops, prepare, launch, check, release, false };

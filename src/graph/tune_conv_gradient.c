@@ -139,5 +139,5 @@ static sora_status check(void *self, bool *right, sora_error *error)
     return status;
 }
 
-const sora_tunable sora_tunable_conv_gradient = { "conv_gradient", describe, variants, name,   flops,
-                                                  prepare,         launch,   check,    release };
+const sora_tunable sora_tunable_conv_gradient = { "conv_gradient", describe, variants, name,    flops,
+                                                  prepare,         launch,   check,    release, false };

@@ -52,6 +52,7 @@ typedef struct sora_op_run {
     /* backward only */
     const sora_view *output_gradients; /* memory NULL: no gradient flows through that output */
     const sora_view *input_gradients;  /* memory NULL: not wanted */
+    sora_view besides;                 /* to add to the gradient of input 0; memory NULL: nothing */
     /* random numbers: counter = (step, stream, sample, element / 4) */
     uint64_t seed;
     uint32_t step;
@@ -69,6 +70,7 @@ typedef struct sora_op {
     uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
     bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
     bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
+    bool gradient_adds;      /* the gradient of input 0 may have another added to it, and stand in that one's memory */
     bool cheap;              /* forward is a pass over memory: what it gives may be made again instead of kept (`again`) */
     bool random;             /* uses seed, step, stream, sample */
     sora_status (*infer)(sora_op_shape_rule *rule, sora_error *error);

@@ -76,7 +76,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     if (status != SORA_OK || !dx->memory) return status;
     return launch(run, "rms_norm_backward", rows_of(&x->shape), 1,
                   SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[WEIGHT]), SORA_VIEW(&run->output_gradients[0]),
-                                 SORA_VIEW(&run->saved[0]), SORA_VIEW(dx), SORA_INT(run->inputs[WEIGHT].shape.dim[0])),
+                                 SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->besides), SORA_VIEW(dx),
+                                 SORA_INT(run->inputs[WEIGHT].shape.dim[0]), SORA_INT(run->besides.memory != NULL)),
                   error);
 }
 
@@ -85,6 +86,7 @@ const sora_op sora_op_rms_norm = { .name = "rms_norm",
                                    .differentiable = 1 << X | 1 << WEIGHT,
                                    .uses_inputs = 1 << X | 1 << WEIGHT,
                                    .gradient_in_place = true,
+                                   .gradient_adds = true,
                                    .cheap = true,
                                    .infer = infer,
                                    .forward = forward,

@@ -73,6 +73,7 @@ typedef struct pair {
     sora_layer *wi, *wo;
     sora_graph *graph;
     sora_tensor *x, *y;
+    uint64_t moved; /* by a step */
 } pair;
 
 static pair open_pair(int64_t hidden, const char *target, bool unfused)
@@ -125,6 +126,7 @@ static int step_pair(pair *p, sora_tensor *out, sora_tensor *shown, float *numbe
         *count += sora_shape_elements(&shape);
     }
     sora_graph_statistics s = sora_graph_stats(p->graph);
+    p->moved = s.moved_bytes;
     sora_graph_destroy(&p->graph);
     sora_layers_destroy(&p->layers);
     sora_params_destroy(&p->params);
@@ -188,9 +190,39 @@ static void test_dropout_before_sum(void **state)
     }
 }
 
+/* A sum of what a layer gives and what the other makes of one norm of it, or of two: the gradients that meet in it are added by
+ * the norms. Returns what a step moves. */
+static uint64_t run_norms(int norms, bool unfused, float *out, int64_t *count)
+{
+    pair p = open_pair(WIDTH, NULL, unfused);
+    sora_tensor *weight = sora_graph_param(p.graph, sora_params_find(p.params, "wo.bias"));
+    sora_tensor *base = sora_layer_forward(p.graph, p.wi, p.x, false), *sum = base;
+    for (int i = 0; i < norms; i++)
+        sum = sora_add(p.graph, i ? "second" : "first", sum,
+                       sora_relu(p.graph, i ? "b" : "a", sora_rms_norm(p.graph, i ? "norm b" : "norm a", base, weight, 1e-6f)));
+    sora_tensor *y = sora_layer_forward(p.graph, p.wo, sum, false);
+    step_pair(&p, y, sum, out, count);
+    return p.moved;
+}
+
+static void test_gradients_that_meet(void **state)
+{
+    (void)state;
+    static float whole[NUMBERS], single[NUMBERS];
+    for (int norms = 1; norms <= 2; norms++) {
+        int64_t count, others;
+        uint64_t moved = run_norms(norms, false, whole, &count);
+        /* A sum reads one gradient and writes another more than a norm that adds. The last of two norms, whose gradient is the
+         * first to be made, has nothing to add to it. */
+        assert_int_equal(run_norms(norms, true, single, &others), moved + 2 * sizeof(float) * ITEMS * WIDTH);
+        assert_int_equal(count, others);
+        for (int64_t i = 0; i < count; i++) assert_float_equal(whole[i], single[i], 1e-6 * fmax(1, fabsf(single[i])));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu),
-                                        cmocka_unit_test(test_dropout_before_sum) };
+                                        cmocka_unit_test(test_dropout_before_sum), cmocka_unit_test(test_gradients_that_meet) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -210,6 +210,7 @@ static sora_status problem_create(check_session *session, const check_op *op, co
 typedef struct tensors {
     tensor inputs[SORA_OP_MAX_INPUTS], outputs[SORA_OP_MAX_OUTPUTS], saved[SORA_OP_MAX_SAVED], workspace[2];
     tensor output_gradients[SORA_OP_MAX_OUTPUTS], input_gradients[SORA_OP_MAX_INPUTS];
+    tensor besides;
     tensor unread; /* NaN: stands for what backward says it doesn't read */
 } tensors;
 
@@ -220,8 +221,9 @@ static void tensors_free(tensors *t)
 }
 
 typedef struct placement {
-    int output_in;    /* input in whose memory output 0 stands; −1: none */
-    bool gradient_in; /* the gradient of input 0 in the gradient of output 0 */
+    int output_in;                           /* input in whose memory output 0 stands; −1: none */
+    bool gradient_in;                        /* the gradient of input 0 in the gradient of output 0 */
+    enum { ALONE, BESIDES, IN_BESIDES } sum; /* of the gradient of input 0 with another, and in whose memory */
 } placement;
 
 /* The values of input i as they stand on the device: the bits of integers where the op takes integers. *out is the caller's. */
@@ -284,6 +286,8 @@ static sora_status create_backward(check_session *session, const problem *p, uin
                                    p->test->strided && has(p->op->batched, i),
                                    has(p->op->op->parameters, i) ? p->starts[i] : NULL, &t->input_gradients[i], error));
     }
+    if (p->op->op->gradient_adds)
+        SORA_TRY(tensor_create(session, p->context, "besides", 0, p->inputs[0], false, p->starts[0], &t->besides, error));
     SORA_TRY(tensor_create(session, p->context, "unread", 0, SORA_SHAPE(largest), false, NULL, &t->unread, error));
 cleanup:
     return status;
@@ -321,7 +325,7 @@ static sora_status run_forward(const problem *p, const tensors *t, sora_error *e
     return p->op->op->forward(&run, error);
 }
 
-static sora_status run_backward(const problem *p, const tensors *t, sora_error *error)
+static sora_status run_backward(const problem *p, const tensors *t, bool sum, sora_error *error)
 {
     sora_view inputs[SORA_OP_MAX_INPUTS], outputs[SORA_OP_MAX_OUTPUTS], saved[SORA_OP_MAX_SAVED];
     sora_view output_gradients[SORA_OP_MAX_OUTPUTS], input_gradients[SORA_OP_MAX_INPUTS];
@@ -339,6 +343,7 @@ static sora_status run_backward(const problem *p, const tensors *t, sora_error *
     sora_op_run run = run_base(p);
     run.inputs = inputs, run.outputs = outputs, run.saved = saved, run.workspace = t->workspace[1].view;
     run.output_gradients = output_gradients, run.input_gradients = input_gradients;
+    if (sum) run.besides = t->besides.view;
     return p->op->op->backward(&run, error);
 }
 
@@ -365,7 +370,8 @@ static sora_status execute(check_session *session, const problem *p, uint32_t wa
     if (wanted) {
         SORA_TRY(create_backward(session, p, wanted, t, error));
         if (where.gradient_in) t->input_gradients[0].view = t->output_gradients[0].view;
-        SORA_TRY(run_backward(p, t, error));
+        if (where.sum == IN_BESIDES) t->input_gradients[0].view = t->besides.view;
+        SORA_TRY(run_backward(p, t, where.sum != ALONE, error));
     }
     tensor *all = (tensor *)t;
     for (size_t i = 0; i < sizeof *t / sizeof *all; i++)
@@ -414,6 +420,19 @@ static sora_status compare_runs(const tensors *a, const tensors *b, sora_error *
         bool scratch = (x + i >= a->workspace && x + i < a->workspace + 2) || x + i == &a->unread;
         sora_status status = x[i].data && !scratch ? compare_bits(&x[i], &y[i], "in a second run", error) : SORA_OK;
         if (status != SORA_OK) return status;
+    }
+    return SORA_OK;
+}
+
+/* sum = gradient + besides: two roundings, or one. */
+static sora_status compare_sum(const tensor *sum, const tensor *gradient, const float *besides, sora_error *error)
+{
+    int64_t elements = sora_shape_elements(&gradient->shape);
+    for (int64_t i = 0; i < elements; i++) {
+        double a = gradient->data[i], b = besides[i], off = fabs(sum->data[i] - (a + b));
+        if (!(off <= 2 * UNIT_ROUNDOFF * (fabs(a) + fabs(b))))
+            return sora_fail(error, SORA_ERROR_NUMERIC, "%s: element %lld is %.9g, expected %.9g and %.9g", sum->name,
+                             (long long)i, sum->data[i], a, b);
     }
     return SORA_OK;
 }
@@ -611,6 +630,12 @@ static sora_status check_set(check_session *session, const problem *p, uint32_t 
         SORA_TRY(execute(session, p, wanted, (placement) { .output_in = -1, .gradient_in = true }, &other, error));
         SORA_TRY(compare_bits(&first.input_gradients[0], &other.output_gradients[0], "in place", error));
     }
+    for (int sum = BESIDES; p->op->op->gradient_adds && has(wanted, 0) && sum <= IN_BESIDES; sum++) {
+        tensors_free(&other);
+        SORA_TRY(execute(session, p, wanted, (placement) { .output_in = -1, .sum = sum }, &other, error));
+        SORA_TRY(compare_sum(sum == BESIDES ? &other.input_gradients[0] : &other.besides, &first.input_gradients[0], p->starts[0],
+                             error));
+    }
 cleanup:
     if (status != SORA_OK) sora_error_prefix(error, "gradients 0x%x", wanted);
     tensors_free(&first);
@@ -691,11 +716,11 @@ sora_status check_time(check_session *session, const check_op *op, const check_c
     SORA_TRY(create_forward(session, &p, &t, error));
     SORA_TRY(run_forward(&p, &t, error));
     if (backward) SORA_TRY(create_backward(session, &p, present(&p), &t, error));
-    if (backward) SORA_TRY(run_backward(&p, &t, error));
+    if (backward) SORA_TRY(run_backward(&p, &t, false, error));
     SORA_TRY(sora_context_finish(p.context, error));
     for (double began = now(); count < MOST && (count < LEAST || now() - began < 0.3); count++) {
         double start = now();
-        SORA_TRY(backward ? run_backward(&p, &t, error) : run_forward(&p, &t, error));
+        SORA_TRY(backward ? run_backward(&p, &t, false, error) : run_forward(&p, &t, error));
         SORA_TRY(sora_context_finish(p.context, error));
         taken[count] = now() - start;
     }
