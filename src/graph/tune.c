@@ -33,25 +33,34 @@ static const sora_tunable *tunable_of(const char *op)
     return NULL;
 }
 
-sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,
-                              sora_error *error)
+sora_status sora_tune_scratch(sora_context *context, uint64_t elements, sora_tune_operand *out, sora_error *error)
+{
+    if (elements == 0) return SORA_OK;
+    sora_status status = sora_buffer_create(context, elements * sizeof(float), "operand", &out->buffer, error);
+    if (status == SORA_OK) out->view = sora_view_dense(&out->buffer, 0, SORA_SHAPE((int64_t)elements));
+    return status;
+}
+
+sora_status sora_tune_draw(sora_context *context, int stream, sora_shape shape, sora_tune_operand *out, sora_error *error)
 {
     sora_status status = SORA_OK;
-    sora_random_stream random = { .seed = 1, .purpose = SORA_PURPOSE_TEST, .stream = stream };
-    SORA_TRY(sora_allocate((size_t)elements, sizeof **host, "operand", host, error));
-    for (int64_t i = 0; i < elements; i++) (*host)[i] = (float)(2.0 * sora_random_uniform(&random) - 1.0);
-    SORA_TRY(sora_buffer_create(context, (uint64_t)elements * sizeof(float), "operand", buffer, error));
-    sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE(elements));
-    SORA_TRY(sora_view_write(context, &view, *host, error));
+    size_t elements = (size_t)sora_shape_elements(&shape);
+    sora_random_stream random = { .seed = 1, .purpose = SORA_PURPOSE_TEST, .stream = (uint32_t)stream };
+    SORA_TRY(sora_allocate(elements, sizeof *out->host, "operand", &out->host, error));
+    for (size_t i = 0; i < elements; i++) out->host[i] = (float)(2.0 * sora_random_uniform(&random) - 1.0);
+    SORA_TRY(sora_tune_scratch(context, elements, out, error));
+    out->view.shape = shape;
+    out->view.stride = sora_view_inner(&out->view);
+    SORA_TRY(sora_view_write(context, &out->view, out->host, error));
 cleanup:
     return status;
 }
 
-void sora_tune_release(sora_buffer *buffers, float **host, int count)
+void sora_tune_release(sora_tune_operand *operands, int count)
 {
     for (int i = 0; i < count; i++) {
-        sora_buffer_destroy(&buffers[i]);
-        free(host[i]);
+        sora_buffer_destroy(&operands[i].buffer);
+        free(operands[i].host);
     }
 }
 

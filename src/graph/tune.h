@@ -27,11 +27,16 @@ typedef struct sora_tunable {
 extern const sora_tunable sora_tunable_clblast, sora_tunable_gemm, sora_tunable_conv, sora_tunable_conv_gradient,
     sora_tunable_attention;
 
-/* A buffer of numbers in −1 .. 1, on the device and, for the check, on the host: *host is the caller's (free()). */
-sora_status sora_tune_operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host,
-                              sora_error *error);
+/* On the device and, for the check, on the host. */
+typedef struct sora_tune_operand {
+    sora_buffer buffer;
+    sora_view view; /* all of it, dense */
+    float *host;    /* NULL: scratch */
+} sora_tune_operand;
 
-/* Of `count` operands what there is; NULL and zeros are fine. */
-void sora_tune_release(sora_buffer *buffers, float **host, int count);
+/* Numbers in −1 .. 1; scratch of 0 elements is none. Both leave what they took to sora_tune_release, also where they fail. */
+sora_status sora_tune_draw(sora_context *context, int stream, sora_shape shape, sora_tune_operand *out, sora_error *error);
+sora_status sora_tune_scratch(sora_context *context, uint64_t elements, sora_tune_operand *out, sora_error *error);
+void sora_tune_release(sora_tune_operand *operands, int count);
 
 #endif

@@ -19,16 +19,14 @@
 enum { HEADS, SIZE, QUERIES, KEYS, SELF, CAUSAL, BACK };
 
 /* As the op's inputs stand, then what else it reads and writes. */
-enum { Q, KV, LINE, OUT, LOGS, DY, DQ, DKV, DLINE, SCRATCH, BUFFERS };
+enum { Q, KV, LINE, OUT, LOGS, DY, DQ, DKV, DLINE, SCRATCH, OPERANDS };
 
 typedef struct attention {
     sora_context *context;
     sora_attention_attributes attributes;
     int64_t queries, keys;
     bool self, back;
-    sora_buffer buffers[BUFFERS];
-    sora_view views[BUFFERS];
-    float *host[BUFFERS];
+    sora_tune_operand operands[OPERANDS];
     double *p, *ds; /* of a head of a sample: what is tested */
 } attention;
 
@@ -65,7 +63,7 @@ static void release(void *self)
 {
     attention *a = self;
     if (!a) return;
-    sora_tune_release(a->buffers, a->host, BUFFERS);
+    sora_tune_release(a->operands, OPERANDS);
     free(a->p);
     free(a->ds);
     free(a);
@@ -74,8 +72,8 @@ static void release(void *self)
 static sora_status launch(void *self, const sora_tuning_variant *variant, sora_error *error)
 {
     attention *a = self;
-    const sora_view inputs[] = { a->views[Q], a->views[KV], a->views[LINE], { 0 } },
-                    gradients[] = { a->views[DQ], a->views[DKV], a->views[DLINE], { 0 } };
+    const sora_view inputs[] = { a->operands[Q].view, a->operands[KV].view, a->operands[LINE].view, { 0 } },
+                    gradients[] = { a->operands[DQ].view, a->operands[DKV].view, a->operands[DLINE].view, { 0 } };
     const sora_attention_variant v = { variant->number[0], variant->number[1], variant->number[2] };
     return sora_attention_run(&(sora_op_run) { .context = a->context,
                                                .name = "tune",
@@ -83,10 +81,10 @@ static sora_status launch(void *self, const sora_tuning_variant *variant, sora_e
                                                .training = true,
                                                .input_count = SORA_COUNT(inputs),
                                                .inputs = inputs,
-                                               .outputs = &a->views[OUT],
-                                               .saved = &a->views[LOGS],
-                                               .workspace = a->views[SCRATCH],
-                                               .output_gradients = &a->views[DY],
+                                               .outputs = &a->operands[OUT].view,
+                                               .saved = &a->operands[LOGS].view,
+                                               .workspace = a->operands[SCRATCH].view,
+                                               .output_gradients = &a->operands[DY].view,
                                                .input_gradients = gradients,
                                                .seed = SEED,
                                                .stream = STREAM },
@@ -109,13 +107,10 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
     const sora_shape q = SORA_SHAPE(SAMPLES, a->queries, a->self ? 3 * inner : inner),
                      kv = a->self ? (sora_shape) { 0 } : SORA_SHAPE(SAMPLES, a->keys, 2 * inner),
                      line = SORA_SHAPE(s[HEADS], distances), out = SORA_SHAPE(SAMPLES, a->queries, inner),
-                     shapes[BUFFERS] = { q,   kv, line, out,  SORA_SHAPE(SAMPLES, s[HEADS], a->queries),
-                                         out, q,  kv,   line, SORA_SHAPE(SAMPLES * s[HEADS] * (a->queries + distances)) };
-    for (int i = 0; i < BUFFERS; i++) {
-        if (shapes[i].rank == 0) continue;
-        SORA_TRY(sora_tune_operand(context, (uint32_t)i, sora_shape_elements(&shapes[i]), &a->buffers[i], &a->host[i], error));
-        a->views[i] = sora_view_dense(&a->buffers[i], 0, shapes[i]);
-    }
+                     shapes[OPERANDS] = { q,   kv, line, out,  SORA_SHAPE(SAMPLES, s[HEADS], a->queries),
+                                          out, q,  kv,   line, SORA_SHAPE(SAMPLES * s[HEADS] * (a->queries + distances)) };
+    for (int i = 0; i < OPERANDS; i++)
+        if (shapes[i].rank) SORA_TRY(sora_tune_draw(context, i, shapes[i], &a->operands[i], error));
     SORA_TRY(sora_allocate((size_t)(a->queries * a->keys), sizeof *a->p, "tuning", &a->p, error));
     SORA_TRY(sora_allocate((size_t)(a->queries * a->keys), sizeof *a->ds, "tuning", &a->ds, error));
     if (a->back) {
@@ -141,7 +136,7 @@ static const float *row_of(const attention *a, bool gradient, int part, int64_t 
                      : first ? inner
                              : 2 * inner,
             column = (first ? part : part - 1) * inner + head * a->attributes.size;
-    return a->host[(first ? Q : KV) + (gradient ? DQ - Q : 0)] + (sample * rows + row) * stride + column;
+    return a->operands[(first ? Q : KV) + (gradient ? DQ - Q : 0)].host + (sample * rows + row) * stride + column;
 }
 
 static double dot(const attention *a, const float *x, const float *y)
@@ -166,8 +161,8 @@ static void make_head(attention *a, int64_t sample, int64_t head)
     for (int64_t i = 0; i < a->queries; i++) {
         int64_t seen = a->attributes.causal ? i + 1 : a->keys;
         double total = 0.0, delta = 0.0, *p = a->p + i * a->keys, *ds = a->ds + i * a->keys;
-        const float *q = row_of(a, false, 0, sample, i, head), *line = a->host[LINE] + head * (a->queries + a->keys - 1),
-                    *dy = a->host[DY] + ((sample * a->queries + i) * a->attributes.heads + head) * a->attributes.size;
+        const float *q = row_of(a, false, 0, sample, i, head), *line = a->operands[LINE].host + head * (a->queries + a->keys - 1),
+                    *dy = a->operands[DY].host + ((sample * a->queries + i) * a->attributes.heads + head) * a->attributes.size;
         for (int64_t j = 0; j < a->keys; j++) {
             p[j] = j < seen ? exp(dot(a, q, row_of(a, false, 1, sample, j, head)) + (double)line[j - i + a->queries - 1]) : 0.0;
             total += p[j];
@@ -208,7 +203,7 @@ static bool check_queries(const attention *a, int64_t sample, int64_t head, doub
             for (int c = 0; c < size; c++) sum[c] += weight * (double)row[c];
         }
         const float *got = a->back ? row_of(a, true, 0, sample, i, head)
-                                   : a->host[OUT] + ((sample * a->queries + i) * a->attributes.heads + head) * size;
+                                   : a->operands[OUT].host + ((sample * a->queries + i) * a->attributes.heads + head) * size;
         right &= near(a, got, sum, bound_of(a, (double)a->keys));
     }
     return right;
@@ -223,7 +218,7 @@ static bool check_keys(const attention *a, int64_t sample, int64_t head, double 
             for (int c = 0; c < size; c++) sum[c] = 0.0;
             for (int64_t i = 0; i < a->queries; i++) {
                 const float *q = row_of(a, false, 0, sample, i, head),
-                            *dy = a->host[DY] + ((sample * a->queries + i) * a->attributes.heads + head) * size;
+                            *dy = a->operands[DY].host + ((sample * a->queries + i) * a->attributes.heads + head) * size;
                 int64_t at = i * a->keys + j;
                 double weight = part == 1 ? a->ds[at] : a->p[at] * keep_of(sample, head, i, j);
                 for (int c = 0; c < size; c++) sum[c] += weight * (double)(part == 1 ? q : dy)[c];
@@ -251,7 +246,8 @@ static sora_status check(void *self, bool *right, sora_error *error)
     SORA_TRY(sora_allocate((size_t)count, sizeof *distances, "tuning", &distances, error));
     for (int i = 0; i < 3; i++) {
         int which = written[a->back][i];
-        if (a->views[which].memory) SORA_TRY(sora_view_read(a->context, &a->views[which], a->host[which], error));
+        if (a->operands[which].view.memory)
+            SORA_TRY(sora_view_read(a->context, &a->operands[which].view, a->operands[which].host, error));
     }
     *right = true;
     for (int64_t sample = 0; sample < SAMPLES; sample++) {
@@ -261,7 +257,7 @@ static sora_status check(void *self, bool *right, sora_error *error)
         add_distances(a, distances);
     }
     for (int64_t x = 0; a->back && x < count; x++)
-        *right &= fabs((double)a->host[DLINE][head * count + x] - distances[x]) <=
+        *right &= fabs((double)a->operands[DLINE].host[head * count + x] - distances[x]) <=
                   bound_of(a, (double)(SAMPLES * SORA_MIN(a->queries, a->keys)));
 cleanup:
     free(sum);

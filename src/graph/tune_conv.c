@@ -10,15 +10,13 @@
 
 #define CHECKED 96
 
-enum { X, WEIGHT, Y, SCRATCH, BUFFERS };
+enum { X, WEIGHT, Y, SCRATCH, OPERANDS };
 
 typedef struct convolution {
     sora_context *context;
     sora_conv_desc desc;
     bool winograd; /* the last launch */
-    sora_view x, y;
-    sora_buffer buffers[BUFFERS];
-    float *host[BUFFERS];
+    sora_tune_operand operands[OPERANDS];
 } convolution;
 
 /* As the key in op/conv2d.c has it. */
@@ -58,16 +56,8 @@ static void release(void *self)
 {
     convolution *c = self;
     if (!c) return;
-    sora_tune_release(c->buffers, c->host, BUFFERS);
+    sora_tune_release(c->operands, OPERANDS);
     free(c);
-}
-
-static sora_status take(convolution *c, int which, sora_shape shape, sora_view *view, sora_error *error)
-{
-    sora_status status =
-        sora_tune_operand(c->context, (uint32_t)which, sora_shape_elements(&shape), &c->buffers[which], &c->host[which], error);
-    *view = sora_view_dense(&c->buffers[which], 0, shape);
-    return status;
 }
 
 /* On the way back the weight [inputs, outputs] is read across, as backward reads a forward layer's. */
@@ -75,27 +65,27 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
 {
     sora_status status = SORA_OK;
     convolution *c = NULL;
-    sora_view weight;
     int64_t taps = s[KERNEL] * s[KERNEL];
     SORA_TRY(sora_allocate(1, sizeof *c, "tuning", &c, error));
     *self = c;
     c->context = context;
-    SORA_TRY(take(c, X, SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]), &c->x, error));
-    SORA_TRY(take(c, WEIGHT, SORA_SHAPE(s[OUTPUTS] * s[INPUTS] * taps), &weight, error));
-    SORA_TRY(take(c, Y, SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]), &c->y, error));
+    sora_tune_operand *o = c->operands;
+    const sora_shape shapes[] = { SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]),
+                                  SORA_SHAPE(s[OUTPUTS] * s[INPUTS] * taps),
+                                  SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]) };
+    for (int i = X; i <= Y; i++) SORA_TRY(sora_tune_draw(context, i, shapes[i], &o[i], error));
+    SORA_TRY(sora_tune_scratch(context,
+                               sora_conv_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &shapes[X], s[OUTPUTS]),
+                               &o[SCRATCH], error));
     c->desc = (sora_conv_desc) { .kernel = (int)s[KERNEL],
-                                 .x = &c->x,
-                                 .weight = weight,
+                                 .x = &o[X].view,
+                                 .weight = o[WEIGHT].view,
                                  .out_stride = s[FLIP] ? taps : s[INPUTS] * taps,
                                  .in_stride = s[FLIP] ? s[OUTPUTS] * taps : taps,
                                  .flip = s[FLIP],
-                                 .y = &c->y,
+                                 .y = &o[Y].view,
+                                 .workspace = o[SCRATCH].view,
                                  .label = "tune" };
-    uint64_t room = sora_conv_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &c->x.shape, s[OUTPUTS]);
-    if (room) {
-        SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &c->buffers[SCRATCH], error));
-        c->desc.workspace = sora_view_dense(&c->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
-    }
 cleanup:
     return status;
 }
@@ -112,16 +102,16 @@ static sora_status launch(void *self, const sora_tuning_variant *variant, sora_e
 
 static double value_of(const convolution *c, int64_t image, int64_t o, int64_t row, int64_t column)
 {
-    const sora_shape *x = &c->x.shape;
+    const sora_shape *x = &c->operands[X].view.shape;
     int64_t taps = c->desc.kernel * c->desc.kernel, half = c->desc.kernel / 2;
     double sum = 0.0;
     for (int64_t i = 0; i < x->dim[1]; i++)
         for (int64_t t = 0; t < taps; t++) {
             int64_t y = row + t / c->desc.kernel - half, z = column + t % c->desc.kernel - half;
             if (y < 0 || y >= x->dim[2] || z < 0 || z >= x->dim[3]) continue;
-            double w =
-                (double)c->host[WEIGHT][o * c->desc.out_stride + i * c->desc.in_stride + (c->desc.flip ? taps - 1 - t : t)];
-            sum += w * (double)c->host[X][((image * x->dim[1] + i) * x->dim[2] + y) * x->dim[3] + z];
+            double w = (double)c->operands[WEIGHT]
+                           .host[o * c->desc.out_stride + i * c->desc.in_stride + (c->desc.flip ? taps - 1 - t : t)];
+            sum += w * (double)c->operands[X].host[((image * x->dim[1] + i) * x->dim[2] + y) * x->dim[3] + z];
         }
     return sum;
 }
@@ -129,10 +119,11 @@ static double value_of(const convolution *c, int64_t image, int64_t o, int64_t r
 static sora_status check(void *self, bool *right, sora_error *error)
 {
     convolution *c = self;
-    const sora_shape *y = &c->y.shape;
+    const sora_shape *y = &c->operands[Y].view.shape;
     sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
-    sora_status status = sora_view_read(c->context, &c->y, c->host[Y], error);
-    double inputs = (double)c->x.shape.dim[1], bound = (c->desc.kernel * c->desc.kernel * inputs + 8) * ldexp(1.0, -23);
+    sora_status status = sora_view_read(c->context, c->desc.y, c->operands[Y].host, error);
+    double inputs = (double)c->operands[X].view.shape.dim[1],
+           bound = (c->desc.kernel * c->desc.kernel * inputs + 8) * ldexp(1.0, -23);
     if (c->winograd) bound = sora_winograd_error(inputs);
     *right = true;
     for (int e = 0; status == SORA_OK && e < CHECKED; e++) {
@@ -140,7 +131,7 @@ static sora_status check(void *self, bool *right, sora_error *error)
         /* The last pixel first, which is where tiles end. */
         for (int d = 0; d < 4; d++) at[d] = e ? (int64_t)(sora_random_uniform(&random) * (double)y->dim[d]) : y->dim[d] - 1;
         double expected = value_of(c, at[0], at[1], at[2], at[3]);
-        float got = c->host[Y][((at[0] * y->dim[1] + at[1]) * y->dim[2] + at[2]) * y->dim[3] + at[3]];
+        float got = c->operands[Y].host[((at[0] * y->dim[1] + at[1]) * y->dim[2] + at[2]) * y->dim[3] + at[3]];
         *right &= fabs((double)got - expected) <= bound;
     }
     return status;

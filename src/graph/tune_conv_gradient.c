@@ -12,15 +12,13 @@
 
 #define CHECKED 24 /* each sums all pixels of all images */
 
-enum { X, DY, GRADIENT, SCRATCH, BUFFERS };
+enum { X, DY, GRADIENT, SCRATCH, OPERANDS };
 
 typedef struct gradient {
     sora_context *context;
     sora_conv_gradient_desc desc;
     bool winograd; /* the last launch */
-    sora_view x, dy, gradient;
-    sora_buffer buffers[BUFFERS];
-    float *host[BUFFERS];
+    sora_tune_operand operands[OPERANDS];
 } gradient;
 
 /* As the key in op/conv2d.c has it, which begins as that of a convolution. */
@@ -59,16 +57,8 @@ static void release(void *self)
 {
     gradient *g = self;
     if (!g) return;
-    sora_tune_release(g->buffers, g->host, BUFFERS);
+    sora_tune_release(g->operands, OPERANDS);
     free(g);
-}
-
-static sora_status take(gradient *g, int which, sora_shape shape, sora_view *view, sora_error *error)
-{
-    sora_status status =
-        sora_tune_operand(g->context, (uint32_t)which, sora_shape_elements(&shape), &g->buffers[which], &g->host[which], error);
-    *view = sora_view_dense(&g->buffers[which], 0, shape);
-    return status;
 }
 
 static sora_status prepare(sora_context *context, const int64_t *s, void **self, sora_error *error)
@@ -78,16 +68,20 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
     SORA_TRY(sora_allocate(1, sizeof *g, "tuning", &g, error));
     *self = g;
     g->context = context;
-    SORA_TRY(take(g, X, SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]), &g->x, error));
-    SORA_TRY(take(g, DY, SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]), &g->dy, error));
-    SORA_TRY(take(g, GRADIENT, SORA_SHAPE(s[OUTPUTS], s[INPUTS], s[KERNEL], s[KERNEL]), &g->gradient, error));
-    g->desc = (sora_conv_gradient_desc) {
-        .kernel = (int)s[KERNEL], .x = &g->x, .dy = &g->dy, .gradient = &g->gradient, .scale = 1.0f, .label = "tune"
-    };
-    uint64_t room =
-        sora_conv_gradient_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &g->x.shape, &g->dy.shape);
-    SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &g->buffers[SCRATCH], error));
-    g->desc.workspace = sora_view_dense(&g->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
+    sora_tune_operand *o = g->operands;
+    const sora_shape shapes[] = { SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]),
+                                  SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]),
+                                  SORA_SHAPE(s[OUTPUTS], s[INPUTS], s[KERNEL], s[KERNEL]) };
+    for (int i = X; i <= GRADIENT; i++) SORA_TRY(sora_tune_draw(context, i, shapes[i], &o[i], error));
+    uint64_t room = sora_conv_gradient_workspace(&sora_context_device(context)->limits, (int)s[KERNEL], &shapes[X], &shapes[DY]);
+    SORA_TRY(sora_tune_scratch(context, room, &o[SCRATCH], error));
+    g->desc = (sora_conv_gradient_desc) { .kernel = (int)s[KERNEL],
+                                          .x = &o[X].view,
+                                          .dy = &o[DY].view,
+                                          .gradient = &o[GRADIENT].view,
+                                          .scale = 1.0f,
+                                          .workspace = o[SCRATCH].view,
+                                          .label = "tune" };
 cleanup:
     return status;
 }
@@ -99,19 +93,19 @@ static sora_status launch(void *self, const sora_tuning_variant *variant, sora_e
     sora_conv_gradient_desc desc = g->desc;
     desc.variant = &v;
     g->winograd = v.method == SORA_CONV_WINOGRAD;
-    sora_status status = sora_fill(g->context, &g->gradient, 0.0f, error);
+    sora_status status = sora_fill(g->context, g->desc.gradient, 0.0f, error);
     return status == SORA_OK ? sora_conv_gradient(g->context, &desc, error) : status;
 }
 
 static double value_of(const gradient *g, int64_t o, int64_t c, int64_t tap)
 {
-    const sora_shape *x = &g->x.shape;
+    const sora_shape *x = &g->desc.x->shape;
     int64_t kernel = g->desc.kernel, down = tap / kernel - kernel / 2, along = tap % kernel - kernel / 2;
     int64_t height = x->dim[2], width = x->dim[3];
     double sum = 0.0;
     for (int64_t image = 0; image < x->dim[0]; image++) {
-        const float *in = g->host[X] + (image * x->dim[1] + c) * height * width;
-        const float *out = g->host[DY] + (image * g->dy.shape.dim[1] + o) * height * width;
+        const float *in = g->operands[X].host + (image * x->dim[1] + c) * height * width;
+        const float *out = g->operands[DY].host + (image * g->desc.dy->shape.dim[1] + o) * height * width;
         for (int64_t row = SORA_MAX(0, -down); row < SORA_MIN(height, height - down); row++)
             for (int64_t column = SORA_MAX(0, -along); column < SORA_MIN(width, width - along); column++)
                 sum += (double)out[row * width + column] * (double)in[(row + down) * width + column + along];
@@ -122,9 +116,9 @@ static double value_of(const gradient *g, int64_t o, int64_t c, int64_t tap)
 static sora_status check(void *self, bool *right, sora_error *error)
 {
     gradient *g = self;
-    const sora_shape *x = &g->x.shape, *w = &g->gradient.shape;
+    const sora_shape *x = &g->desc.x->shape, *w = &g->desc.gradient->shape;
     sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
-    sora_status status = sora_view_read(g->context, &g->gradient, g->host[GRADIENT], error);
+    sora_status status = sora_view_read(g->context, g->desc.gradient, g->operands[GRADIENT].host, error);
     int64_t taps = w->dim[2] * w->dim[3], elements = sora_shape_elements(w);
     double pixels = (double)(x->dim[0] * x->dim[2] * x->dim[3]), bound = (pixels + 8) * ldexp(1.0, -23);
     double tiles = (double)(x->dim[0] * ((x->dim[2] + 3) / 4) * ((x->dim[3] + 3) / 4));
@@ -134,7 +128,7 @@ static sora_status check(void *self, bool *right, sora_error *error)
         /* The last one first, which is where blocks end. */
         int64_t at = e ? (int64_t)(sora_random_uniform(&random) * (double)elements) : elements - 1;
         double expected = value_of(g, at / taps / w->dim[1], at / taps % w->dim[1], at % taps);
-        *right &= fabs((double)g->host[GRADIENT][at] - expected) <= bound;
+        *right &= fabs((double)g->operands[GRADIENT].host[at] - expected) <= bound;
     }
     return status;
 }

@@ -11,13 +11,12 @@
 
 #define CHECKED 96
 
-enum { A, B, A2, B2, C, PANELS, SCRATCH, BUFFERS };
+enum { A, B, A2, B2, C, PANELS, SCRATCH, OPERANDS };
 
 typedef struct product {
     sora_context *context;
     sora_gemm_desc desc;
-    sora_buffer buffers[BUFFERS];
-    float *host[BUFFERS];
+    sora_tune_operand operands[OPERANDS];
 } product;
 
 /* shape: as sora_gemm_tuning_key makes it. Views have no memory yet. */
@@ -79,14 +78,14 @@ static void release(void *self)
 {
     product *p = self;
     if (!p) return;
-    sora_tune_release(p->buffers, p->host, BUFFERS);
+    sora_tune_release(p->operands, OPERANDS);
     free(p);
 }
 
-static sora_status take(product *p, int which, int64_t elements, sora_gemm_operand *operand, sora_error *error)
+static sora_status draw(product *p, int which, int64_t elements, sora_view *view, sora_error *error)
 {
-    sora_status status = sora_tune_operand(p->context, (uint32_t)which, elements, &p->buffers[which], &p->host[which], error);
-    operand->view = sora_view_dense(&p->buffers[which], 0, SORA_SHAPE(elements));
+    sora_status status = sora_tune_draw(p->context, which, SORA_SHAPE(elements), &p->operands[which], error);
+    *view = p->operands[which].view;
     return status;
 }
 
@@ -98,9 +97,9 @@ static sora_status narrow(product *p, int64_t elements, sora_error *error)
     sora_status status = sora_allocate((size_t)elements, sizeof *halves, "operand", &halves, error);
     if (status != SORA_OK) return status;
     b->dtype = SORA_F16;
-    status = sora_halves_of(p->host[B], (uint64_t)elements, "operand", halves, error);
+    status = sora_halves_of(p->operands[B].host, (uint64_t)elements, "operand", halves, error);
     if (status == SORA_OK) status = sora_view_write(p->context, b, halves, error);
-    if (status == SORA_OK) sora_halves_widen(halves, (uint64_t)elements, p->host[B]);
+    if (status == SORA_OK) sora_halves_widen(halves, (uint64_t)elements, p->operands[B].host);
     free(halves);
     return status;
 }
@@ -113,13 +112,12 @@ static sora_status bring_into_panels(product *p, sora_error *error)
     sora_gemm_operand from = d->b;
     int64_t n = from.turned ? d->k : d->n, k = from.turned ? d->n : d->k,
             elements = (int64_t)sora_gemm_panel_elements(from.panel, n, k);
-    sora_status status =
-        sora_buffer_create(p->context, (uint64_t)elements * sizeof(float), "operand", &p->buffers[PANELS], error);
+    sora_status status = sora_tune_scratch(p->context, (uint64_t)elements, &p->operands[PANELS], error);
     if (status != SORA_OK) return status;
     from.transposed ^= from.turned;
     from.panel = 0;
     from.turned = false;
-    d->b.view = sora_view_dense(&p->buffers[PANELS], 0, SORA_SHAPE(elements));
+    d->b.view = p->operands[PANELS].view;
     d->b.view.dtype = from.view.dtype;
     return sora_gemm_pack(p->context, &from, n, k, d->b.panel, 1.0f, &none, &d->b.view, "tune", error);
 }
@@ -128,26 +126,22 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
 {
     sora_status status = SORA_OK;
     product *p = NULL;
-    sora_gemm_operand c;
     SORA_TRY(sora_allocate(1, sizeof *p, "tuning", &p, error));
     *self = p;
     p->context = context;
     p->desc = desc_of(shape);
     sora_gemm_desc *d = &p->desc;
-    SORA_TRY(take(p, A, d->m * d->k, &d->a, error));
+    SORA_TRY(draw(p, A, d->m * d->k, &d->a.view, error));
     bool half = d->b.view.dtype == SORA_F16;
-    SORA_TRY(take(p, B, d->k * d->n, &d->b, error));
+    SORA_TRY(draw(p, B, d->k * d->n, &d->b.view, error));
     if (half) SORA_TRY(narrow(p, d->k * d->n, error));
-    if (d->k2) SORA_TRY(take(p, A2, d->m * d->k2, &d->a2, error));
-    if (d->k2) SORA_TRY(take(p, B2, d->k2 * d->n, &d->b2, error));
-    SORA_TRY(take(p, C, d->m * d->n, &c, error));
-    d->c = c.view;
+    if (d->k2) SORA_TRY(draw(p, A2, d->m * d->k2, &d->a2.view, error));
+    if (d->k2) SORA_TRY(draw(p, B2, d->k2 * d->n, &d->b2.view, error));
+    SORA_TRY(draw(p, C, d->m * d->n, &d->c, error));
     if (d->b.panel) SORA_TRY(bring_into_panels(p, error));
     uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k, d->k2);
-    if (room) {
-        SORA_TRY(sora_buffer_create(context, room * sizeof(float), "operand", &p->buffers[SCRATCH], error));
-        d->workspace = sora_view_dense(&p->buffers[SCRATCH], 0, SORA_SHAPE((int64_t)room));
-    }
+    SORA_TRY(sora_tune_scratch(context, room, &p->operands[SCRATCH], error));
+    d->workspace = p->operands[SCRATCH].view;
 cleanup:
     return status;
 }
@@ -171,18 +165,19 @@ static sora_status check(void *self, bool *right, sora_error *error)
     product *p = self;
     const sora_gemm_desc *d = &p->desc;
     sora_random_stream random = { .seed = 2, .purpose = SORA_PURPOSE_TEST };
-    sora_status status = sora_view_read(p->context, &d->c, p->host[C], error);
+    sora_status status = sora_view_read(p->context, &d->c, p->operands[C].host, error);
     *right = true;
     for (int e = 0; status == SORA_OK && e < CHECKED; e++) {
         int64_t i = (int64_t)(sora_random_uniform(&random) * (double)d->m),
                 j = (int64_t)(sora_random_uniform(&random) * (double)d->n);
         double sum = 0.0;
         if (e == 0) i = d->m - 1, j = d->n - 1; /* the corner, which is where tiles end */
-        for (int64_t l = 0; l < d->k; l++) sum += term(p->host[A], &d->a, i, l) * term(p->host[B], &d->b, l, j);
-        for (int64_t l = 0; l < d->k2; l++) sum += term(p->host[A2], &d->a2, i, l) * term(p->host[B2], &d->b2, l, j);
+        for (int64_t l = 0; l < d->k; l++) sum += term(p->operands[A].host, &d->a, i, l) * term(p->operands[B].host, &d->b, l, j);
+        for (int64_t l = 0; l < d->k2; l++)
+            sum += term(p->operands[A2].host, &d->a2, i, l) * term(p->operands[B2].host, &d->b2, l, j);
         /* Each of k sums rounds by at most half an ulp of a partial sum, which is below k. */
         double bound = (double)(d->k + d->k2 + 8) * ldexp(1.0, -23);
-        *right &= fabs((double)p->host[C][i * d->n + j] - sum) <= bound;
+        *right &= fabs((double)p->operands[C].host[i * d->n + j] - sum) <= bound;
     }
     return status;
 }
