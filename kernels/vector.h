@@ -87,7 +87,7 @@ inline void turn_4x8(float8 *v)
 }
 
 /* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line. OpenCL's own prefetch() does nothing on PoCL. */
-#if defined __has_builtin
+#if defined __has_builtin && defined __OPTIMIZE__
 #if __has_builtin(__builtin_prefetch)
 #define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
 #endif
