@@ -176,25 +176,38 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 #define A_TERM(lead) 1
 #endif
 
-/* sum, MR rows by NV vectors of C in registers, += A B over some terms. Rows behind the last are that one again. */
-#define PRODUCT(A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)           \
-    do {                                                                                  \
-        long offset[MR];                                                                  \
-        A_TYPE *x = (A);                                                                  \
-        B_TYPE *right = (B);                                                              \
-        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                               \
-        for (int p = 0; p < (TERMS); p++) {                                               \
-            floatx v[NV];                                                                 \
-            FOR(j, NV) v[j] = VECTOR(right + j * XV);                                     \
-            FOR(i, MR)                                                                    \
-            {                                                                             \
-                floatx l = (floatx)(x[offset[i]]);                                        \
-                FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);                           \
-            }                                                                             \
-            x += (TERM_STEP);                                                             \
-            right += (B_STEP);                                                            \
-        }                                                                                 \
+/* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside each. Rows behind the last are that one again. */
+#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS) \
+    do {                                                                                    \
+        long offset[MR];                                                                    \
+        A_TYPE *x = (A);                                                                    \
+        B_TYPE *right = (B);                                                                \
+        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                 \
+        for (int p = 0; p < (TERMS); p++) {                                                 \
+            floatx v[NV];                                                                   \
+            FOR(j, NV) v[j] = VECTOR(right + j * XV);                                       \
+            FOR(i, MR)                                                                      \
+            {                                                                               \
+                floatx l = (floatx)(x[offset[i]]);                                          \
+                FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);                             \
+            }                                                                               \
+            BESIDE;                                                                         \
+            x += (TERM_STEP);                                                               \
+            right += (B_STEP);                                                              \
+        }                                                                                   \
     } while (0)
+#define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
+
+/* Where few rows of A pass a panel of B, reading it takes most of the time: all blocks of rows ask for the next panel, each for the same share of it. */
+#ifdef ASK_AHEAD
+inline void ask_for_term(__global const B_ELEMENT *p)
+{
+    FOR(x, (W + 15) / 16) ASK_FOR(p + x * 16);
+}
+#define ASK_FOR_NEXT (ask_for_term(next), next += share)
+#else
+#define ASK_FOR_NEXT
+#endif
 
 inline floatx finished(floatx sum, floatx factor, floatx base, int relu)
 {
@@ -253,11 +266,13 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
+    __global const B_ELEMENT *next = b + b_panel;
+    long share = b_row / ((last - first + MR - 1) / MR);
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT(__global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
+        PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
         if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, b2_row, k2);
         if (rows == MR && column + W <= n) {
             PUT_TILE(sum);
@@ -287,7 +302,6 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #else
 #define BLOCK_B __global const B_ELEMENT, B_VECTOR, b + b_at + column / W / split * b_panel + column / W % split * W + at * b_row, b_row
 #endif
-#define PRODUCT_OF(...) PRODUCT(__VA_ARGS__)
 
 __kernel void gemm_block(PRODUCT_PARAMETERS)
 {
@@ -322,7 +336,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
                 int rows = min(MR, m - row);
                 floatx sum[MR][NV];
                 FOR(i, MR) FOR(j, NV) sum[i][j] = at ? LOADX(BLOCK_OF(column) + i * W + j * XV) : (floatx)0.0f;
-                PRODUCT_OF(BLOCK_A, BLOCK_B, terms);
+                PRODUCT(BLOCK_A, BLOCK_B, terms);
                 FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
         }
