@@ -14,11 +14,11 @@
 #define BLOCK_LEAST 256
 #define BLOCK_TRIED 64 /* terms below which it is no choice either */
 #define FEW_BLOCK_LEAST 512
-/* Floats of B in panels that are read again from a far cache for each tile's run of rows. */
-#define BLOCK_PANELS (2 << 20)
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 800000
+/* Blocks of rows below which the way of B's panel from a far cache is not worth it. */
+#define TILE_RUN 32
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
 #define DOT_MOST 64
@@ -117,13 +117,13 @@ static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc
     return i;
 }
 
-/* Where operands' rows lie far apart, or B in panels fits no near cache. */
+/* Where operands' rows lie far apart. */
 static bool is_blocked(const sora_gemm_desc *d)
 {
     bool stands = d->b.panel && !d->b.turned, as_rows = !d->b.panel && !d->b.transposed;
-    bool few = as_rows && d->m <= FEW_BLOCK_ROWS && d->k >= FEW_BLOCK_LEAST, far = stands && d->n * d->k > BLOCK_PANELS;
+    bool few = as_rows && d->m <= FEW_BLOCK_ROWS && d->k >= FEW_BLOCK_LEAST;
     bool apart = d->a.transposed && d->m > FEW_BLOCK_ROWS && (as_rows || stands);
-    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || far || apart);
+    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || apart);
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
@@ -373,12 +373,12 @@ static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, c
     return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
 }
 
-/* Blocks of rows of a work-item: enough work to be worth its start, few enough for all units to have some. */
+/* Blocks of rows of a work-item: enough to be worth its start and its panel of B, few enough for all units to have some. */
 static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d, int64_t tiles)
 {
     int64_t work = (int64_t)v->rows * v->vectors * sora_conv_lanes(limits) * (d->k + d->k2);
     int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
-    return SORA_MAX(1, SORA_MIN(SORA_MIN(TILE_WORK / work, most), panels_of(v->rows, d->m)));
+    return SORA_MAX(1, SORA_MIN(SORA_MIN(SORA_MAX(TILE_WORK / work, TILE_RUN), most), panels_of(v->rows, d->m)));
 }
 
 /* As few work-items as hold them, of equal sizes. */
