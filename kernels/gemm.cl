@@ -122,7 +122,8 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 }
 
 /* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
- * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of k, panels). */
+ * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of lines of 16 terms, panels): rows are so far
+ * apart that a near cache holds no line of theirs until the next. */
 #ifdef PACKED_HALF
 #define PACKED_ELEMENT half
 #define PACK(v, p) vstore_half_rte(v, 0, p)
@@ -138,26 +139,26 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global PACKED_ELEMENT *restrict packed,
                         ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
 {
-    int column = (int)get_global_id(1) * W, columns = min(W, n - column), fours = (k + 3) / 4;
+    int column = (int)get_global_id(1) * W, columns = min(W, n - column), lines = (k + 15) / 16;
     b += b_at + column * b_column;
     packed += packed_at + (long)column * k;
-    EACH(four, fours)
+    EACH(line, lines)
     {
-        int first = (int)four * 4, terms = min(4, k - first);
-        __global const B_ELEMENT *rows = b + first / group * next + first % group * b_row;
-        float factor[4];
+        int first = (int)line * 16, terms = min(16, k - first), turned = columns == W && b_row == 1 ? terms & ~3 : 0;
+        long at[4];
+        float factor[16];
+        for (int p = 0; p < terms; p += 4) at[p / 4] = (first + p) / group * next + (first + p) % group * b_row;
         for (int p = 0; p < terms; p++) factor[p] = has_gate ? alpha * gate[gate_at + first + p] : alpha;
-        if (columns == W && terms == 4 && b_row == 1) {
-            for (int x = 0; x < W; x += 8) {
+        for (int x = 0; x < W; x += 8)
+            for (int p = 0; p < turned; p += 4) {
+                __global const B_ELEMENT *corner = b + at[p / 4] + x * b_column;
                 float8 v[4];
-                FOR(l, 4) v[l] = (float8)(B_4(rows + (x + l) * b_column), B_4(rows + (x + l + 4) * b_column));
+                FOR(l, 4) v[l] = (float8)(B_4(corner + l * b_column), B_4(corner + (l + 4) * b_column));
                 turn_4x8(v);
-                FOR(p, 4) PACK_8(factor[p] * v[p], packed + (first + p) * W + x);
+                FOR(i, 4) PACK_8(factor[p + i] * v[i], packed + (first + p + i) * W + x);
             }
-            continue;
-        }
-        for (int p = 0; p < terms; p++) {
-            __global const B_ELEMENT *row = rows + p * b_row;
+        for (int p = turned; p < terms; p++) {
+            __global const B_ELEMENT *row = b + at[p / 4] + p % 4 * b_row;
             __global PACKED_ELEMENT *out = packed + (first + p) * W;
             if (columns == W && b_column == 1)
                 FOR(v, W / XV) PACK_VECTOR(factor[p] * B_VECTOR(row + v * XV), out + v * XV);
