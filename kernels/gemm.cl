@@ -278,7 +278,9 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
 #ifdef A_BY_COLUMNS
-#define LEFT(row) (left + ((row) - first) / MR * (BLOCK_TERMS * MR + XV))
+#define LEFT_VECTORS ((MR + XV - 1) / XV)
+#define LEFT_BLOCK (BLOCK_TERMS * MR + XV)
+#define LEFT(row) (left + ((row) - first) / MR * LEFT_BLOCK)
 #define BLOCK_A const float, LEFT(row), 1, MR
 #else
 #define BLOCK_A __global const float, a + a_at + row * lead + at, lead, 1
@@ -299,12 +301,17 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     for (int at = 0; at < k; at += BLOCK_TERMS) {
         int terms = min(BLOCK_TERMS, k - at);
 #ifdef A_BY_COLUMNS
-        float left[HEIGHT / MR * (BLOCK_TERMS * MR + XV)];
+        float left[HEIGHT / MR * LEFT_BLOCK];
         /* A vector may reach over the numbers of the next term, which come after it. */
         for (int p = 0; p < terms; p++) {
-            for (int i = first; i < last; i += 16) ASK_FOR(a + a_at + (at + p + AHEAD) * lead + i);
-            for (int row = first; row < last; row += MR)
-                for (int i = 0; i < MR; i += XV) STOREX(load_within(a + a_at + (at + p) * lead, row + i, m), LEFT(row) + p * MR + i);
+            __global const float *from = a + a_at + (at + p) * lead;
+            float *to = left + p * MR;
+            int row = first;
+            for (int i = first; i < last; i += 16) ASK_FOR(from + AHEAD * lead + i);
+            for (; row < last && row + LEFT_VECTORS * XV <= m; row += MR, to += LEFT_BLOCK)
+                FOR(v, LEFT_VECTORS) STOREX(LOADX(from + row + v * XV), to + v * XV);
+            for (; row < last; row += MR, to += LEFT_BLOCK)
+                FOR(v, LEFT_VECTORS) STOREX(load_within(from, row + v * XV, m), to + v * XV);
         }
 #endif
 #ifdef B_ROWS
@@ -314,9 +321,15 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
 #ifdef B_ROWS
             if ((column - begin) % STRIP == 0)
                 for (int p = 0; p < terms; p++) {
-                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(b + b_at + (at + p + AHEAD) * b_row + column + x);
-                    for (int x = 0; x < min(STRIP, end - column); x += W)
-                        FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + x + j * XV, n), strip + x * BLOCK_TERMS + p * W + j * XV);
+                    __global const B_ELEMENT *from = b + b_at + (at + p) * b_row;
+                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(from + AHEAD * b_row + column + x);
+                    for (int x = 0; x < min(STRIP, end - column); x += W) {
+                        float *to = strip + x * BLOCK_TERMS + p * W;
+                        if (column + x + W <= n)
+                            FOR(j, NV) STOREX(B_VECTOR(from + column + x + j * XV), to + j * XV);
+                        else
+                            FOR(j, NV) STOREX(B_WITHIN(from, column + x + j * XV, n), to + j * XV);
+                    }
                 }
 #endif
             for (int row = first; row < last; row += MR) {

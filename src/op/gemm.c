@@ -94,7 +94,7 @@ static bool is_inner(const sora_gemm_desc *d)
 }
 
 /* Rows and columns of C that a work-item has, and terms that it has near: the larger, the less often is an operand copied. */
-static const int block_sizes[][3] = { { 256, 256, 256 }, { 128, 128, 256 }, { 48, 128, 32 }, { 48, 64, 32 } };
+static const int block_sizes[][3] = { { 256, 512, 256 }, { 256, 256, 256 }, { 128, 128, 256 }, { 48, 128, 32 }, { 48, 64, 32 } };
 
 static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 {
@@ -110,10 +110,13 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
     int i = 0, last = (int)SORA_COUNT(block_sizes) - 1;
-    while (i < last &&
-           ((block_sizes[i][0] > block_sizes[i + 1][0] && d->m <= block_sizes[i + 1][0]) ||
-            panels_of(block_sizes[i][0], d->m) * panels_of(block_sizes[i][1], d->n) < 2 * (int64_t)limits->compute_units))
-        i++;
+    for (; i < last; i++) {
+        const int *size = block_sizes[i];
+        int lower = i + 1;
+        while (lower < last && block_sizes[lower][0] == size[0]) lower++;
+        bool too_high = block_sizes[lower][0] < size[0] && d->m <= block_sizes[lower][0];
+        if (!too_high && panels_of(size[0], d->m) * panels_of(size[1], d->n) >= 2 * (int64_t)limits->compute_units) break;
+    }
     return i;
 }
 
