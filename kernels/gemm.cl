@@ -122,7 +122,8 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 }
 
 /* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
- * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of k, panels). */
+ * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of lines of 16 terms, panels): rows are so far
+ * apart that a near cache holds no line of theirs until the next. */
 #ifdef PACKED_HALF
 #define PACKED_ELEMENT half
 #define PACK(v, p) vstore_half_rte(v, 0, p)
@@ -138,26 +139,26 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global PACKED_ELEMENT *restrict packed,
                         ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
 {
-    int column = (int)get_global_id(1) * W, columns = min(W, n - column), fours = (k + 3) / 4;
+    int column = (int)get_global_id(1) * W, columns = min(W, n - column), lines = (k + 15) / 16;
     b += b_at + column * b_column;
     packed += packed_at + (long)column * k;
-    EACH(four, fours)
+    EACH(line, lines)
     {
-        int first = (int)four * 4, terms = min(4, k - first);
-        __global const B_ELEMENT *rows = b + first / group * next + first % group * b_row;
-        float factor[4];
+        int first = (int)line * 16, terms = min(16, k - first), turned = columns == W && b_row == 1 ? terms & ~3 : 0;
+        long at[4];
+        float factor[16];
+        for (int p = 0; p < terms; p += 4) at[p / 4] = (first + p) / group * next + (first + p) % group * b_row;
         for (int p = 0; p < terms; p++) factor[p] = has_gate ? alpha * gate[gate_at + first + p] : alpha;
-        if (columns == W && terms == 4 && b_row == 1) {
-            for (int x = 0; x < W; x += 8) {
+        for (int x = 0; x < W; x += 8)
+            for (int p = 0; p < turned; p += 4) {
+                __global const B_ELEMENT *corner = b + at[p / 4] + x * b_column;
                 float8 v[4];
-                FOR(l, 4) v[l] = (float8)(B_4(rows + (x + l) * b_column), B_4(rows + (x + l + 4) * b_column));
+                FOR(l, 4) v[l] = (float8)(B_4(corner + l * b_column), B_4(corner + (l + 4) * b_column));
                 turn_4x8(v);
-                FOR(p, 4) PACK_8(factor[p] * v[p], packed + (first + p) * W + x);
+                FOR(i, 4) PACK_8(factor[p + i] * v[i], packed + (first + p + i) * W + x);
             }
-            continue;
-        }
-        for (int p = 0; p < terms; p++) {
-            __global const B_ELEMENT *row = rows + p * b_row;
+        for (int p = turned; p < terms; p++) {
+            __global const B_ELEMENT *row = b + at[p / 4] + p % 4 * b_row;
             __global PACKED_ELEMENT *out = packed + (first + p) * W;
             if (columns == W && b_column == 1)
                 FOR(v, W / XV) PACK_VECTOR(factor[p] * B_VECTOR(row + v * XV), out + v * XV);
@@ -292,7 +293,9 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
 #ifdef A_BY_COLUMNS
-#define LEFT(row) (left + ((row) - first) / MR * (BLOCK_TERMS * MR + XV))
+#define LEFT_VECTORS ((MR + XV - 1) / XV)
+#define LEFT_BLOCK (BLOCK_TERMS * MR + XV)
+#define LEFT(row) (left + ((row) - first) / MR * LEFT_BLOCK)
 #define BLOCK_A const float, LEFT(row), 1, MR
 #else
 #define BLOCK_A __global const float, a + a_at + row * lead + at, lead, 1
@@ -312,12 +315,17 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     for (int at = 0; at < k; at += BLOCK_TERMS) {
         int terms = min(BLOCK_TERMS, k - at);
 #ifdef A_BY_COLUMNS
-        float left[HEIGHT / MR * (BLOCK_TERMS * MR + XV)];
+        float left[HEIGHT / MR * LEFT_BLOCK];
         /* A vector may reach over the numbers of the next term, which come after it. */
         for (int p = 0; p < terms; p++) {
-            for (int i = first; i < last; i += 16) ASK_FOR(a + a_at + (at + p + AHEAD) * lead + i);
-            for (int row = first; row < last; row += MR)
-                for (int i = 0; i < MR; i += XV) STOREX(load_within(a + a_at + (at + p) * lead, row + i, m), LEFT(row) + p * MR + i);
+            __global const float *from = a + a_at + (at + p) * lead;
+            float *to = left + p * MR;
+            int row = first;
+            for (int i = first; i < last; i += 16) ASK_FOR(from + AHEAD * lead + i);
+            for (; row < last && row + LEFT_VECTORS * XV <= m; row += MR, to += LEFT_BLOCK)
+                FOR(v, LEFT_VECTORS) STOREX(LOADX(from + row + v * XV), to + v * XV);
+            for (; row < last; row += MR, to += LEFT_BLOCK)
+                FOR(v, LEFT_VECTORS) STOREX(load_within(from, row + v * XV, m), to + v * XV);
         }
 #endif
 #ifdef B_ROWS
@@ -327,9 +335,15 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
 #ifdef B_ROWS
             if ((column - begin) % STRIP == 0)
                 for (int p = 0; p < terms; p++) {
-                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(b + b_at + (at + p + AHEAD) * b_row + column + x);
-                    for (int x = 0; x < min(STRIP, end - column); x += W)
-                        FOR(j, NV) STOREX(B_WITHIN(b + b_at + (at + p) * b_row, column + x + j * XV, n), strip + x * BLOCK_TERMS + p * W + j * XV);
+                    __global const B_ELEMENT *from = b + b_at + (at + p) * b_row;
+                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(from + AHEAD * b_row + column + x);
+                    for (int x = 0; x < min(STRIP, end - column); x += W) {
+                        float *to = strip + x * BLOCK_TERMS + p * W;
+                        if (column + x + W <= n)
+                            FOR(j, NV) STOREX(B_VECTOR(from + column + x + j * XV), to + j * XV);
+                        else
+                            FOR(j, NV) STOREX(B_WITHIN(from, column + x + j * XV, n), to + j * XV);
+                    }
                 }
 #endif
             for (int row = first; row < last; row += MR) {

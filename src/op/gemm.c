@@ -14,11 +14,12 @@
 #define BLOCK_LEAST 256
 #define BLOCK_TRIED 64 /* terms below which it is no choice either */
 #define FEW_BLOCK_LEAST 512
-/* Floats of B in panels that are read again from a far cache for each tile's run of rows. */
-#define BLOCK_PANELS (2 << 20)
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 800000
+/* Floats of B in panels above which they come from far, and blocks of rows below which that way is not worth it. */
+#define FAR_PANELS (1 << 20)
+#define FAR_RUN 32
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
 #define DOT_MOST 64
@@ -95,7 +96,7 @@ static bool is_inner(const sora_gemm_desc *d)
 }
 
 /* Rows and columns of C that a work-item has, and terms that it has near: the larger, the less often is an operand copied. */
-static const int block_sizes[][3] = { { 256, 256, 256 }, { 128, 128, 256 }, { 48, 128, 32 }, { 48, 64, 32 } };
+static const int block_sizes[][3] = { { 256, 512, 256 }, { 256, 256, 256 }, { 128, 128, 256 }, { 48, 128, 32 }, { 48, 64, 32 } };
 
 static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 {
@@ -111,20 +112,23 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
     int i = 0, last = (int)SORA_COUNT(block_sizes) - 1;
-    while (i < last &&
-           ((block_sizes[i][0] > block_sizes[i + 1][0] && d->m <= block_sizes[i + 1][0]) ||
-            panels_of(block_sizes[i][0], d->m) * panels_of(block_sizes[i][1], d->n) < 2 * (int64_t)limits->compute_units))
-        i++;
+    for (; i < last; i++) {
+        const int *size = block_sizes[i];
+        int lower = i + 1;
+        while (lower < last && block_sizes[lower][0] == size[0]) lower++;
+        bool too_high = block_sizes[lower][0] < size[0] && d->m <= block_sizes[lower][0];
+        if (!too_high && panels_of(size[0], d->m) * panels_of(size[1], d->n) >= 2 * (int64_t)limits->compute_units) break;
+    }
     return i;
 }
 
-/* Where operands' rows lie far apart, or B in panels fits no near cache. */
+/* Where operands' rows lie far apart. */
 static bool is_blocked(const sora_gemm_desc *d)
 {
     bool stands = d->b.panel && !d->b.turned, as_rows = !d->b.panel && !d->b.transposed;
-    bool few = as_rows && d->m <= FEW_BLOCK_ROWS && d->k >= FEW_BLOCK_LEAST, far = stands && d->n * d->k > BLOCK_PANELS;
+    bool few = as_rows && d->m <= FEW_BLOCK_ROWS && d->k >= FEW_BLOCK_LEAST;
     bool apart = d->a.transposed && d->m > FEW_BLOCK_ROWS && (as_rows || stands);
-    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || far || apart);
+    return products_of(d) == 1 && d->k >= BLOCK_LEAST && (few || apart);
 }
 
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
@@ -375,12 +379,13 @@ static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, c
     return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
 }
 
-/* Blocks of rows of a work-item: enough work to be worth its start, few enough for all units to have some. */
+/* Blocks of rows of a work-item: enough to be worth its start and its panel of B, few enough for all units to have some. */
 static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d, int64_t tiles)
 {
     int64_t work = (int64_t)v->rows * v->vectors * sora_conv_lanes(limits) * (d->k + d->k2);
     int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
-    return SORA_MAX(1, SORA_MIN(SORA_MIN(TILE_WORK / work, most), panels_of(v->rows, d->m)));
+    int64_t least = d->n * d->k > FAR_PANELS ? FAR_RUN : 1, wanted = SORA_MAX(TILE_WORK / work, least);
+    return SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), panels_of(v->rows, d->m)));
 }
 
 /* As few work-items as hold them, of equal sizes. */
