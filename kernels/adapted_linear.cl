@@ -11,11 +11,12 @@ __kernel void adapted_gate_apply(__global const float *restrict dt, ulong dt_at,
 
 /* Rows of one layer, from row_at, of the matrix of all layers' up factors, rank columns wide: its own columns hold scale * up, the others 0. */
 __kernel void adapted_up_block(__global const float *restrict up, ulong up_at, __global float *restrict out, ulong out_at, long row_at, int rank, int first,
-                               int own, float scale, long n)
+                               int own, float scale, long rows)
 {
-    EACH(i, n)
+    EACH(row, rows)
     {
-        int row = (int)(i / rank), column = (int)(i % rank) - first;
-        out[out_at + row_at + i] = column >= 0 && column < own ? scale * up[up_at + (long)row * own + column] : 0.0f;
+        __global float *to = out + out_at + row_at + row * rank;
+        for (int j = 0; j < rank; j++) to[j] = 0.0f;
+        for (int j = 0; j < own; j++) to[first + j] = scale * up[up_at + row * own + j];
     }
 }

@@ -6,21 +6,15 @@
 
 #ifdef SORA_CPU
 
-/* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what
- * it is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. Where many ranks
- * meet a block the next one is asked for meanwhile, a share with each RANKS. */
+/* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
+ * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. Memory brings the
+ * next block meanwhile: it is asked for as evenly as the work goes on, a row of it with every so many tiles. */
 #define ROWS 6
 #define TILE_ROWS 3
 #define RANKS 4
 #define PAIR 2
 #define COLUMNS 512
-#define ASKING_BLOCKS 3 /* fewer ranks pass faster than memory brings what was asked for */
-
-inline void ask_for(__global const float *x, long x_row, int from, int to)
-{
-    for (int i = 0; i < TILE_ROWS; i++)
-        for (int at = from; at < to; at += 16) ASK_FOR(x + i * x_row + at);
-}
+#define LINE 16 /* floats of a cache line, which are asked for at once */
 
 /* The sum of neighbours in each of four vectors. */
 inline float4 sums_of(const floatx *v)
@@ -47,8 +41,10 @@ inline float4 sums_of(const floatx *v)
         }                                                                            \
     } while (0)
 
-/* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel its loop had too few registers. */
-__attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n, float4 *out)
+/* A tile of t: rows and ranks behind the last are that one again. Asks for a row at `next`, where that is not 0. By itself, as what follows: within the kernel
+ * its loop had too few registers. */
+__attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
+                                         __global const float *next, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
@@ -56,8 +52,11 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(j, RANKS) factor_offset[j] = min(j, ranks - 1) * factor_row;
     FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
     int at = 0;
-    for (; at + XV <= n; at += XV) TILE_TERMS(LOADX(x + x_offset[i] + at), LOADX(factor + factor_offset[j] + at));
-    if (at < n) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
+    for (; at + LINE <= n; at += LINE) {
+        if (next) ASK_FOR(next + at);
+        FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
+    }
+    for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
     FOR(i, TILE_ROWS) out[i] = sums_of(sum[i]);
 }
 
@@ -76,36 +75,34 @@ inline void put_t(const float4 *sums, float alpha, __global float *t, long t_row
     }
 }
 
-/* total, two rows of it, += s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
-__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *first, __global float *second, int n)
+#define TOTAL_TERMS(LOAD_TOTAL, LOAD_X, STORE)                                \
+    do {                                                                      \
+        floatx sum[PAIR];                                                     \
+        FOR(j, PAIR) sum[j] = more ? LOAD_TOTAL : (floatx)0.0f;               \
+        FOR(i, ROWS)                                                          \
+        {                                                                     \
+            floatx right = LOAD_X;                                            \
+            FOR(j, PAIR) sum[j] = MAD(left[i][j], right, sum[j]);             \
+        }                                                                     \
+        FOR(j, PAIR) STORE;                                                   \
+    } while (0)
+
+/* total, two rows of it `other` apart, (+)= s^T x of some rows; rows behind the last are that one again, and have zeros in s. Asks for a row as tile_of_t. */
+__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n, int more,
+                                            __global const float *next)
 {
-    long x_offset[ROWS];
+    long x_offset[ROWS], offset[PAIR] = { 0, other };
     floatx left[ROWS][PAIR];
     FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;
     FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j]);
     int at = 0;
-    for (; at + XV <= n; at += XV) {
-        floatx a = LOADX(first + at), b = LOADX(second + at);
-        FOR(i, ROWS)
-        {
-            floatx right = LOADX(x + x_offset[i] + at);
-            a = MAD(left[i][0], right, a);
-            b = MAD(left[i][1], right, b);
-        }
-        STOREX(a, first + at);
-        STOREX(b, second + at);
+    for (; at + LINE <= n; at += LINE) {
+        if (next) ASK_FOR(next + at);
+        FOR(v, LINE / XV)
+        TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
     }
-    if (at < n) {
-        floatx a = load_within(first, at, n), b = load_within(second, at, n);
-        FOR(i, ROWS)
-        {
-            floatx right = load_within(x + x_offset[i], at, n);
-            a = MAD(left[i][0], right, a);
-            b = MAD(left[i][1], right, b);
-        }
-        store_within(a, first, at, n);
-        store_within(b, second, at, n);
-    }
+    for (; at < n; at += XV)
+        TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
 
 /* factor, stored [n, rank], as [rank, n]; a work-item takes a run of columns. */
@@ -119,33 +116,35 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                           int n, int rank, int run, float alpha, int has_t, int has_s)
 {
     int begin = (int)get_global_id(0) * run, end = min(m, begin + run), blocks = (rank + RANKS - 1) / RANKS;
+    int tiles = blocks * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
     parts += parts_at + (long)get_global_id(0) * rank * n;
-    if (has_s)
-        for (long i = 0; i < (long)rank * n; i++) parts[i] = 0.0f;
     for (int row = begin; row < end; row += ROWS) {
         int rows = min(ROWS, end - row);
         for (int column = 0; column < n; column += COLUMNS) {
-            int columns = min(COLUMNS, n - column), share = (columns / blocks + 15) / 16 * 16;
+            int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
             __global const float *block = x + x_at + row * x_row + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
             for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
-                int ranks = min(RANKS, rank - rank_at), from = rank_at / RANKS * share, to = blocks < ASKING_BLOCKS ? from : min(columns, from + share);
+                int ranks = min(RANKS, rank - rank_at);
                 for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
                     float4 sums[TILE_ROWS];
-                    ask_for(next + i * x_row, x_row, from, to);
-                    tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns, sums);
+                    bool ask = ++tile * ROWS > asked * tiles;
+                    tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns,
+                              ask ? next + asked * x_row : 0, sums);
                     put_t(sums, alpha, t + t_at + (row + i) * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
+                    asked += ask;
                 }
                 for (int j = 0; has_s && j < ranks; j += PAIR) {
                     int other = min(j + 1, ranks - 1);
                     float left[ROWS * PAIR];
+                    bool ask = ++tile * ROWS > asked * tiles;
                     for (int i = 0; i < ROWS; i++) {
                         __global const float *from_s = s + s_at + (row + i) * s_row + rank_at;
                         left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
                         left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                     }
-                    __global float *out = parts + (long)rank_at * n + column;
-                    if (!has_t) ask_for(next + j / PAIR * TILE_ROWS * x_row, x_row, from, to);
-                    add_to_total(block, x_row, rows, left, out + (long)j * n, out + (long)other * n, columns);
+                    add_to_total(block, x_row, rows, left, parts + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, row > begin,
+                                 ask ? next + asked * x_row : 0);
+                    asked += ask;
                 }
             }
         }

@@ -122,14 +122,13 @@ static sora_status take_up(const sora_op_run *run, sora_view *workspace, up_matr
     *out = (up_matrix) { sora_adapted_take(workspace, SORA_SHAPE(run->inputs[WEIGHT].shape.dim[0], r)), 1.0f };
     for (int i = 0, count = layers_of(run, layers); i < count; i++) {
         const layer *m = &layers[i];
-        int64_t n = m->outputs * r;
         sora_launch_desc desc = { .file = "range",
                                   .kernel = "adapted_up_block",
                                   .label = run->name,
                                   .arguments = SORA_ARGUMENTS(SORA_VIEW(&m->up), SORA_VIEW(&out->view), SORA_LONG(m->row * r),
                                                               SORA_INT(r), SORA_INT(m->column), SORA_INT(m->rank),
-                                                              SORA_FLOAT(m->scale), SORA_LONG(n)) };
-        SORA_TRY(sora_launch_range(run->context, desc, n, 1, error));
+                                                              SORA_FLOAT(m->scale), SORA_LONG(m->outputs)) };
+        SORA_TRY(sora_launch_range(run->context, desc, m->outputs, 1, error));
     }
 cleanup:
     return status;

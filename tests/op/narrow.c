@@ -134,8 +134,8 @@ static void check(fixture *f, sora_context *context, const narrow_case *c)
 
 static void check_context(fixture *f, sora_context *context)
 {
-    static const int64_t sizes[][3] = { { 1, 1, 1 },    { 7, 17, 3 },  { 6, 512, 4 },   { 5, 520, 2 },   { 9, 1029, 5 },
-                                        { 97, 33, 16 }, { 250, 8, 6 }, { 1700, 24, 1 }, { 100, 600, 17 } };
+    static const int64_t sizes[][3] = { { 1, 1, 1 },    { 7, 17, 3 },  { 6, 512, 4 },   { 5, 520, 2 },    { 9, 1029, 5 },
+                                        { 97, 33, 16 }, { 250, 8, 6 }, { 1700, 24, 1 }, { 100, 600, 17 }, { 270, 1040, 3 } };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         narrow_case c = { .m = sizes[i][0], .n = sizes[i][1], .rank = sizes[i][2], .t = true };
         check(f, context, &c);
