@@ -22,7 +22,7 @@ CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kerne
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
-ADAPTER = "The adapter passes over x and dy by itself (op/narrow), at half the multiply-add rate: it would have to ride on the base product's loads of them."
+ADAPTER = "The adapter passes over x and dy by itself (op/narrow), mostly at the speed of memory: it would have to ride on the base product's loads of them."
 
 TARGETS = {
     "gemm packed": Target("products, B packed, against OpenBLAS: worst shape", False, 1.0, None, "x", "Larger tiles or blocks of k where the worst shape is; soracl tune tries them."),
