@@ -31,8 +31,18 @@ class Bench:
         self.soracl, self.groups = build / "soracl", build / "bench/sora-bench"
         self.python, self.peers, self.threads, self.rounds, self.data = python, peers, threads, rounds, data
 
+    def know(self, limits):
+        """The device's limits are the best that was ever measured: what others do on the machine only lowers them."""
+        known = self.data.setdefault("limits", dict(limits))
+        for name, value in limits.items():
+            known[name] = (min if name == "launch_seconds" else max)(known[name], value)
+
     def step(self, *words):
-        return run([self.soracl, "bench", "step", *words, "--json", "--quiet"])
+        result = run([self.soracl, "bench", "step", *words, "--json", "--quiet"])
+        self.know(result["limits"])
+        result["limits"] = dict(self.data["limits"])
+        result["share_of_peak"] = result["flops_per_second"] / result["limits"]["flops_per_second"]
+        return result
 
     def group(self, *words):
         """What sora-bench measures, by the names of its groups; each item by its own."""
@@ -64,9 +74,11 @@ def worst(target_is_speed, items):
 
 # ---- Parts measured in one process --------------------------------------------------------------------------------------------------
 
+LONG = ("--seconds", "5")  # for each group: the largest product takes a third of one for each turn of its items
+
 
 def gemm(bench):
-    groups, peak = bench.group("limits", "gemm"), bench.data["limits"]["flops_per_second"]
+    groups, peak = bench.group("limits", "gemm", *LONG), bench.data["limits"]["flops_per_second"]
     bench.data["products"] = groups
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
@@ -79,7 +91,7 @@ def gemm(bench):
 
 
 def adapter(bench):
-    groups = bench.group("adapter")
+    groups = bench.group("adapter", *LONG)
     bench.data["adapters"] = groups
     for way in ("forward", "backward"):
         items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
@@ -88,7 +100,7 @@ def adapter(bench):
 
 def rank(bench):
     """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
-    groups = bench.group("adapter", "--seconds", "2")
+    groups = bench.group("adapter", *LONG)
     added = {}
     for kind in ("adapted", "compacted"):
         added[kind] = sum(items[f"{kind} {way}"]["seconds"] - items[f"bare {way}"]["seconds"] for items in groups.values() for way in ("forward", "backward"))

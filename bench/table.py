@@ -100,11 +100,15 @@ def figure(value, unit):
 def main():
     given = arguments()
     data = open_data(given.json)
-    known = run([given.build / "soracl", "bench", "limits", "--json"])
-    data.update(known, version=known["device"]["version"], cores=os.cpu_count())
-    print(f"{known['device']['name']}, {known['device']['platform']} {known['device']['driver']}: {1e-9 * known['limits']['flops_per_second']:.0f} GFLOP/s, "
-          f"{1e-9 * known['limits']['bytes_per_second']:.1f} GB/s, {1e6 * known['limits']['launch_seconds']:.1f} us a launch", flush=True)
+    measured = run([given.build / "soracl", "bench", "limits", "--json"])
+    device = measured["device"]
+    if data.get("device", device)["name"] != device["name"]:
+        raise SystemExit(f"{given.json}: measured on {data['device']['name']}, this is {device['name']}; give another file")
+    data.update(device=device, version=device["version"], cores=os.cpu_count())
     bench = Bench(given.build, given.python if given.against else None, given.peers, os.cpu_count(), given.rounds, data)
+    bench.know(measured["limits"])
+    print(f"{device['name']}, {device['platform']} {device['driver']}: {1e-9 * data['limits']['flops_per_second']:.0f} GFLOP/s, "
+          f"{1e-9 * data['limits']['bytes_per_second']:.1f} GB/s, {1e6 * data['limits']['launch_seconds']:.1f} us a launch", flush=True)
     failures = []
     for part in given.parts or PARTS:
         began = time.perf_counter()

@@ -41,7 +41,7 @@ inline float4 sums_of(const floatx *v)
         }                                                                            \
     } while (0)
 
-/* A tile of t: rows and ranks behind the last are that one again. Asks for a row at `next`, where that is not 0. By itself, as what follows: within the kernel
+/* A tile of t: rows and ranks behind the last are that one again. Asks for a row at `next`. By itself, as what follows: within the kernel
  * its loop had too few registers. */
 __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
                                          __global const float *next, float4 *out)
@@ -53,7 +53,7 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
     int at = 0;
     for (; at + LINE <= n; at += LINE) {
-        if (next) ASK_FOR(next + at);
+        ASK_FOR(next + at);
         FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
     }
     for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
@@ -96,11 +96,13 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
     FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;
     FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j]);
     int at = 0;
-    for (; at + LINE <= n; at += LINE) {
-        if (next) ASK_FOR(next + at);
-        FOR(v, LINE / XV)
-        TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
-    }
+    if (more)
+        for (; at + LINE <= n; at += LINE) {
+            ASK_FOR(next + at);
+            FOR(v, LINE / XV)
+            TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
+        }
+    /* What is behind whole lines, and the first rows, which find nothing in total. */
     for (; at < n; at += XV)
         TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
@@ -129,7 +131,7 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                     float4 sums[TILE_ROWS];
                     bool ask = ++tile * ROWS > asked * tiles;
                     tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns,
-                              ask ? next + asked * x_row : 0, sums);
+                              ask ? next + asked * x_row : block, sums);
                     put_t(sums, alpha, t + t_at + (row + i) * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
                     asked += ask;
                 }
@@ -143,7 +145,7 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                         left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                     }
                     add_to_total(block, x_row, rows, left, parts + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, row > begin,
-                                 ask ? next + asked * x_row : 0);
+                                 ask ? next + asked * x_row : block);
                     asked += ask;
                 }
             }
