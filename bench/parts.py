@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the table. Each runs programs in turn and yields (row of TARGETS, figures): a row's value with its spread, what was
 measured of ours and of the peer, and what else there is to say."""
+import functools
 import json
 import pathlib
 import re
@@ -22,6 +23,7 @@ SMALL_CONVOLUTIONS = ((8, 256, 3, 4), (8, 256, 8, 4), (8, 128, 8, 8), (8, 64, 16
 LARGE_CONVOLUTIONS = ((4, 128, 64, 64), (4, 64, 128, 128), (4, 32, 256, 256), (4, 128, 128, 64), (8, 16, 512, 512))
 PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_weights": "backward, weights"}
 LARGE_PRODUCT = 512  # no side is smaller
+LONG = ("--seconds", "5")  # for each group: the largest product takes a third of one for each turn of its items
 
 
 class Bench:
@@ -33,9 +35,9 @@ class Bench:
 
     def know(self, limits):
         """The device's limits are the best that was ever measured: what others do on the machine only lowers them."""
-        known = self.data.setdefault("limits", dict(limits))
+        known = self.data.setdefault("limits", {})
         for name, value in limits.items():
-            known[name] = (min if name == "launch_seconds" else max)(known[name], value)
+            known[name] = (min if name == "launch_seconds" else max)(known.get(name, value), value)
 
     def step(self, *words):
         result = run([self.soracl, "bench", "step", *words, "--json", "--quiet"])
@@ -51,7 +53,14 @@ class Bench:
             done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True)
             if done.returncode != 0:
                 raise Failure(f"{self.groups} {' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
-            return {name: {item["name"]: item for item in items} for name, items in json.loads(path.read_text()).items() if isinstance(items, list)}
+            found = json.loads(path.read_text())
+        self.know(found.get("limits", {}))
+        return {name: {item["name"]: item for item in items} for name, items in found.items() if isinstance(items, list)}
+
+    @functools.cached_property
+    def adapters(self):
+        """Measured once, for all parts that look at them."""
+        return self.group("adapter", *LONG)
 
     def peer(self, script, *words):
         result = run([self.python, script, *words, "--threads", self.threads])
@@ -74,11 +83,10 @@ def worst(target_is_speed, items):
 
 # ---- Parts measured in one process --------------------------------------------------------------------------------------------------
 
-LONG = ("--seconds", "5")  # for each group: the largest product takes a third of one for each turn of its items
-
 
 def gemm(bench):
-    groups, peak = bench.group("limits", "gemm", *LONG), bench.data["limits"]["flops_per_second"]
+    groups = bench.group("limits", "gemm", *LONG)
+    peak = bench.data["limits"]["flops_per_second"]
     bench.data["products"] = groups
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
@@ -91,8 +99,7 @@ def gemm(bench):
 
 
 def adapter(bench):
-    groups = bench.group("adapter", *LONG)
-    bench.data["adapters"] = groups
+    groups = bench.data["adapters"] = bench.adapters
     for way in ("forward", "backward"):
         items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
         yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "the bare one"}
@@ -100,7 +107,7 @@ def adapter(bench):
 
 def rank(bench):
     """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
-    groups = bench.group("adapter", *LONG)
+    groups = bench.adapters
     added = {}
     for kind in ("adapted", "compacted"):
         added[kind] = sum(items[f"{kind} {way}"]["seconds"] - items[f"bare {way}"]["seconds"] for items in groups.values() for way in ("forward", "backward"))

@@ -49,8 +49,7 @@ sora_status sora_tune_draw(sora_context *context, int stream, sora_shape shape, 
     SORA_TRY(sora_allocate(elements, sizeof *out->host, "operand", &out->host, error));
     for (size_t i = 0; i < elements; i++) out->host[i] = (float)(2.0 * sora_random_uniform(&random) - 1.0);
     SORA_TRY(sora_tune_scratch(context, elements, out, error));
-    out->view.shape = shape;
-    out->view.stride = sora_view_inner(&out->view);
+    out->view = sora_view_dense(&out->buffer, 0, shape);
     SORA_TRY(sora_view_write(context, &out->view, out->host, error));
 cleanup:
     return status;

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/random.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-#include <string.h>
+#include "../test.h"
 
 /* Random123's known answer for key 0 and counter 0; purpose 0 leaves the key as the seed has it. */
 static void test_known_answer(void **state)
