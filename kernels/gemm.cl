@@ -177,6 +177,15 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 #define A_TERM(lead) 1
 #endif
 
+/* A tile's rows of B, where they lie together: then the loop over terms has a known step, and pays to be unrolled. */
+#ifdef B_TOGETHER
+#define B_TERM(row) W
+#define OVER_TERMS _Pragma("unroll 4")
+#else
+#define B_TERM(row) (row)
+#define OVER_TERMS
+#endif
+
 /* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside each. Rows behind the last are that one again. */
 #define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS) \
     do {                                                                                    \
@@ -184,7 +193,7 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
         A_TYPE *x = (A);                                                                    \
         B_TYPE *right = (B);                                                                \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                 \
-        for (int p = 0; p < (TERMS); p++) {                                                 \
+        OVER_TERMS for (int p = 0; p < (TERMS); p++) {                                      \
             floatx v[NV];                                                                   \
             FOR(j, NV) v[j] = VECTOR(right + j * XV);                                       \
             FOR(i, MR)                                                                      \
@@ -210,10 +219,12 @@ inline void ask_for_term(__global const B_ELEMENT *p)
 #define ASK_FOR_NEXT
 #endif
 
-inline floatx finished(floatx sum, floatx factor, floatx base, int relu)
+/* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
+#define LEAST (floatx)(relu ? 0.0f : -INFINITY)
+inline floatx finished(floatx sum, floatx factor, floatx base, floatx least)
 {
     floatx v = MAD(sum, factor, base);
-    return relu ? select(v, (floatx)0.0f, v < (floatx)0.0f) : v;
+    return select(v, least, v < least);
 }
 
 /* C = epilogue of alpha * block [rows][W], at edges. Through memory and a loop: unrolled over the block, they would be most of what there is to compile. */
@@ -229,7 +240,7 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
         _Pragma("nounroll") for (int i = 0; i < rows; i++)
         {
             __global float *out = c + i * c_row;
-            floatx v = finished(LOADX(block + i * W + j * XV), factor, base, relu);
+            floatx v = finished(LOADX(block + i * W + j * XV), factor, base, LEAST);
             if (accumulate) v += load_within(out, at, n);
             store_within(v, out, at, n);
         }
@@ -246,19 +257,18 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
 
 /* The same of a whole tile, straight from registers. */
 #define PUT_TILE(sum)                                                                    \
-    FOR(j, NV)                                                                           \
-    {                                                                                    \
-        int at = column + j * XV;                                                        \
-        floatx factor = (floatx)alpha, base = (floatx)0.0f;                              \
-        if (has_scale) factor *= LOADX(scale + scale_at + at);                           \
-        if (has_bias) base = LOADX(bias + bias_at + at);                                 \
-        FOR(i, MR)                                                                       \
+    do {                                                                                 \
+        __global float *out = c + c_at + row * c_row + column;                           \
+        FOR(j, NV)                                                                       \
         {                                                                                \
-            __global float *out = c + c_at + (row + i) * c_row + at;                     \
-            floatx v = finished(sum[i][j], factor, base, relu);                          \
-            STOREX(accumulate ? v + LOADX(out) : v, out);                                \
+            floatx factor = (floatx)alpha, base = (floatx)0.0f;                          \
+            if (has_scale) factor *= LOADX(scale + scale_at + column + j * XV);          \
+            if (has_bias) base = LOADX(bias + bias_at + column + j * XV);                \
+            FOR(i, MR) sum[i][j] = finished(sum[i][j], factor, base, LEAST);             \
         }                                                                                \
-    }
+        if (accumulate) FOR(i, MR) FOR(j, NV) sum[i][j] += LOADX(out + i * c_row + j * XV); \
+        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);               \
+    } while (0)
 
 /* A tile's C stays in registers for all of k. Work-items: (tiles of W columns, runs of rows). */
 __kernel void gemm_tile(PRODUCT_PARAMETERS)
@@ -273,8 +283,9 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b, b_row, k);
-        if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, b2_row, k2);
+        PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b,
+                    B_TERM(b_row), k);
+        if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, B_TERM(b2_row), k2);
         if (rows == MR && column + W <= n) {
             PUT_TILE(sum);
             continue;
@@ -303,7 +314,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #ifdef B_ROWS
 #define BLOCK_B const float, LOADX, strip + (column - begin) % STRIP * BLOCK_TERMS, W
 #else
-#define BLOCK_B __global const B_ELEMENT, B_VECTOR, b + b_at + column / W / split * b_panel + column / W % split * W + at * b_row, b_row
+#define BLOCK_B __global const B_ELEMENT, B_VECTOR, b + b_at + column / W / split * b_panel + column / W % split * W + at * b_row, B_TERM(b_row)
 #endif
 
 __kernel void gemm_block(PRODUCT_PARAMETERS)
@@ -361,7 +372,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
             if (k2) {
                 floatx sum[MR][NV];
                 FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
-                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2 + b2_at + column / W * b2_panel, b2_row, k2);
+                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2 + b2_at + column / W * b2_panel, B_TERM(b2_row), k2);
                 FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
             PUT_BLOCK(BLOCK_OF(column));

@@ -281,15 +281,15 @@ static double bytes_of(const sora_gemm_desc *d)
 
 #define OPTIONS 192
 
-enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, ASK_AHEAD = 16 };
+enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, ASK_AHEAD = 16, B_TOGETHER = 32 };
 
 static void program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
-    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s", lanes, v->vectors, v->rows,
+    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s%s", lanes, v->vectors, v->rows,
                            lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
-                           forms & ASK_AHEAD ? " -D ASK_AHEAD" : "");
+                           forms & ASK_AHEAD ? " -D ASK_AHEAD" : "", forms & B_TOGETHER ? " -D B_TOGETHER" : "");
     if (v->provider == SORA_GEMM_BLOCK)
         snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d",
                  v->group_rows, v->group_columns, v->group_depth);
@@ -418,8 +418,9 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n);
     int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
     bool asks = !block && d->m < ASK_ROWS && first.row == (int64_t)first.split * width;
+    bool together = (b_rows || first.row == width) && (d->k2 == 0 || second.row == width);
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
-                (asks ? ASK_AHEAD : 0);
+                (asks ? ASK_AHEAD : 0) | (together ? B_TOGETHER : 0);
     program_options(context, v, forms, options);
     return sora_launch(
         context,
