@@ -76,14 +76,41 @@ __kernel void attention_line_total(__global const float *restrict shares, ulong 
 #define GROUPS (BLOCK_QUERIES / 8) /* of queries that share random words */
 #define DISTANCES UP(BLOCK_QUERIES + BLOCK_KEYS, XV)
 
+/* Rows that come next: memory brings them while products are made, one with each tile. */
+#define SOURCES 5
+typedef struct coming {
+    __global const float *row[SOURCES];
+    long stride[SOURCES];
+    int left[SOURCES], sources, at;
+} coming;
+
+inline void add_coming(coming *next, __global const float *row, long stride, int count)
+{
+    if (count < 1) return;
+    next->row[next->sources] = row;
+    next->stride[next->sources] = stride;
+    next->left[next->sources++] = count;
+}
+
+/* By itself, or it would be in each product. */
+__attribute__((noinline)) void ask_for_row(coming *next)
+{
+    int at = next->at;
+    if (at == next->sources) return;
+    FOR(line, (DK + 15) / 16) ASK_FOR(next->row[at] + 16 * line);
+    next->row[at] += next->stride[at];
+    if (--next->left[at] == 0) next->at++;
+}
+
 /* out[rows][width] = start + a . b, b [depth][width] and a(r, k) = a[r * row + k * step]; rows of b and out are `stride` apart, rows and width are
  * whole tiles. start: zero, or what is in out, times a factor of its row where there are factors. */
 __attribute__((always_inline)) inline void multiply(const float *a, int row, int step, const float *b, int rows, int depth, int width, int stride, int from_zero,
-                                                    const float *factors, float *out)
+                                                    const float *factors, float *out, coming *next)
 {
     for (int r0 = 0; r0 < rows; r0 += TILE)
         for (int c = 0; c < width; c += 2 * XV) {
             floatx s[TILE][2];
+            ask_for_row(next);
             FOR(r, TILE)
             {
                 float factor = factors ? factors[r0 + r] : 1.0f;
@@ -195,7 +222,10 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
     int begin = (int)get_global_id(0) * RUN * BLOCK_QUERIES, stop = min(queries, begin + RUN * BLOCK_QUERIES);
     long bh = (long)get_global_id(1), b = bh / heads;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
-    int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys;
+    int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys,
+        seen = causal ? min(limit, stop) : limit;
+    long y_stride = (long)heads * DK;
+    __global float *y = o + o_at + (b * queries + begin) * y_stride + h * DK;
     ALIGNED float columns[RUN * DK * BLOCK_QUERIES], sums[RUN * BLOCK_QUERIES * WIDTH], most[RUN * BLOCK_QUERIES], total[RUN * BLOCK_QUERIES];
     ALIGNED float rows[BLOCK_QUERIES * WIDTH], key_rows[BLOCK_KEYS * WIDTH], values[BLOCK_KEYS * WIDTH], p[BLOCK_KEYS * BLOCK_QUERIES];
     ALIGNED float biases[DISTANCES], shrink[BLOCK_QUERIES];
@@ -210,24 +240,38 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
     }
     for (int r = 0; r < RUN * BLOCK_QUERIES; r++) most[r] = -INFINITY, total[r] = 0.0f;
     for (int x = 0; x < UP(stop - begin, TILE) * WIDTH; x++) sums[x] = 0.0f;
-    for (int j0 = 0; j0 < (causal ? min(limit, stop) : limit); j0 += BLOCK_KEYS) {
+    for (int j0 = 0; j0 < seen; j0 += BLOCK_KEYS) {
         int there = min(BLOCK_KEYS, limit - j0), tiled = UP(there, TILE);
         take_rows(k + j0 * k_stride, k_stride, there, tiled, key_rows);
         take_rows(v + j0 * k_stride, k_stride, there, tiled, values);
+        int then = j0 + BLOCK_KEYS, more = min(BLOCK_KEYS, seen - then);
+        coming next = { .sources = 0 };
+        if (more > 0) {
+            add_coming(&next, k + then * k_stride, k_stride, more);
+            add_coming(&next, v + then * k_stride, k_stride, more);
+        } else {
+            add_coming(&next, y, y_stride, stop - begin);
+            if (h + 1 < heads && stop == queries) {
+                add_coming(&next, k + DK, k_stride, min(BLOCK_KEYS, limit));
+                add_coming(&next, v + DK, k_stride, min(BLOCK_KEYS, limit));
+                add_coming(&next, q + DK, q_stride, min(RUN * BLOCK_QUERIES, queries));
+            } else
+                add_coming(&next, q + stop * q_stride, q_stride, min(RUN * BLOCK_QUERIES, queries - stop));
+        }
         for (int i0 = causal ? max(begin, j0 / BLOCK_QUERIES * BLOCK_QUERIES) : begin; i0 < stop; i0 += BLOCK_QUERIES) {
             int at = i0 - begin, width = min(BLOCK_QUERIES, UP(stop - i0, 2 * XV));
-            multiply(key_rows, WIDTH, 1, columns + at * DK, tiled, DK, width, BLOCK_QUERIES, 1, 0, p);
+            multiply(key_rows, WIDTH, 1, columns + at * DK, tiled, DK, width, BLOCK_QUERIES, 1, 0, p, &next);
             take_biases(line, i0, j0, queries, keys, causal, has_bias, biases);
             if (threshold) draw(i0, j0, width, there, h, random, words);
             softmax(p, biases, words, width, there, random, most + at, total + at, shrink);
-            multiply(p, 1, BLOCK_QUERIES, values, min(BLOCK_QUERIES, UP(stop - i0, TILE)), there, WIDTH, WIDTH, 0, shrink, sums + at * WIDTH);
+            multiply(p, 1, BLOCK_QUERIES, values, min(BLOCK_QUERIES, UP(stop - i0, TILE)), there, WIDTH, WIDTH, 0, shrink, sums + at * WIDTH, &next);
         }
     }
     for (int r = 0; r < stop - begin; r++) {
         for (int c = 0; c < WIDTH; c += XV) STOREX(LOADX(sums + r * WIDTH + c) * (1.0f / total[r]), sums + r * WIDTH + c);
         if (has_logs) logs[logs_at + bh * queries + begin + r] = most[r] + log(total[r]);
     }
-    put_rows(sums, o + o_at + (b * queries + begin) * (long)(heads * DK) + h * DK, heads * DK, stop - begin, 0);
+    put_rows(sums, y, y_stride, stop - begin, 0);
 }
 
 /* Scores p and gradients dp of what they weigh, [keys][BLOCK_QUERIES], to probabilities times keep or drop and gradients of scores. */
@@ -289,6 +333,20 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
         take_rows(v + begin * k_stride, k_stride, end - begin, UP(end - begin, TILE), values);
         for (int i0 = causal ? begin / BLOCK_QUERIES * BLOCK_QUERIES : 0; begin < end && i0 < queries; i0 += BLOCK_QUERIES) {
             int here = min(BLOCK_QUERIES, queries - i0), width = UP(here, 2 * XV);
+            int then = i0 + BLOCK_QUERIES, more = min(BLOCK_QUERIES, queries - then);
+            coming next = { .sources = 0 };
+            if (has_dq) add_coming(&next, dq + i0 * q_stride, q_stride, here);
+            if (more > 0) {
+                add_coming(&next, q + then * q_stride, q_stride, more);
+                add_coming(&next, dy + then * y_stride, y_stride, more);
+            } else {
+                if (has_dk) add_coming(&next, dk + begin * k_stride, k_stride, stop - begin);
+                if (has_dk) add_coming(&next, dv + begin * k_stride, k_stride, stop - begin);
+                if (h + 1 < heads && stop == keys) {
+                    add_coming(&next, k + DK, k_stride, min(RUN * BLOCK_KEYS, limit));
+                    add_coming(&next, v + DK, k_stride, min(RUN * BLOCK_KEYS, limit));
+                }
+            }
             take_rows(q + i0 * q_stride, q_stride, here, BLOCK_QUERIES, rows);
             turn(rows, columns);
             take_rows(dy + i0 * y_stride, y_stride, here, BLOCK_QUERIES, gradients);
@@ -299,16 +357,16 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
             }
             for (int j0 = begin; j0 < (causal ? min(end, i0 + here) : end); j0 += BLOCK_KEYS) {
                 int there = min(BLOCK_KEYS, end - j0), tiled = UP(there, TILE), at = (j0 - begin) * WIDTH;
-                multiply(key_rows + at, WIDTH, 1, columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, p);
-                multiply(values + at, WIDTH, 1, gradient_columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, dp);
+                multiply(key_rows + at, WIDTH, 1, columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, p, &next);
+                multiply(values + at, WIDTH, 1, gradient_columns, tiled, DK, width, BLOCK_QUERIES, 1, 0, dp, &next);
                 take_biases(line, i0, j0, queries, keys, causal, has_bias, biases);
                 if (threshold) draw(i0, j0, width, there, h, random, words);
                 softmax_gradient(p, dp, biases, words, width, there, random, log_sums, deltas);
                 if (has_dk) {
-                    multiply(p, BLOCK_QUERIES, 1, gradients, tiled, here, WIDTH, WIDTH, 0, 0, dv_sums + at);
-                    multiply(dp, BLOCK_QUERIES, 1, rows, tiled, here, WIDTH, WIDTH, 0, 0, dk_sums + at);
+                    multiply(p, BLOCK_QUERIES, 1, gradients, tiled, here, WIDTH, WIDTH, 0, 0, dv_sums + at, &next);
+                    multiply(dp, BLOCK_QUERIES, 1, rows, tiled, here, WIDTH, WIDTH, 0, 0, dk_sums + at, &next);
                 }
-                if (has_dq) multiply(dp, 1, BLOCK_QUERIES, key_rows + at, UP(here, TILE), there, WIDTH, WIDTH, j0 == begin, 0, dq_sums);
+                if (has_dq) multiply(dp, 1, BLOCK_QUERIES, key_rows + at, UP(here, TILE), there, WIDTH, WIDTH, j0 == begin, 0, dq_sums, &next);
                 if (has_dline) add_to_line(dp, here, there, shares + (j0 + BLOCK_KEYS - 1 - i0 + queries - 1));
             }
             if (has_dq) put_rows(dq_sums, dq + i0 * q_stride, q_stride, here, begin > 0);
