@@ -177,47 +177,51 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 #define A_TERM(lead) 1
 #endif
 
-/* A tile's rows of B, where they lie together: then the loop over terms has a known step, and pays to be unrolled. */
+/* A tile's rows of B, where they lie together: then the step from one term to the next is known, and eight at a time pay. */
 #ifdef B_TOGETHER
 #define B_TERM(row) W
-#define OVER_TERMS _Pragma("unroll 4")
+#define AT_ONCE 8
 #else
 #define B_TERM(row) (row)
-#define OVER_TERMS
+#define AT_ONCE 1
 #endif
 
-/* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside each. Rows behind the last are that one again. */
-#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS) \
-    do {                                                                                    \
-        long offset[MR];                                                                    \
-        A_TYPE *x = (A);                                                                    \
-        B_TYPE *right = (B);                                                                \
-        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                 \
-        OVER_TERMS for (int p = 0; p < (TERMS); p++) {                                      \
-            floatx v[NV];                                                                   \
-            FOR(j, NV) v[j] = VECTOR(right + j * XV);                                       \
-            FOR(i, MR)                                                                      \
-            {                                                                               \
-                floatx l = (floatx)(x[offset[i]]);                                          \
-                FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);                             \
-            }                                                                               \
-            BESIDE;                                                                         \
-            x += (TERM_STEP);                                                               \
-            right += (B_STEP);                                                              \
-        }                                                                                   \
+#define PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP)                      \
+    do {                                                             \
+        floatx v[NV];                                                \
+        FOR(j, NV) v[j] = VECTOR(right + j * XV);                    \
+        FOR(i, MR)                                                   \
+        {                                                            \
+            floatx l = (floatx)(x[offset[i]]);                       \
+            FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);          \
+        }                                                            \
+        x += (TERM_STEP);                                            \
+        right += (B_STEP);                                           \
+    } while (0)
+
+/* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside every few. Rows behind the last are that one again. */
+#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)            \
+    do {                                                                                               \
+        long offset[MR];                                                                               \
+        A_TYPE *x = (A);                                                                               \
+        B_TYPE *right = (B);                                                                           \
+        int p = 0;                                                                                     \
+        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                            \
+        _Pragma("nounroll") for (; p + AT_ONCE <= (TERMS); p += AT_ONCE)                               \
+        {                                                                                              \
+            BESIDE;                                                                                    \
+            FOR(u, AT_ONCE) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);                                   \
+        }                                                                                              \
+        _Pragma("nounroll") for (; p < (TERMS) && AT_ONCE > 1; p++) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP); \
     } while (0)
 #define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
 
-/* Where few rows of A pass a panel of B, reading it takes most of the time: all blocks of rows ask for the next panel, each for the same share of it. */
-#ifdef ASK_AHEAD
-inline void ask_for_term(__global const B_ELEMENT *p)
-{
-    FOR(x, (W + 15) / 16) ASK_FOR(p + x * 16);
-}
-#define ASK_FOR_NEXT (ask_for_term(next), next += share)
-#else
-#define ASK_FOR_NEXT
-#endif
+/* All blocks of rows that pass a panel of B ask for the next one, each for the same share of it. */
+#define ASK_FOR_NEXT                                                   \
+    do {                                                               \
+        for (long at = 0; at < share; at += 16) ASK_FOR(next + at);    \
+        next += share;                                                 \
+    } while (0)
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
@@ -251,7 +255,8 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
 #define PRODUCT_PARAMETERS                                                                                                                              \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
+        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, int ask_ahead, float alpha, EPILOGUE_PARAMETERS,      \
+        BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
@@ -278,7 +283,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile * b2_panel;
     __global const B_ELEMENT *next = b + b_panel;
-    long share = b_row / ((last - first + MR - 1) / MR);
+    long share = ask_ahead ? AT_ONCE * b_row / ((last - first + MR - 1) / MR) : 0;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
         floatx sum[MR][NV];

@@ -26,8 +26,11 @@
 #define DOT_LIMIT 128
 #define PACKED_ROWS 128
 #define FEW_BLOCK_ROWS 48 /* of the smallest block, which is for no more */
-#define ASK_ROWS 64       /* below them the next panel of B is asked for while one is multiplied */
-#define FEW_ROWS 16       /* below them a block of fewer rows is no slower */
+/* Rows below which, and floats up to which of a panel of B, the next is asked for while one is multiplied: both have to stay
+ * near. */
+#define ASK_ROWS 64
+#define ASK_PANEL 16384
+#define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -281,15 +284,15 @@ static double bytes_of(const sora_gemm_desc *d)
 
 #define OPTIONS 192
 
-enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, ASK_AHEAD = 16, B_TOGETHER = 32 };
+enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16 };
 
 static void program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
-    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s%s", lanes, v->vectors, v->rows,
+    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s", lanes, v->vectors, v->rows,
                            lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
-                           forms & ASK_AHEAD ? " -D ASK_AHEAD" : "", forms & B_TOGETHER ? " -D B_TOGETHER" : "");
+                           forms & B_TOGETHER ? " -D B_TOGETHER" : "");
     if (v->provider == SORA_GEMM_BLOCK)
         snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d",
                  v->group_rows, v->group_columns, v->group_depth);
@@ -417,29 +420,29 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     if (status != SORA_OK) return status;
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n);
     int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
-    bool asks = !block && d->m < ASK_ROWS && first.row == (int64_t)first.split * width;
+    bool asks = first.row == (int64_t)first.split * width && (d->m < ASK_ROWS || d->k * width <= ASK_PANEL);
     bool together = (b_rows || first.row == width) && (d->k2 == 0 || second.row == width);
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
-                (asks ? ASK_AHEAD : 0) | (together ? B_TOGETHER : 0);
+                (together ? B_TOGETHER : 0);
     program_options(context, v, forms, options);
-    return sora_launch(
-        context,
-        &(sora_launch_desc) { .file = "gemm",
-                              .kernel = block ? "gemm_block" : "gemm_tile",
-                              .options = options,
-                              .flops = flops_of(d),
-                              .bytes = bytes_of(d),
-                              .global = { (size_t)across, (size_t)panels_of((int)run, down), (size_t)products_of(d) },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
-                                  SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
-                                  SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
-                                  SORA_INT(run), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
-        error);
+    return sora_launch(context,
+                       &(sora_launch_desc) {
+                           .file = "gemm",
+                           .kernel = block ? "gemm_block" : "gemm_tile",
+                           .options = options,
+                           .flops = flops_of(d),
+                           .bytes = bytes_of(d),
+                           .global = { (size_t)across, (size_t)panels_of((int)run, down), (size_t)products_of(d) },
+                           .label = d->label,
+                           .arguments = SORA_ARGUMENTS(
+                               SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                               SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
+                               SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
+                               SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
+                               SORA_INT(run), SORA_INT(asks), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                               SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                               SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
+                       error);
 }
 
 static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
