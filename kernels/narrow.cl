@@ -8,7 +8,7 @@
 
 /* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
  * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. Memory brings the
- * next block meanwhile: it is asked for as evenly as the work goes on, a row of it with every so many tiles. */
+ * next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
 #define TILE_ROWS 3
 #define RANKS 4
@@ -30,6 +30,9 @@ inline float4 sums_of(const floatx *v)
     return (float4)(a.s02, b.s02) + (float4)(a.s13, b.s13);
 }
 
+/* Rows that a tile asks for, x_row apart from `next` on. */
+#define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))
+
 #define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                              \
     do {                                                                             \
         floatx left[TILE_ROWS];                                                      \
@@ -41,10 +44,10 @@ inline float4 sums_of(const floatx *v)
         }                                                                            \
     } while (0)
 
-/* A tile of t: rows and ranks behind the last are that one again. Asks for a row at `next`. By itself, as what follows: within the kernel
+/* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel
  * its loop had too few registers. */
 __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
-                                         __global const float *next, float4 *out)
+                                         __global const float *next, int asks, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
@@ -53,7 +56,7 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
     int at = 0;
     for (; at + LINE <= n; at += LINE) {
-        ASK_FOR(next + at);
+        ASK_FOR_ROWS(at);
         FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
     }
     for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
@@ -87,9 +90,9 @@ inline void put_t(const float4 *sums, float alpha, __global float *t, long t_row
         FOR(j, PAIR) STORE;                                                   \
     } while (0)
 
-/* total, two rows of it `other` apart, (+)= s^T x of some rows; rows behind the last are that one again, and have zeros in s. Asks for a row as tile_of_t. */
+/* total, two rows of it `other` apart, (+)= s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
 __attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n, int more,
-                                            __global const float *next)
+                                            __global const float *next, int asks)
 {
     long x_offset[ROWS], offset[PAIR] = { 0, other };
     floatx left[ROWS][PAIR];
@@ -98,7 +101,7 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
     int at = 0;
     if (more)
         for (; at + LINE <= n; at += LINE) {
-            ASK_FOR(next + at);
+            ASK_FOR_ROWS(at);
             FOR(v, LINE / XV)
             TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
         }
@@ -129,24 +132,24 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                 int ranks = min(RANKS, rank - rank_at);
                 for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
                     float4 sums[TILE_ROWS];
-                    bool ask = ++tile * ROWS > asked * tiles;
+                    int asks = ++tile * ROWS / tiles - asked;
                     tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns,
-                              ask ? next + asked * x_row : block, sums);
+                              next + asked * x_row, asks, sums);
                     put_t(sums, alpha, t + t_at + (row + i) * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
-                    asked += ask;
+                    asked += asks;
                 }
                 for (int j = 0; has_s && j < ranks; j += PAIR) {
                     int other = min(j + 1, ranks - 1);
                     float left[ROWS * PAIR];
-                    bool ask = ++tile * ROWS > asked * tiles;
+                    int asks = ++tile * ROWS / tiles - asked;
                     for (int i = 0; i < ROWS; i++) {
                         __global const float *from_s = s + s_at + (row + i) * s_row + rank_at;
                         left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
                         left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                     }
                     add_to_total(block, x_row, rows, left, parts + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, row > begin,
-                                 ask ? next + asked * x_row : block);
-                    asked += ask;
+                                 next + asked * x_row, asks);
+                    asked += asks;
                 }
             }
         }
