@@ -303,8 +303,38 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 
 #ifdef BLOCK_ROWS
 
+#ifdef A_ZEROS
+/* A row's terms that are not 0, and where they stand; returns how many. Behind a ReLU most are 0, and no branch could be foreseen. */
+inline int take_nonzero(__global const float *a, int terms, float *value, ushort *place)
+{
+    int count = 0;
+    for (int p = 0; p < terms; p++) {
+        float v = a[p];
+        value[count] = v;
+        place[count] = (ushort)p;
+        count += v != 0.0f;
+    }
+    return count;
+}
+
+/* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. */
+#define ACROSS (8 / NV)
+inline void add_nonzero(const float *value, const ushort *place, int count, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
+{
+    floatx sum[ACROSS][NV];
+    FOR(t, ACROSS) FOR(j, NV) sum[t][j] = more ? LOADX(sums + t * next + j * XV) : (floatx)0.0f;
+    _Pragma("nounroll") for (int e = 0; e < count; e++)
+    {
+        floatx l = (floatx)(value[e]);
+        long row = place[e] * B_TERM(b_row);
+        FOR(t, ACROSS) FOR(j, NV) sum[t][j] = MAD(l, B_VECTOR(panel[t] + row + j * XV), sum[t][j]);
+    }
+    FOR(t, ACROSS) FOR(j, NV) STOREX(sum[t][j], sums + t * next + j * XV);
+}
+#endif
+
 /* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
- * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Work-items: (blocks of columns, runs of rows). */
+ * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items: (blocks of columns, runs of rows). */
 #define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
@@ -316,10 +346,11 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #else
 #define BLOCK_A __global const float, a + a_at + row * lead + at, lead, 1
 #endif
+#define B_PANEL(column) (b + b_at + (column) / W / split * b_panel + (column) / W % split * W + at * b_row)
 #ifdef B_ROWS
 #define BLOCK_B const float, LOADX, strip + (column - begin) % STRIP * BLOCK_TERMS, W
 #else
-#define BLOCK_B __global const B_ELEMENT, B_VECTOR, b + b_at + column / W / split * b_panel + column / W % split * W + at * b_row, B_TERM(b_row)
+#define BLOCK_B __global const B_ELEMENT, B_VECTOR, B_PANEL(column), B_TERM(b_row)
 #endif
 
 __kernel void gemm_block(PRODUCT_PARAMETERS)
@@ -347,6 +378,19 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
 #ifdef B_ROWS
         float strip[STRIP * BLOCK_TERMS];
 #endif
+#ifdef A_ZEROS
+        float value[HEIGHT * BLOCK_TERMS];
+        ushort place[HEIGHT * BLOCK_TERMS];
+        int count[HEIGHT];
+        for (int i = 0; i < last - first; i++)
+            count[i] = take_nonzero(a + a_at + (first + i) * lead + at, terms, value + i * BLOCK_TERMS, place + i * BLOCK_TERMS);
+        for (int column = begin; column < end; column += ACROSS * W) {
+            __global const B_ELEMENT *panel[ACROSS];
+            FOR(t, ACROSS) panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
+            for (int i = 0; i < last - first; i++)
+                add_nonzero(value + i * BLOCK_TERMS, place + i * BLOCK_TERMS, count[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
+        }
+#else
         for (int column = begin; column < end; column += W) {
 #ifdef B_ROWS
             if ((column - begin) % STRIP == 0)
@@ -370,6 +414,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
                 FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
         }
+#endif
     }
     for (int column = begin; column < end; column += W)
         for (int row = first; row < last; row += MR) {

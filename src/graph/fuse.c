@@ -93,6 +93,22 @@ static bool fuse_dropout(sora_graph *graph, int index)
     return true;
 }
 
+/* What a linear layer has from another's ReLU is mostly zeros, which its product may leave out. */
+static void note_zeros(sora_graph *graph, int index)
+{
+    sora_node *node = &graph->nodes[index], *linear;
+    bool plain = node->op == &sora_op_linear, adapted = node->op == &sora_op_adapted_linear;
+    if (!plain && !adapted) return;
+    bool zeros =
+        ((linear = maker(graph, node->inputs[0], &sora_op_linear)) && ((sora_linear_attributes *)linear->attributes)->relu) ||
+        ((linear = maker(graph, node->inputs[0], &sora_op_adapted_linear)) &&
+         ((sora_adapted_attributes *)linear->attributes)->relu);
+    if (plain)
+        ((sora_linear_attributes *)node->attributes)->zeros = zeros;
+    else
+        ((sora_adapted_attributes *)node->attributes)->zeros = zeros;
+}
+
 /* A sum with what dropout made: dropout adds it, under its own name, which its random numbers hang on. */
 static bool fuse_residual(sora_graph *graph, int index)
 {
@@ -121,6 +137,7 @@ sora_status sora_graph_fuse(sora_graph *graph, sora_error *error)
     sora_status status = SORA_OK;
     for (int n = 0; status == SORA_OK && n < (int)graph->node_count;) {
         status = fuse_statistics(graph, n, error);
+        note_zeros(graph, n);
         n += !fuse_pool(graph, n) && !fuse_dropout(graph, n) && !fuse_residual(graph, n);
     }
     return status;

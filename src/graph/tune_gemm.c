@@ -25,7 +25,7 @@ static sora_gemm_desc desc_of(const int64_t *shape)
     int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
     bool a = forms & 1, b = forms & 2, b2 = forms & 8;
-    d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a };
+    d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a, .zeros = forms & 32 };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
     d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
     d.a2 = (sora_gemm_operand) { .leading = k2 };
@@ -38,8 +38,8 @@ static void describe(const int64_t *shape, char text[96])
     sora_gemm_desc d = desc_of(shape);
     char second[32] = "";
     if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
-    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
-             d.a.transposed ? ", A by columns" : "",
+    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
+             d.a.transposed ? ", A by columns" : "", d.a.zeros ? ", A behind a ReLU" : "",
              d.b.panel && d.b.turned ? ", B's transpose in panels"
              : d.b.panel             ? ", B in panels"
              : d.b.transposed        ? ", B by columns"
@@ -89,6 +89,14 @@ static sora_status draw(product *p, int which, int64_t elements, sora_view *view
     return status;
 }
 
+/* Leaves of A, in -1 to 1, a quarter, as a trained network's ReLU does. */
+static sora_status pass_relu(product *p, sora_error *error)
+{
+    float *a = p->operands[A].host;
+    for (int64_t i = 0; i < p->desc.m * p->desc.k; i++) a[i] = a[i] < 0.5f ? 0.0f : a[i];
+    return sora_view_write(p->context, &p->operands[A].view, a, error);
+}
+
 /* B, which stands as floats, as halves in the same memory, and on the host as it is then. */
 static sora_status narrow(product *p, int64_t elements, sora_error *error)
 {
@@ -132,6 +140,7 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     p->desc = desc_of(shape);
     sora_gemm_desc *d = &p->desc;
     SORA_TRY(draw(p, A, d->m * d->k, &d->a.view, error));
+    if (d->a.zeros) SORA_TRY(pass_relu(p, error));
     bool half = d->b.view.dtype == SORA_F16;
     SORA_TRY(draw(p, B, d->k * d->n, &d->b.view, error));
     if (half) SORA_TRY(narrow(p, d->k * d->n, error));

@@ -34,7 +34,7 @@
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    static const char *const names[] = { "tile", "dot", "block", "clblast" };
+    static const char *const names[] = { "tile", "dot", "block", "clblast", "sparse" };
     return names[provider];
 }
 
@@ -111,6 +111,22 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
     return v;
 }
 
+/* Rows and columns of C and terms of a sparse product's work-item: a block of B that stays in the nearest cache is `terms` of
+ * eight vectors. From SPARSE_LEAST terms on, and where all units have work, it is the default. */
+static const int sparse_size[] = { 64, 512, 64 };
+#define SPARSE_LEAST 256
+
+static bool is_sparse(const sora_gemm_desc *d)
+{
+    return d->a.zeros && !d->a.transposed && d->b.panel && !d->b.turned && products_of(d) == 1;
+}
+
+static bool is_sparse_first(const sora_device_limits *limits, const sora_gemm_desc *d)
+{
+    int64_t items = panels_of(sparse_size[0], d->m) * panels_of(sparse_size[1], d->n);
+    return is_sparse(d) && d->k >= SPARSE_LEAST && items >= 2 * (int64_t)limits->compute_units;
+}
+
 /* The largest that has no more rows than C needs and of which there are enough for all compute units. */
 static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
@@ -140,6 +156,10 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0, size = block_size_for(limits, d);
     bool blocked = is_blocked(d);
+    sora_gemm_variant sparse = block_variant(lanes, first, sparse_size);
+    bool sparse_first = is_sparse_first(limits, d);
+    sparse.provider = SORA_GEMM_SPARSE;
+    if (sparse_first) out[count++] = sparse;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
     if (blocked) out[count++] = block_variant(lanes, first, block_sizes[size]);
     const sora_gemm_variant standard = block_for(lanes, first / lanes, d->m);
@@ -154,6 +174,7 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     for (int i = 0; d->k >= BLOCK_TRIED && i < (int)SORA_COUNT(block_sizes); i++)
         if ((!blocked || i != size) && block_sizes[i][0] <= SORA_MAX(2 * d->m, FEW_BLOCK_ROWS))
             out[count++] = block_variant(lanes, first, block_sizes[i]);
+    if (is_sparse(d) && !sparse_first) out[count++] = sparse;
     if (is_inner(d) && d->m >= DOT_MOST && d->m < DOT_LIMIT) out[count++] = dot;
     return count;
 }
@@ -202,8 +223,8 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
-    int forms =
-        d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->b2.transposed) << 3 | is_half(&d->b) << 4;
+    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->b2.transposed) << 3 |
+                is_half(&d->b) << 4 | d->a.zeros << 5;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -293,9 +314,9 @@ static void program_options(const sora_context *context, const sora_gemm_variant
                            lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
                            forms & B_TOGETHER ? " -D B_TOGETHER" : "");
-    if (v->provider == SORA_GEMM_BLOCK)
-        snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d",
-                 v->group_rows, v->group_columns, v->group_depth);
+    if (v->group_rows)
+        snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d%s",
+                 v->group_rows, v->group_columns, v->group_depth, v->provider == SORA_GEMM_SPARSE ? " -D A_ZEROS" : "");
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -398,7 +419,7 @@ static int64_t block_run(const sora_gemm_variant *v, int64_t m)
     return panels_of(v->rows, panels_of((int)items, m));
 }
 
-/* Tile and block. */
+/* Tile, block and sparse. */
 static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     static const sora_view none = { 0 };
@@ -407,7 +428,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     sora_view workspace = d->workspace;
     panels first, second;
     char options[OPTIONS];
-    bool block = v->provider == SORA_GEMM_BLOCK, b_rows = block && !d->b.panel && !d->b.transposed;
+    bool block = v->group_rows > 0, b_rows = block && !d->b.panel && !d->b.transposed;
     /* B that is read where it stands holds no alpha, so that comes with the sums. */
     float alpha = or_one(d->alpha), left = b_rows || (d->b.panel && !d->b.turned) ? alpha : 1.0f;
     sora_status status = SORA_OK;

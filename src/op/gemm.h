@@ -14,15 +14,17 @@ typedef enum sora_gemm_provider {
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
     SORA_GEMM_BLOCK,    /* ours, on a CPU: k in blocks that stay near, copied where an operand's rows lie far apart */
     SORA_GEMM_CLBLAST,
+    SORA_GEMM_SPARSE, /* block, without the terms that are 0 in A */
 } sora_gemm_provider;
 
 /* One way to do a product. */
 typedef struct sora_gemm_variant {
     sora_gemm_provider provider;
-    int rows, vectors;                          /* tile on a CPU: C in registers, vectors of the device's width */
-    int group_rows, group_columns, group_depth; /* C of a work-group (block: of a work-item, at most), terms it has near */
-    int item_rows, item_columns;                /* tile on a GPU: C of a work-item */
-    int parameters; /* CLBlast: 1 + the set of parameters to put; 0: the one that was chosen for the device */
+    int rows, vectors; /* tile on a CPU: C in registers, vectors of the device's width */
+    int group_rows, group_columns,
+        group_depth;             /* C of a work-group (block, sparse: of a work-item, at most), terms it has near */
+    int item_rows, item_columns; /* tile on a GPU: C of a work-item */
+    int parameters;              /* CLBlast: 1 + the set of parameters to put; 0: the one that was chosen for the device */
 } sora_gemm_variant;
 #define SORA_GEMM_VARIANTS 32
 
@@ -32,6 +34,7 @@ typedef struct sora_gemm_operand {
     bool transposed; /* A: stored [k, m], A2 never; B: stored [n, k] */
     int panel;       /* not 0: B of the first pair stands in panels of that many columns (sora_gemm_pack), or */
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
+    bool zeros;      /* A: many of its numbers are 0, as behind a ReLU; says how fast a variant is, not what it makes */
 } sora_gemm_operand;
 
 /* Products of equal sizes in one launch, each one's operands so many elements behind the last's. One pair of operands, and B

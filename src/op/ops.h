@@ -19,6 +19,7 @@ typedef struct sora_relu_dropout {
 typedef struct sora_linear_attributes {
     bool relu;
     sora_relu_dropout behind_relu;
+    bool zeros; /* x comes from a ReLU (made by the graph, graph/fuse.c) */
 } sora_linear_attributes;
 extern const sora_op sora_op_linear;
 
@@ -31,6 +32,7 @@ extern const sora_op sora_op_linear;
 typedef struct sora_adapted_attributes {
     bool relu; /* of the linear layer's own epilogue (linear only) */
     sora_relu_dropout behind_relu;
+    bool zeros;    /* linear only, as sora_linear_attributes' */
     float scale;   /* s */
     float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
     int kernel;    /* conv only: k of W₀ and W_d */

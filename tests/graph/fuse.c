@@ -163,6 +163,38 @@ static void test_dropout_behind_relu(void **state)
     }
 }
 
+static bool has_zeros(const sora_graph *graph, const char *name)
+{
+    for (size_t n = 0; n < graph->node_count; n++) {
+        const sora_node *node = &graph->nodes[n];
+        if (strcmp(node->name, name) != 0) continue;
+        return node->op == &sora_op_linear ? ((const sora_linear_attributes *)node->attributes)->zeros
+                                           : ((const sora_adapted_attributes *)node->attributes)->zeros;
+    }
+    fail_msg("no node %s", name);
+    return false;
+}
+
+/* The layer that reads another's ReLU, by way of dropout or not, is told that its input has zeros, and no other. */
+static void test_zeros_behind_relu(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 16; way++) {
+        bool relu = way & 1, dropout = way & 2, unfused = way & 4;
+        pair p = open_pair(2 * WIDTH, way & 8 ? "w." : NULL, unfused);
+        sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, relu);
+        if (dropout) hidden = sora_dropout(p.graph, "wi.dropout", hidden, 0.4f);
+        sora_tensor *out = sora_layer_forward(p.graph, p.wo, hidden, false);
+        sora_error error;
+        OK(sora_graph_plan(p.graph, sora_mse_loss(p.graph, "loss", out, p.y), &error));
+        assert_int_equal(has_zeros(p.graph, "wo"), relu && !unfused);
+        assert_false(has_zeros(p.graph, "wi"));
+        sora_graph_destroy(&p.graph);
+        sora_layers_destroy(&p.layers);
+        sora_params_destroy(&p.params);
+    }
+}
+
 /* A sum of what a layer gives and the dropout of what the other makes of it, either first. `watched`: dropout's own output is one
  * of the graph's. */
 static int run_residual(bool first, bool unfused, bool watched, float *out, int64_t *count)
@@ -223,6 +255,7 @@ static void test_gradients_that_meet(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu),
-                                        cmocka_unit_test(test_dropout_before_sum), cmocka_unit_test(test_gradients_that_meet) };
+                                        cmocka_unit_test(test_zeros_behind_relu), cmocka_unit_test(test_dropout_before_sum),
+                                        cmocka_unit_test(test_gradients_that_meet) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -63,7 +63,7 @@ static void test_products(void **state)
     for (int g = 0; g < 2; g++) {
         int panel = sora_gemm_panel(&sora_context_device(f->contexts[g])->limits, 64);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-            for (int forms = 0; forms < 32; forms++) {
+            for (int forms = 0; forms < 64; forms++) {
                 int64_t shape[SORA_TUNING_NUMBERS] = { sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], forms };
                 bool turned = forms & 4, second = forms & 8;
                 if (turned) shape[5] = panel;

@@ -26,6 +26,7 @@ typedef struct product {
     bool panels;     /* B is brought into panels first, */
     bool turned;     /* or Bᵀ is */
     bool half;       /* B is halves */
+    bool zeros;      /* three in four of A's numbers are 0, and it says so */
 } product;
 
 static int open_fixture(void **state)
@@ -56,6 +57,16 @@ static sora_view operand(sora_context *context, uint32_t stream, int64_t element
     OK(sora_view_write(context, &view, *host, &error));
     view.offset = GUARD;
     return view;
+}
+
+/* Three in four of an operand's numbers are 0. */
+static void pass_relu(sora_context *context, int64_t elements, float *host, sora_view *a)
+{
+    sora_error error;
+    for (int64_t i = GUARD; i < GUARD + elements; i++) host[i] = host[i] < 0.5f ? 0 : host[i];
+    a->offset = 0;
+    OK(sora_view_write(context, a, host, &error));
+    a->offset = GUARD;
 }
 
 /* B as halves, which stand where the buffer began, and its values on the host as they are now. */
@@ -106,12 +117,13 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
     sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
     sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
+    if (p->zeros) pass_relu(context, lda * (p->ta ? p->k : p->m), f->host[0], &a);
     if (p->half) round_to_halves(context, ldb * (p->tb ? p->n : p->k), f->host[1] + GUARD, &b);
     sora_buffer scratch = { 0 }, panels = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
                             .k = p->k,
-                            .a = { .view = a, .leading = lda, .transposed = p->ta },
+                            .a = { .view = a, .leading = lda, .transposed = p->ta, .zeros = p->zeros },
                             .b = { .view = b, .leading = ldb, .transposed = p->tb },
                             .alpha = p->alpha,
                             .relu = p->relu,
@@ -212,6 +224,25 @@ static void check_context(fixture *f, sora_context *context)
     }
 }
 
+/* A variant leaves zeros of A out: of whole products, and at every edge of its blocks. */
+static void check_zeros(fixture *f, sora_context *context)
+{
+    static const int64_t sparse_sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },    { 65, 257, 3 },    { 257, 65, 17 },
+                                               { 64, 64, 64 }, { 129, 16, 130 }, { 130, 520, 257 }, { 300, 130, 256 } };
+    for (size_t s = 0; s < sizeof sparse_sizes / sizeof *sparse_sizes; s++)
+        for (int half = 0; half < 2; half++) {
+            product p = {
+                .m = sparse_sizes[s][0], .n = sparse_sizes[s][1], .k = sparse_sizes[s][2], .panels = true, .zeros = true
+            };
+            p.half = half;
+            check_product(f, context, &p);
+            p.k2 = 1 + (int64_t)s % 9, p.gate = s % 2, p.alpha2 = 0.5f, p.bias = p.relu = true, p.padding = 3;
+            check_product(f, context, &p);
+            p.accumulate = true, p.scale = s % 2, p.alpha = -1.5f, p.relu = p.bias = false;
+            check_product(f, context, &p);
+        }
+}
+
 /* Three products in one launch, gaps between their operands, give what each gives alone. */
 static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n, int64_t k, bool transposed)
 {
@@ -286,6 +317,7 @@ static void test_cpu(void **state)
 {
     fixture *f = *state;
     check_context(f, f->contexts[0]);
+    check_zeros(f, f->contexts[0]);
 }
 
 static void test_gpu(void **state)
