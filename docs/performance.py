@@ -78,7 +78,7 @@ lines = ["# Performance", "", f"Written by `docs/performance.py` from `results/b
          f"The device's limits, the best that was measured: {1e-9 * peak:.0f} GFLOP/s of multiply-adds from registers, {1e-9 * rate:.1f} GB/s copied, {1e6 * data['limits']['launch_seconds']:.1f} µs for an empty launch.", "",
          "## Targets", "", *targets()]
 if data["steps"]:
-    lines += ["", "## Whole steps", "", *table(["step", "s (range)", "GFLOP", "GFLOP/s", "of the peak", "launches", "device MiB", "process MiB", "arena above the largest live set", "activations moved, MiB (by layers alone)", "moving them at a copy's rate, of the step"], steps())]
+    lines += ["", "## Whole steps", "", "GFLOP are those of all terms, also of terms that a ReLU made zero and that products leave out.", "", *table(["step", "s (range)", "GFLOP", "GFLOP/s", "of the peak", "launches", "device MiB", "process MiB", "arena above the largest live set", "activations moved, MiB (by layers alone)", "moving them at a copy's rate, of the step"], steps())]
 for name, profile in data["profiles"].items():
     lines += ["", f"## A step of {name} by op ({profile['step']['method']}, batch {profile['step']['batch']})", "",
               *table(["op", "ms", "of the step", "launches", "GFLOP/s (of the peak)", "GB/s (of a copy)"], ops(profile))]
