@@ -339,15 +339,38 @@ static void test_groups(void **state)
     assert_int_equal(ours, 5);
 }
 
+/* The product that leaves zeros out, at edges of its blocks: as a CPU does it, on any device. */
+static void test_sparse(void **state)
+{
+    fixture *f = *state;
+    static const product one = {
+        .m = 7, .n = 17, .k = 70, .k2 = 3, .alpha2 = 0.5f, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true
+    };
+    sora_error error;
+    sora_context *context;
+    sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
+    limits.type = SORA_DEVICE_CPU;
+    limits.float_width = 8;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &context, &error));
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    const sora_gemm_desc desc = {
+        .m = one.m, .n = one.n, .k = one.k, .k2 = one.k2, .a = { .zeros = true }, .b = { .panel = 16 }
+    };
+    int count = sora_gemm_variants(&limits, &desc, variants), sparse = 0;
+    for (int number = 0; number < count; number++)
+        if (variants[number].provider == SORA_GEMM_SPARSE) sparse += check_variant(f, context, number, &one);
+    sora_context_destroy(&context);
+    assert_int_equal(sparse, 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_cpu),
-        cmocka_unit_test(test_gpu),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),    cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_batches), cmocka_unit_test(test_sparse),
     };
-    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) };
+    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_sparse) };
+    if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
     if (argc > 1 && strcmp(argv[1], "--small") == 0) return cmocka_run_group_tests(small, open_fixture, close_fixture);
     return cmocka_run_group_tests(all, open_fixture, close_fixture);
 }
