@@ -340,8 +340,10 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
                 add_coming(&next, q + then * q_stride, q_stride, more);
                 add_coming(&next, dy + then * y_stride, y_stride, more);
             } else {
-                if (has_dk) add_coming(&next, dk + begin * k_stride, k_stride, stop - begin);
-                if (has_dk) add_coming(&next, dv + begin * k_stride, k_stride, stop - begin);
+                if (has_dk) {
+                    add_coming(&next, dk + begin * k_stride, k_stride, stop - begin);
+                    add_coming(&next, dv + begin * k_stride, k_stride, stop - begin);
+                }
                 if (h + 1 < heads && stop == keys) {
                     add_coming(&next, k + DK, k_stride, min(RUN * BLOCK_KEYS, limit));
                     add_coming(&next, v + DK, k_stride, min(RUN * BLOCK_KEYS, limit));

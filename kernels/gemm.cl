@@ -200,18 +200,18 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     } while (0)
 
 /* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside every few. Rows behind the last are that one again. */
-#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)            \
-    do {                                                                                               \
-        long offset[MR];                                                                               \
-        A_TYPE *x = (A);                                                                               \
-        B_TYPE *right = (B);                                                                           \
-        int p = 0;                                                                                     \
-        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                            \
-        _Pragma("nounroll") for (; p + AT_ONCE <= (TERMS); p += AT_ONCE)                               \
-        {                                                                                              \
-            BESIDE;                                                                                    \
-            FOR(u, AT_ONCE) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);                                   \
-        }                                                                                              \
+#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)                  \
+    do {                                                                                                     \
+        long offset[MR];                                                                                     \
+        A_TYPE *x = (A);                                                                                     \
+        B_TYPE *right = (B);                                                                                 \
+        int p = 0;                                                                                           \
+        FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                                  \
+        _Pragma("nounroll") for (; p + AT_ONCE <= (TERMS); p += AT_ONCE)                                     \
+        {                                                                                                    \
+            BESIDE;                                                                                          \
+            FOR(u, AT_ONCE) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);                                         \
+        }                                                                                                    \
         _Pragma("nounroll") for (; p < (TERMS) && AT_ONCE > 1; p++) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP); \
     } while (0)
 #define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
@@ -261,18 +261,18 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
 /* The same of a whole tile, straight from registers. */
-#define PUT_TILE(sum)                                                                    \
-    do {                                                                                 \
-        __global float *out = c + c_at + row * c_row + column;                           \
-        FOR(j, NV)                                                                       \
-        {                                                                                \
-            floatx factor = (floatx)alpha, base = (floatx)0.0f;                          \
-            if (has_scale) factor *= LOADX(scale + scale_at + column + j * XV);          \
-            if (has_bias) base = LOADX(bias + bias_at + column + j * XV);                \
-            FOR(i, MR) sum[i][j] = finished(sum[i][j], factor, base, LEAST);             \
-        }                                                                                \
+#define PUT_TILE(sum)                                                                       \
+    do {                                                                                    \
+        __global float *out = c + c_at + row * c_row + column;                              \
+        FOR(j, NV)                                                                          \
+        {                                                                                   \
+            floatx factor = (floatx)alpha, base = (floatx)0.0f;                             \
+            if (has_scale) factor *= LOADX(scale + scale_at + column + j * XV);             \
+            if (has_bias) base = LOADX(bias + bias_at + column + j * XV);                   \
+            FOR(i, MR) sum[i][j] = finished(sum[i][j], factor, base, LEAST);                \
+        }                                                                                   \
         if (accumulate) FOR(i, MR) FOR(j, NV) sum[i][j] += LOADX(out + i * c_row + j * XV); \
-        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);               \
+        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);                  \
     } while (0)
 
 /* A tile's C stays in registers for all of k. Work-items: (tiles of W columns, runs of rows). */
@@ -317,7 +317,8 @@ inline int take_nonzero(__global const float *a, int terms, float *value, ushort
     return count;
 }
 
-/* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. */
+/* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. BLOCK_COLUMNS are whole groups
+ * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
 inline void add_nonzero(const float *value, const ushort *place, int count, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
 {

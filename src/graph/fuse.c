@@ -72,21 +72,31 @@ static int users_of(const sora_graph *graph, const sora_tensor *tensor)
     return users;
 }
 
+/* The linear layer whose ReLU made the tensor, and where its dropout stands; NULL: none. */
+static sora_node *relu_maker(const sora_graph *graph, const sora_tensor *tensor, sora_relu_dropout **behind)
+{
+    sora_node *node = maker(graph, tensor, &sora_op_linear);
+    if (node) {
+        sora_linear_attributes *a = node->attributes;
+        *behind = &a->behind_relu;
+        return a->relu ? node : NULL;
+    }
+    if (!(node = maker(graph, tensor, &sora_op_adapted_linear))) return NULL;
+    sora_adapted_attributes *a = node->attributes;
+    *behind = &a->behind_relu;
+    return a->relu ? node : NULL;
+}
+
 /* Dropout of what a linear layer's ReLU let pass: it happens in the layer's output, whose zeros are all that the way back needs
  * of both. */
 static bool fuse_dropout(sora_graph *graph, int index)
 {
     sora_node *dropout = &graph->nodes[index], *linear;
     if (dropout->op != &sora_op_dropout || users_of(graph, dropout->inputs[0]) > 1) return false;
-    sora_relu_dropout behind = { .probability = ((const sora_dropout_attributes *)dropout->attributes)->probability,
-                                 .stream = sora_hash_name(dropout->name) };
-    if ((linear = maker(graph, dropout->inputs[0], &sora_op_linear)) && ((sora_linear_attributes *)linear->attributes)->relu)
-        ((sora_linear_attributes *)linear->attributes)->behind_relu = behind;
-    else if ((linear = maker(graph, dropout->inputs[0], &sora_op_adapted_linear)) &&
-             ((sora_adapted_attributes *)linear->attributes)->relu)
-        ((sora_adapted_attributes *)linear->attributes)->behind_relu = behind;
-    else
-        return false;
+    sora_relu_dropout *behind;
+    if (!(linear = relu_maker(graph, dropout->inputs[0], &behind))) return false;
+    *behind = (sora_relu_dropout) { .probability = ((const sora_dropout_attributes *)dropout->attributes)->probability,
+                                    .stream = sora_hash_name(dropout->name) };
     linear->outputs[0] = dropout->outputs[0];
     linear->outputs[0]->producer = dropout->inputs[0]->producer;
     remove_node(graph, index);
@@ -96,17 +106,12 @@ static bool fuse_dropout(sora_graph *graph, int index)
 /* What a linear layer has from another's ReLU is mostly zeros, which its product may leave out. */
 static void note_zeros(sora_graph *graph, int index)
 {
-    sora_node *node = &graph->nodes[index], *linear;
-    bool plain = node->op == &sora_op_linear, adapted = node->op == &sora_op_adapted_linear;
-    if (!plain && !adapted) return;
-    bool zeros =
-        ((linear = maker(graph, node->inputs[0], &sora_op_linear)) && ((sora_linear_attributes *)linear->attributes)->relu) ||
-        ((linear = maker(graph, node->inputs[0], &sora_op_adapted_linear)) &&
-         ((sora_adapted_attributes *)linear->attributes)->relu);
-    if (plain)
-        ((sora_linear_attributes *)node->attributes)->zeros = zeros;
-    else
-        ((sora_adapted_attributes *)node->attributes)->zeros = zeros;
+    sora_node *node = &graph->nodes[index];
+    sora_relu_dropout *behind;
+    if (node->op == &sora_op_linear)
+        ((sora_linear_attributes *)node->attributes)->zeros = relu_maker(graph, node->inputs[0], &behind);
+    else if (node->op == &sora_op_adapted_linear)
+        ((sora_adapted_attributes *)node->attributes)->zeros = relu_maker(graph, node->inputs[0], &behind);
 }
 
 /* A sum with what dropout made: dropout adds it, under its own name, which its random numbers hang on. */

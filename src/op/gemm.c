@@ -224,7 +224,7 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
     int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->b2.transposed) << 3 |
-                is_half(&d->b) << 4 | d->a.zeros << 5;
+                is_half(&d->b) << 4 | is_sparse(d) << 5;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };

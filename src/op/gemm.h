@@ -20,11 +20,10 @@ typedef enum sora_gemm_provider {
 /* One way to do a product. */
 typedef struct sora_gemm_variant {
     sora_gemm_provider provider;
-    int rows, vectors; /* tile on a CPU: C in registers, vectors of the device's width */
-    int group_rows, group_columns,
-        group_depth;             /* C of a work-group (block, sparse: of a work-item, at most), terms it has near */
-    int item_rows, item_columns; /* tile on a GPU: C of a work-item */
-    int parameters;              /* CLBlast: 1 + the set of parameters to put; 0: the one that was chosen for the device */
+    int rows, vectors;                          /* tile on a CPU: C in registers, vectors of the device's width */
+    int group_rows, group_columns, group_depth; /* C of a work-group (block, sparse: of an item, at most), terms it has near */
+    int item_rows, item_columns;                /* tile on a GPU: C of a work-item */
+    int parameters; /* CLBlast: 1 + the set of parameters to put; 0: the one that was chosen for the device */
 } sora_gemm_variant;
 #define SORA_GEMM_VARIANTS 32
 
