@@ -304,30 +304,31 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #ifdef BLOCK_ROWS
 
 #ifdef A_ZEROS
-/* A row's terms that are not 0, and where they stand; returns how many. Behind a ReLU most are 0, and no branch could be foreseen. */
-inline int take_nonzero(__global const float *a, int terms, float *value, ushort *place)
+/* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
+#define PLACES 64
+inline ulong copy_row(__global const float *a, int terms, float *row)
 {
-    int count = 0;
-    for (int p = 0; p < terms; p++) {
-        float v = a[p];
-        value[count] = v;
-        place[count] = (ushort)p;
-        count += v != 0.0f;
+    const floatx bits = JOIN(convert_float, XV)((intx)1 << (XV - 1 - LANE_NUMBERS));
+    ulong places = 0;
+    for (int p = 0; p < PLACES; p += XV) {
+        floatx v = load_within(a, p, terms);
+        STOREX(v, row + p);
+        places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
     }
-    return count;
+    return places;
 }
 
 /* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. BLOCK_COLUMNS are whole groups
  * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
-inline void add_nonzero(const float *value, const ushort *place, int count, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
+inline void add_nonzero(const float *left, ulong places, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
 {
     floatx sum[ACROSS][NV];
     FOR(t, ACROSS) FOR(j, NV) sum[t][j] = more ? LOADX(sums + t * next + j * XV) : (floatx)0.0f;
-    _Pragma("nounroll") for (int e = 0; e < count; e++)
-    {
-        floatx l = (floatx)(value[e]);
-        long row = place[e] * B_TERM(b_row);
+    while (places) {
+        long first = (long)clz(places), row = first * B_TERM(b_row);
+        floatx l = (floatx)(left[first]);
+        places &= (ulong)LONG_MAX >> first;
         FOR(t, ACROSS) FOR(j, NV) sum[t][j] = MAD(l, B_VECTOR(panel[t] + row + j * XV), sum[t][j]);
     }
     FOR(t, ACROSS) FOR(j, NV) STOREX(sum[t][j], sums + t * next + j * XV);
@@ -380,16 +381,14 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
         float strip[STRIP * BLOCK_TERMS];
 #endif
 #ifdef A_ZEROS
-        float value[HEIGHT * BLOCK_TERMS];
-        ushort place[HEIGHT * BLOCK_TERMS];
-        int count[HEIGHT];
-        for (int i = 0; i < last - first; i++)
-            count[i] = take_nonzero(a + a_at + (first + i) * lead + at, terms, value + i * BLOCK_TERMS, place + i * BLOCK_TERMS);
+        float left[HEIGHT * PLACES];
+        ulong places[HEIGHT];
+        for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
         for (int column = begin; column < end; column += ACROSS * W) {
             __global const B_ELEMENT *panel[ACROSS];
             FOR(t, ACROSS) panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
             for (int i = 0; i < last - first; i++)
-                add_nonzero(value + i * BLOCK_TERMS, place + i * BLOCK_TERMS, count[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
+                add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
         }
 #else
         for (int column = begin; column < end; column += W) {

@@ -112,7 +112,7 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 }
 
 /* Rows and columns of C and terms of a sparse product's work-item: a block of B that stays in the nearest cache is `terms` of
- * eight vectors. From SPARSE_LEAST terms on, and where all units have work, it is the default. */
+ * eight vectors; as many as a mask has bits. From SPARSE_LEAST terms on, and where all units have work, it is the default. */
 static const int sparse_size[] = { 64, 512, 64 };
 #define SPARSE_LEAST 256
 
