@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "vector.h"
 #include "exp.h"
 #include "philox.h"
@@ -216,10 +217,12 @@ inline void softmax(float *p, const float *biases, const uint *words, int querie
     }
 }
 
-/* Work-items: (RUN blocks of queries, samples x heads). */
+/* Work-items, apart: (RUN blocks of queries, samples x heads). */
 __kernel void attention_forward(FORWARD_PARAMETERS)
 {
-    int begin = (int)get_global_id(0) * RUN * BLOCK_QUERIES, stop = min(queries, begin + RUN * BLOCK_QUERIES);
+    int item = item_of((queries + RUN * BLOCK_QUERIES - 1) / (RUN * BLOCK_QUERIES));
+    if (item < 0) return;
+    int begin = item * RUN * BLOCK_QUERIES, stop = min(queries, begin + RUN * BLOCK_QUERIES);
     long bh = (long)get_global_id(1), b = bh / heads;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys,
@@ -303,10 +306,11 @@ inline void add_to_line(const float *dp, int queries, int keys, __global float *
 }
 
 /* Every gradient of one head of one sample, whose probabilities are made once: runs of blocks of keys with their sums, and for each the blocks
- * of queries, whose own sums come together in dq. Work-items: samples x heads. */
+ * of queries, whose own sums come together in dq. Work-items, apart: (1, samples x heads). */
 __kernel void attention_backward(BACKWARD_PARAMETERS)
 {
-    long bh = (long)get_global_id(0), b = bh / heads, y_stride = heads * DK;
+    if (item_of(1) < 0) return;
+    long bh = (long)get_global_id(1), b = bh / heads, y_stride = heads * DK;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys, count = queries + keys - 1;
     ALIGNED float rows[BLOCK_QUERIES * WIDTH], columns[DK * BLOCK_QUERIES], gradients[BLOCK_QUERIES * WIDTH], gradient_columns[DK * BLOCK_QUERIES];

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "range.h"
 #include "vector.h"
 
@@ -336,7 +337,7 @@ inline void add_nonzero(const float *left, ulong places, __global const B_ELEMEN
 #endif
 
 /* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
- * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items: (blocks of columns, runs of rows). */
+ * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items, apart: (blocks of columns, runs of rows). */
 #define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
@@ -358,7 +359,9 @@ inline void add_nonzero(const float *left, ulong places, __global const B_ELEMEN
 __kernel void gemm_block(PRODUCT_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
-    int begin = (int)get_global_id(0) * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
+    int item = item_of((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
+    if (item < 0) return;
+    int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
         last = min(m, first + run * MR);
     float sums[HEIGHT * BLOCK_COLUMNS];
     for (int at = 0; at < k; at += BLOCK_TERMS) {

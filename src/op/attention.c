@@ -185,7 +185,7 @@ static sora_status forward(const sora_op_run *run, const sora_attention_variant 
     operands o = operands_of(a, &run->inputs[QUERIES], optional(run, KEYS));
     sora_dropout_key key = key_of(run);
     int64_t stay = in_blocks(run) ? RUN * variant->queries : 1, items = (o.queries + stay - 1) / stay;
-    return launch(run, variant, "attention_forward", 2, items, o.samples * a->heads,
+    return launch(run, variant, "attention_forward", 2, in_blocks(run) ? items * SORA_APART : items, o.samples * a->heads,
                   SORA_ARGUMENTS(SORA_VIEW(&o.q.view), SORA_VIEW(&o.k.view), SORA_VIEW(&o.v.view), SORA_VIEW(line),
                                  SORA_VIEW(lengths), SORA_VIEW(&run->outputs[0]), SORA_VIEW(logs), SORA_LONG(o.q.stride),
                                  SORA_LONG(o.k.stride), SORA_INT(a->heads), SORA_INT(o.queries), SORA_INT(o.keys),
@@ -230,7 +230,7 @@ static sora_status launch_gradients(const sora_op_run *run, const gradient *g, s
     sora_status status = SORA_OK;
     const operands *o = &g->of;
     int64_t heads = o->samples * attributes_of(run->attributes)->heads;
-    if (in_blocks(run)) return launch_gradient(run, g, "attention_backward", 5, heads, 1, error);
+    if (in_blocks(run)) return launch_gradient(run, g, "attention_backward", 5, SORA_APART, heads, error);
     if (g->dq.memory) SORA_TRY(launch_gradient(run, g, "attention_query_gradient", 3, o->queries, heads, error));
     if (g->dk.memory) SORA_TRY(launch_gradient(run, g, "attention_key_gradient", 4, o->keys, heads, error));
     if (g->dline.memory) SORA_TRY(launch_gradient(run, g, "attention_line_share", 2, o->queries + o->keys - 1, heads, error));

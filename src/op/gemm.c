@@ -453,7 +453,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                            .options = options,
                            .flops = flops_of(d),
                            .bytes = bytes_of(d),
-                           .global = { (size_t)across, (size_t)panels_of((int)run, down), (size_t)products_of(d) },
+                           .global = { (size_t)(block ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
+                                       (size_t)products_of(d) },
                            .label = d->label,
                            .arguments = SORA_ARGUMENTS(
                                SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),

@@ -25,6 +25,9 @@ static inline const char *sora_range_options(const sora_context *context)
 /* `desc` without sizes and options; elements of each of `rows` rows, the second dimension of the launch. */
 sora_status sora_launch_range(sora_context *context, sora_launch_desc desc, int64_t elements, int64_t rows, sora_error *error);
 
+/* Work-items in the first dimension of a launch for each that has work, where those are long and few (kernels/apart.h). */
+#define SORA_APART 32
+
 /* Sums in two passes: `parts` partial sums of fixed runs, then one item that adds them in order. */
 #define SORA_SUM_RUN 2048
 #define SORA_SUM_MAX_PARTS 4096
