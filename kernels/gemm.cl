@@ -313,6 +313,7 @@ inline ulong copy_row(__global const float *a, int terms, float *row)
     ulong places = 0;
     for (int p = 0; p < PLACES; p += XV) {
         floatx v = load_within(a, p, terms);
+        if (p % 16 == 0) ASK_FOR(a + PLACES + p);
         STOREX(v, row + p);
         places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
     }
