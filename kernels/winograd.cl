@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "vector.h"
 
 /* Convolutions of 3 x 3, stride 1, padding 1, as products of transformed tiles: F(4 x 4, 3 x 3), four times fewer multiplications.
@@ -108,6 +109,34 @@ inline void load_row(__global const float *row, const int *plane, int x, int wid
 /* Where the lanes' planes begin; lanes behind the last channel have that one's again. */
 inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
 
+#if BORDER
+#define TRANSFORM_LINE transform_input
+#else
+#define TRANSFORM_LINE transform_gradient
+#endif
+
+/* A tile of an image whose first pixel, border and all, is at (y, column), transformed: `to` and on, matrix after matrix. */
+#define IMAGE_TILE(name, SPACE)                                                                                                                         \
+    inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)           \
+    {                                                                                                                                                   \
+        floatx lines[SIDE][POINTS];                                                                                                                     \
+        _Pragma("nounroll") for (int i = 0; i < SIDE; i++)                                                                                              \
+        {                                                                                                                                               \
+            floatx d[SIDE];                                                                                                                             \
+            FOR(j, SIDE) d[j] = (floatx)0.0f;                                                                                                           \
+            if (y + i >= 0 && y + i < height) load_row(pixels + (y + i) * width, plane, column, width, d);                                              \
+            TRANSFORM_LINE(d, lines[i]);                                                                                                                \
+        }                                                                                                                                               \
+        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)                                                                                            \
+        {                                                                                                                                               \
+            floatx d[SIDE], v[POINTS];                                                                                                                  \
+            FOR(i, SIDE) d[i] = lines[i][j];                                                                                                            \
+            TRANSFORM_LINE(d, v);                                                                                                                       \
+            FOR(i, POINTS) STOREX(v[i], to + (i * POINTS + j) * matrix);                                                                                \
+        }                                                                                                                                               \
+    }
+IMAGE_TILE(image_tile, __global)
+
 /* Tiles first .. first + count - 1 of x, transformed: B' d B with BORDER, else A d A'. Work-items: (groups of channels, runs of tiles). */
 __kernel void winograd_image(__global const float *restrict x, ulong x_at, __global float *restrict out, ulong out_at, long x_stride, int channels, int height,
                              int width, int first, int count, long matrix, int panel, int run)
@@ -119,33 +148,60 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
     out += out_at + (long)(channel / panel) * count * panel + channel % panel;
     for (int t = begin; t < end; t++) {
         int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
-        int y = down * TILE - BORDER, column = (inner - down * across) * TILE - BORDER;
-        __global const float *pixels = x + x_at + image * x_stride;
-        floatx lines[SIDE][POINTS];
-        _Pragma("nounroll") for (int i = 0; i < SIDE; i++)
-        {
-            floatx d[SIDE];
-            FOR(j, SIDE) d[j] = (floatx)0.0f;
-            if (y + i >= 0 && y + i < height) load_row(pixels + (y + i) * width, plane, column, width, d);
-#if BORDER
-            transform_input(d, lines[i]);
-#else
-            transform_gradient(d, lines[i]);
-#endif
-        }
-        __global float *to = out + (long)t * panel;
-        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
-        {
-            floatx d[SIDE], v[POINTS];
-            FOR(i, SIDE) d[i] = lines[i][j];
-#if BORDER
-            transform_input(d, v);
-#else
-            transform_gradient(d, v);
-#endif
-            FOR(i, POINTS) STOREX(v[i], to + (i * POINTS + j) * matrix);
-        }
+        image_tile(x + x_at + image * x_stride, plane, down * TILE - BORDER, (inner - down * across) * TILE - BORDER, height, width, out + (long)t * panel, matrix);
     }
+}
+
+#if XV == 8
+#define PUT_TURNED                                                               \
+    if (column + TILE <= width && channels == XV) {                              \
+        turn_4x8(v);                                                             \
+        FOR(l, XV)                                                               \
+        {                                                                        \
+            float4 quad = l < 4 ? v[l % 4].lo : v[l % 4].hi;                     \
+            if (accumulate) quad += vload4(0, pixels + plane[l]);                \
+            vstore4(quad, 0, pixels + plane[l]);                                 \
+        }                                                                        \
+        continue;                                                                \
+    }
+#else
+#define PUT_TURNED
+#endif
+
+/* y (+)= A' m A + offset of a tile whose first pixel is at (top, column) of the images at y. */
+#define RESULT_TILE(name, SPACE)                                                                                                                        \
+    inline void name(SPACE const float *from, long matrix, __global float *y, const int *plane, const float *offset, int channels, int top, int column, \
+                     int height, int width, int accumulate)                                                                                             \
+    {                                                                                                                                                   \
+        floatx lines[TILE][POINTS];                                                                                                                     \
+        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)                                                                                            \
+        {                                                                                                                                               \
+            floatx v[POINTS], out[TILE];                                                                                                                \
+            FOR(i, POINTS) v[i] = LOADX(from + (i * POINTS + j) * matrix);                                                                              \
+            transform_result(v, out);                                                                                                                   \
+            FOR(i, TILE) lines[i][j] = out[i];                                                                                                          \
+        }                                                                                                                                               \
+        _Pragma("nounroll") for (int i = 0; i < TILE && top + i < height; i++)                                                                          \
+        {                                                                                                                                               \
+            floatx v[TILE];                                                                                                                             \
+            __global float *pixels = y + (top + i) * width + column;                                                                                    \
+            transform_result(lines[i], v);                                                                                                              \
+            FOR(j, TILE) v[j] += LOADX(offset);                                                                                                         \
+            PUT_TURNED                                                                                                                                  \
+            float lanes[TILE][XV];                                                                                                                      \
+            FOR(j, TILE) STOREX(v[j], lanes[j]);                                                                                                        \
+            for (int l = 0; l < channels; l++)                                                                                                          \
+                for (int j = 0; j < TILE && column + j < width; j++) {                                                                                  \
+                    __global float *pixel = pixels + plane[l] + j;                                                                                      \
+                    *pixel = accumulate ? *pixel + lanes[j][l] : lanes[j][l];                                                                           \
+                }                                                                                                                                       \
+        }                                                                                                                                               \
+    }
+RESULT_TILE(result_tile, __global)
+
+inline void find_offsets(__global const float *bias, int channel, int channels, int has_bias, float *offset)
+{
+    FOR(l, XV) offset[l] = has_bias ? bias[min(channel + l, channels - 1)] : 0.0f;
 }
 
 /* y (+)= A' m A (+ bias) of the tiles first .. first + count - 1. Work-items: (groups of channels, runs of tiles). */
@@ -154,52 +210,84 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
                               int accumulate, int run)
 {
     int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, channel = (int)get_global_id(0) * XV;
-    int begin = (int)get_global_id(1) * run, end = min(count, begin + run), channels_here = min(XV, channels - channel);
+    int begin = (int)get_global_id(1) * run, end = min(count, begin + run);
     int plane[XV];
     float offset[XV];
     find_planes(channel, channels, height * width, plane);
-    FOR(l, XV) offset[l] = has_bias ? bias[bias_at + min(channel + l, channels - 1)] : 0.0f;
+    find_offsets(bias + bias_at, channel, channels, has_bias, offset);
     m += m_at + channel;
     for (int t = begin; t < end; t++) {
         int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
-        int top = down * TILE, column = (inner - down * across) * TILE;
-        __global const float *from = m + (long)t * row;
-        floatx lines[TILE][POINTS];
-        _Pragma("nounroll") for (int j = 0; j < POINTS; j++)
-        {
-            floatx v[POINTS], out[TILE];
-            FOR(i, POINTS) v[i] = LOADX(from + (i * POINTS + j) * matrix);
-            transform_result(v, out);
-            FOR(i, TILE) lines[i][j] = out[i];
-        }
-        _Pragma("nounroll") for (int i = 0; i < TILE && top + i < height; i++)
-        {
-            floatx v[TILE];
-            __global float *pixels = y + y_at + image * y_stride + (top + i) * width + column;
-            transform_result(lines[i], v);
-            FOR(j, TILE) v[j] += LOADX(offset);
-#if XV == 8
-            if (column + TILE <= width && channels_here == XV) {
-                turn_4x8(v);
-                FOR(l, XV)
+        result_tile(m + (long)t * row, matrix, y + y_at + image * y_stride, plane, offset, min(XV, channels - channel), down * TILE, (inner - down * across) * TILE,
+                    height, width, accumulate);
+    }
+}
+
+#ifdef W
+/* Both and the products between, of a run of tiles whose transformed numbers stay in a near cache: at most NEAR of 36 matrices, inputs or outputs. u, the
+ * transformed weights, in panels of W outputs. Work-items, apart: runs of tiles. */
+#define NV (W / XV)
+#define MR (12 / NV)
+IMAGE_TILE(near_image_tile, )
+RESULT_TILE(near_result_tile, )
+
+/* out[count][width] = x[count][depth] u, where u is in panels. */
+inline void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
+{
+    for (int column = 0; column < width; column += W)
+        for (int row = 0; row < count; row += MR) {
+            long offset[MR];
+            floatx sum[MR][NV];
+            __global const float *right = u + (long)column * depth;
+            FOR(i, MR) offset[i] = min(row + i, count - 1) * x_row;
+            FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
+            _Pragma("nounroll") for (int p = 0; p < depth; p++, right += W)
+            {
+                floatx v[NV];
+                FOR(j, NV) v[j] = LOADX(right + j * XV);
+                FOR(i, MR)
                 {
-                    float4 quad = l < 4 ? v[l % 4].lo : v[l % 4].hi;
-                    if (accumulate) quad += vload4(0, pixels + plane[l]);
-                    vstore4(quad, 0, pixels + plane[l]);
+                    floatx l = (floatx)(x[offset[i] + p]);
+                    FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);
                 }
-                continue;
             }
-#endif
-            float lanes[TILE][XV];
-            FOR(j, TILE) STOREX(v[j], lanes[j]);
-            for (int l = 0; l < channels_here; l++)
-                for (int j = 0; j < TILE && column + j < width; j++) {
-                    __global float *pixel = pixels + plane[l] + j;
-                    *pixel = accumulate ? *pixel + lanes[j][l] : lanes[j][l];
-                }
+            FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + (long)min(row + i, count - 1) * width + column + j * XV);
+        }
+}
+
+__kernel void winograd_near(__global const float *restrict x, ulong x_at, __global const float *restrict u, ulong u_at, __global const float *restrict bias,
+                            ulong bias_at, __global float *restrict y, ulong y_at, long x_stride, long y_stride, long u_matrix, int inputs, int outputs, int height,
+                            int width, int count, int run, int has_bias, int accumulate)
+{
+    int item = item_of((count + run - 1) / run);
+    if (item < 0) return;
+    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, begin = item * run, end = min(count, begin + run);
+    int left_row = (inputs + XV - 1) / XV * XV, right_row = (outputs + W - 1) / W * W;
+    long left_matrix = run * left_row + 16, right_matrix = run * right_row + 16;
+    float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
+    int plane[XV];
+    float offset[XV];
+    for (int channel = 0; channel < inputs; channel += XV) {
+        find_planes(channel, inputs, height * width, plane);
+        for (int t = begin; t < end; t++) {
+            int image = t / tiles, inner = t - image * tiles, down = inner / across;
+            near_image_tile(x + x_at + image * x_stride, plane, down * TILE - BORDER, (inner - down * across) * TILE - BORDER, height, width,
+                            left + (t - begin) * left_row + channel, left_matrix);
+        }
+    }
+    for (int i = 0; i < POINTS * POINTS; i++)
+        multiply_near(left + i * left_matrix, left_row, u + u_at + i * u_matrix, end - begin, inputs, right_row, right + i * right_matrix);
+    for (int channel = 0; channel < outputs; channel += XV) {
+        find_planes(channel, outputs, height * width, plane);
+        find_offsets(bias + bias_at, channel, outputs, has_bias, offset);
+        for (int t = begin; t < end; t++) {
+            int image = t / tiles, inner = t - image * tiles, down = inner / across;
+            near_result_tile(right + (t - begin) * right_row + channel, right_matrix, y + y_at + image * y_stride, plane, offset, min(XV, outputs - channel),
+                             down * TILE, (inner - down * across) * TILE, height, width, accumulate);
         }
     }
 }
+#endif
 
 /* G g G' of w(o, c, tap), which stands at o * out_stride + c * in_stride + tap, taps in reverse on request. Rows are input channels.
  * Work-items: (groups of outputs, inputs). */

@@ -19,6 +19,11 @@
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
 #define CHUNK (1 << 20)
 
+/* Numbers of each matrix, of inputs or outputs of a run of tiles, with which all 36 stay in a near cache; and channels of which
+ * that holds enough tiles. */
+#define NEAR 768
+#define NEAR_CHANNELS 64
+
 static int64_t round_up(int64_t n, int64_t to)
 {
     return (n + to - 1) / to * to;
@@ -50,8 +55,15 @@ static uint64_t elements_of(const matrices *m)
 typedef struct plan {
     int64_t tiles, room; /* all, and most that are transformed at a time */
     matrices left, right, result;
-    bool panels; /* the right side is in panels, as gemm likes it */
+    int64_t near; /* tiles that a work-item does all of; 0: none, each step is a launch */
+    bool panels;  /* the right side is in panels, as gemm likes it */
 } plan;
+
+/* Enough for each unit to have some. */
+static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t channels)
+{
+    return channels <= NEAR_CHANNELS ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (4 * (int64_t)limits->compute_units))) : 0;
+}
 
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
 {
@@ -59,6 +71,7 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes);
     int64_t budget = SORA_MAX(CHUNK, MATRICES * across * along);
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
+    if (!gradient && panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, round_up(outputs, panel)));
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
     p.left = matrices_of(p.room, across, across);
     p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
@@ -75,7 +88,7 @@ static int64_t step_of(const plan *p)
 
 static uint64_t workspace_of(const plan *p)
 {
-    return elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
+    return p->near ? elements_of(&p->right) : elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
 }
 
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, bool gradient)
@@ -110,7 +123,7 @@ static sora_status launch(sora_context *context, sora_launch_desc desc, bool bor
     char options[48];
     snprintf(options, sizeof options, "-D XV=%d -D BORDER=%d", channels_at_once(&sora_context_device(context)->limits), border);
     desc.file = "winograd";
-    desc.options = options;
+    if (!desc.options) desc.options = options;
     return sora_launch(context, &desc, error);
 }
 
@@ -181,17 +194,42 @@ static sora_gemm_desc products(const plan *p, const sora_view *left, const sora_
                               .label = label };
 }
 
+/* A work-item does all of its tiles: images are transformed, multiplied and transformed back in one launch. */
+static sora_status run_near(sora_context *context, const sora_conv_desc *d, const plan *p, const sora_view *weights,
+                            sora_error *error)
+{
+    static const sora_view none = { 0 };
+    const sora_view *bias = d->bias && d->bias->memory ? d->bias : &none;
+    const int64_t *size = d->x->shape.dim;
+    int64_t outputs = d->y->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->y->shape);
+    char options[64];
+    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", CHANNELS, (int)p->right.row, NEAR);
+    sora_launch_desc desc = { .kernel = "winograd_near",
+                              .options = options,
+                              .global = { (size_t)((p->tiles + p->near - 1) / p->near * SORA_APART) },
+                              .flops = 2.0 * MATRICES * (double)(p->tiles * size[1] * outputs),
+                              .bytes = 4.0 * (double)images,
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(d->x), SORA_VIEW(weights), SORA_VIEW(bias), SORA_VIEW(d->y), SORA_LONG(d->x->stride),
+                                  SORA_LONG(d->y->stride), SORA_LONG(p->right.matrix), SORA_INT(size[1]), SORA_INT(outputs),
+                                  SORA_INT(size[2]), SORA_INT(size[3]), SORA_INT(p->tiles), SORA_INT(p->near),
+                                  SORA_INT(bias->memory != NULL), SORA_INT(d->accumulate)) };
+    return launch(context, desc, true, error);
+}
+
 sora_status sora_winograd(sora_context *context, const sora_conv_desc *d, sora_error *error)
 {
     sora_status status = SORA_OK;
     int64_t inputs = d->x->shape.dim[1], outputs = d->y->shape.dim[1];
     plan p = plan_of(&sora_context_device(context)->limits, &d->x->shape, outputs, false);
-    sora_view rest = d->workspace, left = take(&rest, &p.left), right = take(&rest, &p.right), result = take(&rest, &p.result);
+    sora_view rest = d->workspace, right = take(&rest, &p.right), left = take(&rest, &p.left), result = take(&rest, &p.result);
     sora_gemm_desc product = products(&p, &left, &right, &result, d->label);
     product.n = outputs;
     product.k = inputs;
     SORA_TRY(transform_weights(context, d, &right, &p.right, error));
-    for (int64_t first = 0, step = step_of(&p); first < p.tiles; first += step) {
+    if (p.near) SORA_TRY(run_near(context, d, &p, &right, error));
+    for (int64_t first = 0, step = step_of(&p); !p.near && first < p.tiles; first += step) {
         product.m = SORA_MIN(step, p.tiles - first);
         SORA_TRY(transform_image(context, d->x, true, first, product.m, &left, &p.left, d->label, error));
         SORA_TRY(sora_gemm(context, &product, error));

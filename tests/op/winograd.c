@@ -136,7 +136,7 @@ static double *gradient_of(const fixture *f, const sizes *s)
     return dw;
 }
 
-static void check_sizes(fixture *f, sora_context *context, const sizes *s)
+static void check_convolutions(fixture *f, sora_context *context, const sizes *s)
 {
     sora_error error;
     const sora_device_limits *limits = &sora_context_device(context)->limits;
@@ -167,6 +167,12 @@ static void check_sizes(fixture *f, sora_context *context, const sizes *s)
         sora_buffer_destroy(&room);
         for (int i = X; i <= Y; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
     }
+}
+
+static void check_gradient(fixture *f, sora_context *context, const sizes *s)
+{
+    sora_error error;
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
     sora_view x = operand(f, context, X, SORA_SHAPE(s->images, s->inputs, s->height, s->width)),
               dy = operand(f, context, Y, SORA_SHAPE(s->images, s->outputs, s->height, s->width)),
               factor = operand(f, context, BIAS, SORA_SHAPE(s->outputs)),
@@ -192,6 +198,12 @@ static void check_sizes(fixture *f, sora_context *context, const sizes *s)
     for (int i = 0; i < 4; i++) sora_buffer_destroy(&f->buffers[used[i]]), free(f->host[used[i]]);
 }
 
+static void check_sizes(fixture *f, sora_context *context, const sizes *s)
+{
+    check_convolutions(f, context, s);
+    check_gradient(f, context, s);
+}
+
 static void check_context(fixture *f, sora_context *context)
 {
     static const sizes all[] = { { 1, 1, 1, 1, 1 },   { 2, 3, 17, 3, 1 },   { 3, 17, 3, 1, 17 },  { 1, 8, 16, 4, 4 },
@@ -211,15 +223,34 @@ static void test_gpu(void **state)
     check_context(f, f->contexts[1]);
 }
 
-/* More tiles than are transformed at a time. */
+/* More tiles than a work-item has, and, of more channels, than are transformed at a time. */
 static void test_parts(void **state)
 {
     fixture *f = *state;
     check_sizes(f, f->contexts[0], &(sizes) { 3, 9, 10, 150, 210 });
+    check_sizes(f, f->contexts[0], &(sizes) { 2, 35, 17, 57, 61 });
+    check_sizes(f, f->contexts[0], &(sizes) { 2, 65, 10, 70, 74 });
 }
 
-int main(void)
+/* All of a few tiles by a work-item, at edges: as a CPU does it, on any device; what Oclgrind has the time for. */
+static void test_near(void **state)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cpu), cmocka_unit_test(test_gpu), cmocka_unit_test(test_parts) };
-    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+    fixture *f = *state;
+    sora_error error;
+    sora_context *context;
+    sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
+    limits.type = SORA_DEVICE_CPU;
+    limits.float_width = 8;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &context, &error));
+    check_convolutions(f, context, &(sizes) { 1, 3, 9, 5, 7 });
+    sora_context_destroy(&context);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest all[] = { cmocka_unit_test(test_cpu), cmocka_unit_test(test_gpu), cmocka_unit_test(test_parts),
+                                      cmocka_unit_test(test_near) },
+                            as_cpu[] = { cmocka_unit_test(test_near) };
+    if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
+    return cmocka_run_group_tests(all, open_fixture, close_fixture);
 }
