@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "range.h"
 #include "vector.h"
 
@@ -120,9 +121,11 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
                           __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at, long x_row, long t_row, long s_row, int m,
                           int n, int rank, int run, float alpha, int has_t, int has_s)
 {
-    int begin = (int)get_global_id(0) * run, end = min(m, begin + run), blocks = (rank + RANKS - 1) / RANKS;
+    int item = item_of((m + run - 1) / run);
+    if (item < 0) return;
+    int begin = item * run, end = min(m, begin + run), blocks = (rank + RANKS - 1) / RANKS;
     int tiles = blocks * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
-    parts += parts_at + (long)get_global_id(0) * rank * n;
+    parts += parts_at + (long)item * rank * n;
     for (int row = begin; row < end; row += ROWS) {
         int rows = min(ROWS, end - row);
         for (int column = 0; column < n; column += COLUMNS) {

@@ -24,6 +24,15 @@ static inline int open_with_gpu(sora_context **contexts)
     return sora_context_create(&(sora_context_options) { .limits = &limits }, &contexts[1], NULL) ? -1 : 0;
 }
 
+/* The same the other way: what a CPU of eight lanes runs, on any device. */
+static inline sora_status open_as_cpu(const sora_context *own, sora_context **out, sora_error *error)
+{
+    sora_device_limits limits = sora_context_device(own)->limits;
+    limits.type = SORA_DEVICE_CPU;
+    limits.float_width = 8;
+    return sora_context_create(&(sora_context_options) { .limits = &limits }, out, error);
+}
+
 static inline int close_with_gpu(sora_context **contexts)
 {
     for (int i = 0; i < 2; i++) sora_context_destroy(&contexts[i]);

@@ -79,7 +79,7 @@ static sora_status run_pass(sora_context *context, const sora_narrow_desc *d, co
             .options = options,
             .flops = 2.0 * (double)products,
             .bytes = 4.0 * (double)(d->m * d->n + ends),
-            .global = { (size_t)items_of(d->m, has_s) },
+            .global = { (size_t)items_of(d->m, has_s) * SORA_APART },
             .label = d->label,
             .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s), SORA_VIEW(parts),
                                         SORA_LONG(d->x_leading), SORA_LONG(d->t_leading), SORA_LONG(d->s_leading), SORA_INT(d->m),

@@ -348,15 +348,12 @@ static void test_sparse(void **state)
     };
     sora_error error;
     sora_context *context;
-    sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
-    limits.type = SORA_DEVICE_CPU;
-    limits.float_width = 8;
-    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &context, &error));
+    OK(open_as_cpu(f->contexts[0], &context, &error));
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     const sora_gemm_desc desc = {
         .m = one.m, .n = one.n, .k = one.k, .k2 = one.k2, .a = { .zeros = true }, .b = { .panel = 16 }
     };
-    int count = sora_gemm_variants(&limits, &desc, variants), sparse = 0;
+    int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), sparse = 0;
     for (int number = 0; number < count; number++)
         if (variants[number].provider == SORA_GEMM_SPARSE) sparse += check_variant(f, context, number, &one);
     sora_context_destroy(&context);

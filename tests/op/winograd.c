@@ -238,10 +238,7 @@ static void test_near(void **state)
     fixture *f = *state;
     sora_error error;
     sora_context *context;
-    sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
-    limits.type = SORA_DEVICE_CPU;
-    limits.float_width = 8;
-    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &context, &error));
+    OK(open_as_cpu(f->contexts[0], &context, &error));
     check_convolutions(f, context, &(sizes) { 1, 3, 9, 5, 7 });
     sora_context_destroy(&context);
 }
