@@ -132,7 +132,7 @@ static bool takes_rows(const sora_device_limits *limits, int kernel, const sora_
 
 bool sora_conv_has_statistics(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
-    return takes_rows(limits, kernel, x) && !sora_winograd_pays(limits, kernel, x, outputs, false);
+    return takes_rows(limits, kernel, x) && !sora_winograd_pays(limits, kernel, x, outputs);
 }
 
 int64_t sora_conv_statistics_parts(const sora_shape *x)
@@ -156,7 +156,7 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
 {
     static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
     int count = 0;
-    bool first = sora_winograd_pays(limits, kernel, x, outputs, false);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs);
     sora_conv_variant standard = standard_variant(limits, kernel, x, outputs);
     if (first) out[count++] = winograd;
     out[count++] = standard;
@@ -307,7 +307,7 @@ int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, co
 {
     static const sora_conv_variant winograd = { .method = SORA_CONV_WINOGRAD };
     int count = 0, most = gradient_outputs(outputs);
-    bool first = sora_winograd_pays(limits, kernel, x, outputs, true);
+    bool first = sora_winograd_pays(limits, kernel, x, outputs);
     if (first) out[count++] = winograd;
     for (int block = most; block >= 1 && 2 * block >= most; block /= 2) {
         if (row_sums(limits, kernel, x, outputs, block)) out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_ROWS };

@@ -9,8 +9,8 @@
 /* Convolutions of 3 × 3 with four times fewer multiplications, F(4 × 4, 3 × 3): tiles of images and weights are transformed, the
  * products of 36 pairs of matrices are transformed back. x, y and weights as in conv.h; kernel must be 3. */
 
-/* Whether it is the faster way, where that was measured: for y and the way back to x, or for the gradient of the weights. */
-bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, bool gradient);
+/* Whether it is the faster way, where that was measured: for y, the way back to x, and the gradient of the weights. */
+bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 
 /* Scratch in elements; the first for y and for the way back to x, where x and outputs are dy and x's channels. */
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs);

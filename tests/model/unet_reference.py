@@ -118,15 +118,18 @@ def run(dtype, model, size, batch, salt, options):
     return net, float(dice), float(bce), {name: value.grad.double() for name, value in net.named()}
 
 
+MARGIN = 2e-5
+
+
 def reference(model, size, batch, gradients=True, **options):
     """Where a ReLU's or a max-pool's decision lies within rounding, gradients jump: PyTorch's own in single precision then differ
-    by 1e-2. So the first images are taken for which none comes close, whatever the order of sums; at 128 there are none, and the
-    loss alone is stored."""
+    by 1e-2. So the first images are taken for which none comes close, whatever the order of sums, and further than transformed
+    tiles are off by; at 128 there are none, and the loss alone is stored."""
     for salt in range(200 if gradients else 1):
         net, dice, bce, exact = run(torch.float64, model, size, batch, salt, options)
-        if net.margin > 1e-5:
+        if net.margin > MARGIN:
             break
-    assert not gradients or net.margin > 1e-5
+    assert not gradients or net.margin > MARGIN
     stored = {}
     for name, value in exact.items() if gradients else ():
         flat = value.flatten().numpy()
