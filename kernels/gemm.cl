@@ -338,7 +338,8 @@ inline void add_nonzero(const float *left, ulong places, __global const B_ELEMEN
 #endif
 
 /* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
- * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items, apart: (blocks of columns, runs of rows). */
+ * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items,
+ * apart: (blocks of columns, runs of rows). */
 #define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)

@@ -106,6 +106,19 @@ inline void load_row(__global const float *row, const int *plane, int x, int wid
     FOR(j, SIDE) d[j] = LOADX(lanes[j]);
 }
 
+/* A tile's image and its first pixel. */
+typedef struct place {
+    int image, top, column;
+} place;
+
+inline place place_of(int tile, int height, int width)
+{
+    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across;
+    int image = tile / tiles, inner = tile - image * tiles, down = inner / across;
+    place p = { image, down * TILE, (inner - down * across) * TILE };
+    return p;
+}
+
 /* Where the lanes' planes begin; lanes behind the last channel have that one's again. */
 inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
 
@@ -141,14 +154,14 @@ IMAGE_TILE(image_tile, __global)
 __kernel void winograd_image(__global const float *restrict x, ulong x_at, __global float *restrict out, ulong out_at, long x_stride, int channels, int height,
                              int width, int first, int count, long matrix, int panel, int run)
 {
-    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, channel = (int)get_global_id(0) * XV;
+    int channel = (int)get_global_id(0) * XV;
     int begin = (int)get_global_id(1) * run, end = min(count, begin + run);
     int plane[XV];
     find_planes(channel, channels, height * width, plane);
     out += out_at + (long)(channel / panel) * count * panel + channel % panel;
     for (int t = begin; t < end; t++) {
-        int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
-        image_tile(x + x_at + image * x_stride, plane, down * TILE - BORDER, (inner - down * across) * TILE - BORDER, height, width, out + (long)t * panel, matrix);
+        place at = place_of(first + t, height, width);
+        image_tile(x + x_at + at.image * x_stride, plane, at.top - BORDER, at.column - BORDER, height, width, out + (long)t * panel, matrix);
     }
 }
 
@@ -209,7 +222,7 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
                               ulong y_at, long y_stride, int channels, int height, int width, int first, int count, long matrix, int row, int has_bias,
                               int accumulate, int run)
 {
-    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, channel = (int)get_global_id(0) * XV;
+    int channel = (int)get_global_id(0) * XV;
     int begin = (int)get_global_id(1) * run, end = min(count, begin + run);
     int plane[XV];
     float offset[XV];
@@ -217,9 +230,9 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
     find_offsets(bias + bias_at, channel, channels, has_bias, offset);
     m += m_at + channel;
     for (int t = begin; t < end; t++) {
-        int image = (first + t) / tiles, inner = first + t - image * tiles, down = inner / across;
-        result_tile(m + (long)t * row, matrix, y + y_at + image * y_stride, plane, offset, min(XV, channels - channel), down * TILE, (inner - down * across) * TILE,
-                    height, width, accumulate);
+        place at = place_of(first + t, height, width);
+        result_tile(m + (long)t * row, matrix, y + y_at + at.image * y_stride, plane, offset, min(XV, channels - channel), at.top, at.column, height, width,
+                    accumulate);
     }
 }
 
@@ -261,7 +274,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
 {
     int item = item_of((count + run - 1) / run);
     if (item < 0) return;
-    int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across, begin = item * run, end = min(count, begin + run);
+    int begin = item * run, end = min(count, begin + run);
     int left_row = (inputs + XV - 1) / XV * XV, right_row = (outputs + W - 1) / W * W;
     long left_matrix = run * left_row + 16, right_matrix = run * right_row + 16;
     float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
@@ -270,9 +283,9 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
     for (int channel = 0; channel < inputs; channel += XV) {
         find_planes(channel, inputs, height * width, plane);
         for (int t = begin; t < end; t++) {
-            int image = t / tiles, inner = t - image * tiles, down = inner / across;
-            near_image_tile(x + x_at + image * x_stride, plane, down * TILE - BORDER, (inner - down * across) * TILE - BORDER, height, width,
-                            left + (t - begin) * left_row + channel, left_matrix);
+            place at = place_of(t, height, width);
+            near_image_tile(x + x_at + at.image * x_stride, plane, at.top - BORDER, at.column - BORDER, height, width, left + (t - begin) * left_row + channel,
+                            left_matrix);
         }
     }
     for (int i = 0; i < POINTS * POINTS; i++)
@@ -281,9 +294,9 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
         find_planes(channel, outputs, height * width, plane);
         find_offsets(bias + bias_at, channel, outputs, has_bias, offset);
         for (int t = begin; t < end; t++) {
-            int image = t / tiles, inner = t - image * tiles, down = inner / across;
-            near_result_tile(right + (t - begin) * right_row + channel, right_matrix, y + y_at + image * y_stride, plane, offset, min(XV, outputs - channel),
-                             down * TILE, (inner - down * across) * TILE, height, width, accumulate);
+            place at = place_of(t, height, width);
+            near_result_tile(right + (t - begin) * right_row + channel, right_matrix, y + y_at + at.image * y_stride, plane, offset, min(XV, outputs - channel),
+                             at.top, at.column, height, width, accumulate);
         }
     }
 }

@@ -120,7 +120,7 @@ static sora_status launch(sora_context *context, sora_launch_desc desc, bool bor
     char options[48];
     snprintf(options, sizeof options, "-D XV=%d -D BORDER=%d", channels_at_once(&sora_context_device(context)->limits), border);
     desc.file = "winograd";
-    if (!desc.options) desc.options = options;
+    desc.options = options;
     return sora_launch(context, &desc, error);
 }
 
@@ -163,11 +163,16 @@ static sora_status transform_weights(sora_context *context, const sora_conv_desc
     return launch(context, desc, true, error);
 }
 
+static const sora_view *bias_of(const sora_conv_desc *d)
+{
+    static const sora_view none = { 0 };
+    return d->bias && d->bias->memory ? d->bias : &none;
+}
+
 static sora_status transform_result(sora_context *context, const sora_conv_desc *d, int64_t first, int64_t count,
                                     const sora_view *from, const matrices *m, sora_error *error)
 {
-    static const sora_view none = { 0 };
-    const sora_view *bias = d->bias && d->bias->memory ? d->bias : &none;
+    const sora_view *bias = bias_of(d);
     const int64_t *size = d->y->shape.dim;
     int run = run_of(context);
     sora_launch_desc desc = { .kernel = "winograd_result",
@@ -195,13 +200,13 @@ static sora_gemm_desc products(const plan *p, const sora_view *left, const sora_
 static sora_status run_near(sora_context *context, const sora_conv_desc *d, const plan *p, const sora_view *weights,
                             sora_error *error)
 {
-    static const sora_view none = { 0 };
-    const sora_view *bias = d->bias && d->bias->memory ? d->bias : &none;
+    const sora_view *bias = bias_of(d);
     const int64_t *size = d->x->shape.dim;
     int64_t outputs = d->y->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->y->shape);
     char options[64];
     snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", CHANNELS, (int)p->right.row, NEAR);
-    sora_launch_desc desc = { .kernel = "winograd_near",
+    sora_launch_desc desc = { .file = "winograd",
+                              .kernel = "winograd_near",
                               .options = options,
                               .global = { (size_t)((p->tiles + p->near - 1) / p->near * SORA_APART) },
                               .flops = 2.0 * MATRICES * (double)(p->tiles * size[1] * outputs),
@@ -212,7 +217,7 @@ static sora_status run_near(sora_context *context, const sora_conv_desc *d, cons
                                   SORA_LONG(d->y->stride), SORA_LONG(p->right.matrix), SORA_INT(size[1]), SORA_INT(outputs),
                                   SORA_INT(size[2]), SORA_INT(size[3]), SORA_INT(p->tiles), SORA_INT(p->near),
                                   SORA_INT(bias->memory != NULL), SORA_INT(d->accumulate)) };
-    return launch(context, desc, true, error);
+    return sora_launch(context, &desc, error);
 }
 
 sora_status sora_winograd(sora_context *context, const sora_conv_desc *d, sora_error *error)
