@@ -65,7 +65,7 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
 {
     sora_status status = SORA_OK;
     sora_view a, b, c, scratch = { 0 };
-    int64_t room = (int64_t)sora_gemm_workspace(&sora_context_device(context)->limits, m, n, k, 0);
+    int64_t room = (int64_t)sora_gemm_workspace(&sora_context_device(context)->limits, m, n, k);
     *p = (product) { .context = context };
     SORA_TRY(bench_random(context, SORA_SHAPE(m, k), &p->buffers[0], &a, error));
     SORA_TRY(bench_random(context, SORA_SHAPE(n, k), &p->buffers[1], &b, error));
@@ -87,10 +87,10 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
     p->packed = p->desc;
     int panel = gradient ? 0 : sora_gemm_panel(&sora_context_device(context)->limits, n);
     if (panel) {
-        sora_view panels, none = { 0 };
+        sora_view panels;
         int64_t elements = (int64_t)sora_gemm_panel_elements(panel, n, k);
         SORA_TRY(bench_random(context, SORA_SHAPE(elements), &p->buffers[4], &panels, error));
-        SORA_TRY(sora_gemm_pack(context, &p->desc.b, n, k, panel, 1.0f, &none, &panels, "bench", error));
+        SORA_TRY(sora_gemm_pack(context, &p->desc.b, n, k, panel, &panels, "bench", error));
         p->packed.b = (sora_gemm_operand) { .view = panels, .panel = panel };
     }
 cleanup:

@@ -67,7 +67,7 @@ sora_status bench_op_freeze(bench_op *b, int input, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_device_limits *limits = &sora_context_device(b->context)->limits;
-    const sora_view none = { 0 }, rows = b->inputs[input];
+    const sora_view rows = b->inputs[input];
     int64_t p = rows.shape.dim[0], q = rows.shape.dim[1];
     for (int back = 0; back < 2; back++) {
         int64_t n = back ? q : p, k = back ? p : q;
@@ -76,7 +76,7 @@ sora_status bench_op_freeze(bench_op *b, int input, sora_error *error)
         if (!panel) continue;
         sora_gemm_operand weight = { .view = rows, .leading = q, .transposed = !back };
         SORA_TRY(add(b, SORA_SHAPE((int64_t)sora_gemm_panel_elements(panel, n, k)), &panels, error));
-        SORA_TRY(sora_gemm_pack(b->context, &weight, n, k, panel, 1.0f, &none, &panels, "bench", error));
+        SORA_TRY(sora_gemm_pack(b->context, &weight, n, k, panel, &panels, "bench", error));
         panels.shape = rows.shape;
         panels.stride = rows.stride;
         panels.panel = panel;

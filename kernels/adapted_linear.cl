@@ -1,22 +1,86 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
-#include "adapted.h"
 
-/* out = dt * gate by column; dense [m, rank]. */
-__kernel void adapted_gate_apply(__global const float *restrict dt, ulong dt_at, __global const float *restrict gate, ulong gate_at,
-                                 __global float *restrict out, ulong out_at, long rank, long n, int has_gate)
+/* Layers of one x: their outputs and ranks stand one behind the other, and so do their up factors, [outputs, rank] each. */
+#define LAYERS                                                                                                                                          \
+    int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0, int rank_1, int rank_2, int rank_3, float scale_0, float scale_1, \
+        float scale_2, float scale_3
+#define LAYER_TABLES                                                       \
+    const int outputs[] = { outputs_0, outputs_1, outputs_2, outputs_3 };  \
+    const int ranks[] = { rank_0, rank_1, rank_2, rank_3 };                \
+    const float scales[] = { scale_0, scale_1, scale_2, scale_3 }
+
+#define RUN 16 /* columns, a cache line of neighbours: a panel holds whole runs or is the only one */
+
+/* What the products take of the factors, so that gates and scales are in one place: U [rank, outputs] = scale * gate * up^T of each layer one behind the other
+ * (`own`), the same as blocks of one matrix of all outputs, in panels of `panel` columns, and the down factor [rank, inputs] in panels of `panel_down`. */
+__kernel void adapted_factors(__global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global const float *restrict down,
+                              ulong down_at, __global float *restrict own, ulong own_at, __global float *restrict blocks, ulong blocks_at,
+                              __global float *restrict panels, ulong panels_at, int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own,
+                              int has_panels, LAYERS)
 {
-    EACH(i, n) out[out_at + i] = dt[dt_at + i] * (has_gate ? gate[gate_at + i % rank] : 1.0f);
+    LAYER_TABLES;
+    int across = (p + panel - 1) / panel * panel, wide = has_panels ? (q + panel_down - 1) / panel_down * panel_down : 0;
+    long up_runs = (across + RUN - 1) / RUN, runs = up_runs + (wide + RUN - 1) / RUN;
+    EACH(i, runs)
+    {
+        int begin = (int)(i < up_runs ? i : i - up_runs) * RUN, end = min(begin + RUN, i < up_runs ? across : wide);
+        if (i >= up_runs) {
+            __global float *out = panels + panels_at + (long)(begin / panel_down) * panel_down * rank + begin % panel_down;
+            for (int j = 0; j < rank; j++)
+                for (int o = begin; o < end; o++) out[j * panel_down + o - begin] = o < q ? down[down_at + (long)j * q + o] : 0.0f;
+            continue;
+        }
+        __global float *out = blocks + blocks_at + (long)(begin / panel) * panel * rank + begin % panel;
+        for (int j = 0; j < rank; j++)
+            for (int o = begin; o < end; o++) out[(long)j * panel + o - begin] = 0.0f;
+        for (int l = 0, row = 0, column = 0, at = 0; l < layers; at += outputs[l] * ranks[l], row += outputs[l], column += ranks[l], l++) {
+            int first = max(begin, row), last = min(end, row + outputs[l]);
+            for (int j = 0; j < ranks[l]; j++) {
+                float factor = has_gate ? scales[l] * gate[gate_at + column + j] : scales[l];
+                for (int o = first; o < last; o++) {
+                    float v = factor * up[up_at + at + (o - row) * ranks[l] + j];
+                    out[(long)(column + j) * panel + o - begin] = v;
+                    if (has_own) own[own_at + at + j * outputs[l] + o - row] = v;
+                }
+            }
+        }
+    }
 }
 
-/* Rows of one layer, from row_at, of the matrix of all layers' up factors, rank columns wide: its own columns hold scale * up, the others 0. */
-__kernel void adapted_up_block(__global const float *restrict up, ulong up_at, __global float *restrict out, ulong out_at, long row_at, int rank, int first,
-                               int own, float scale, long rows)
+/* Gradients from parts of sums over rows, each P = t^T dy [rank, outputs] of each layer, then Q = dt^T x [rank, inputs]: dW_d += Q; dW_u[o][j] += scale g[j] P[j][o];
+ * and, since dg[j] = sum of (scale W_u^T dy)[j] t[j] is the same sum taken in another order, dg[j] += sum over o of scale W_u[o][j] P[j][o]: the gate's gradient
+ * needs no pass over activations. Work-items: (columns, which are one item's where there are several parts; ranks of the up factors, then of the down factor). */
+__kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, __global const float *restrict up, ulong up_at, __global const float *restrict gate,
+                                ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at, __global float *restrict gate_gradient,
+                                ulong gate_gradient_at, __global float *restrict down_gradient, ulong down_gradient_at, int count, int q, int rank, int has_gate,
+                                int wants_up, int wants_gate, int wants_down, LAYERS)
 {
-    EACH(row, rows)
-    {
-        __global float *to = out + out_at + row_at + row * rank;
-        for (int j = 0; j < rank; j++) to[j] = 0.0f;
-        for (int j = 0; j < own; j++) to[first + j] = scale * up[up_at + row * own + j];
+    LAYER_TABLES;
+    int rank_at = (int)get_global_id(1), j = rank_at % rank, l = 0;
+    long factors = 0, at = 0;
+    for (int i = 0; i < layers; i++) factors += (long)outputs[i] * ranks[i];
+    bool is_down = rank_at >= rank;
+    if (is_down ? !wants_down : !(wants_up || wants_gate)) return;
+    for (; !is_down && j >= ranks[l]; l++) {
+        at += (long)outputs[l] * ranks[l];
+        j -= ranks[l];
     }
+    long columns = is_down ? q : outputs[l], part = factors + (long)rank * q;
+    __global float *total = parts + parts_at + (is_down ? factors + (long)j * q : at + (long)j * outputs[l]);
+    for (int k = 1; k < count; k++)
+        for (long o = 0; o < columns; o++) total[o] += total[k * part + o];
+    if (is_down) {
+        EACH(o, columns) down_gradient[down_gradient_at + (long)j * q + o] += total[o];
+        return;
+    }
+    float g = has_gate ? gate[gate_at + rank_at] : 1.0f, sum = 0.0f;
+    up += up_at + at + j;
+    if (wants_up) {
+        up_gradient += up_gradient_at + at + j;
+        EACH(o, columns) up_gradient[o * ranks[l]] += g * (scales[l] * total[o]);
+    }
+    if (!wants_gate || get_global_id(0) > 0) return;
+    for (long o = 0; o < columns; o++) sum += up[o * ranks[l]] * (scales[l] * total[o]);
+    gate_gradient[gate_gradient_at + rank_at] += sum;
 }

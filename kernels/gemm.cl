@@ -3,7 +3,7 @@
 #include "range.h"
 #include "vector.h"
 
-/* C[m, n] (+)= alpha * A B + alpha2 * (A2 * gate) B2, then columns * scale, + bias, ReLU. Everything row-major; A's element (i, k) stands at
+/* C[m, n] (+)= alpha * (A B + A2 B2), then columns * scale, + bias, ReLU. Everything row-major, but B2 in panels on a CPU; A's element (i, k) stands at
  * i * a_row + k * a_column. One tile of C a work-item, kept in registers; both pairs of operands ride on the same sums. With B_HALF B is halves (B2 never is). */
 
 #ifdef B_HALF
@@ -64,11 +64,10 @@ inline floatx load_halves_within(__global const half *row, int at, int n)
     return at + XV <= n ? HALF_VECTOR(row + at) : load_half_edge(row, at, n);
 }
 
-#define DOT_TERMS(GATE, LEFT, RIGHT)                                   \
+#define DOT_TERMS(LEFT, RIGHT)                                         \
     do {                                                               \
         floatx right[DN];                                              \
         FOR(j, DN) right[j] = RIGHT;                                   \
-        if (has_gate) FOR(j, DN) right[j] *= GATE;                     \
         FOR(i, DM)                                                     \
         {                                                              \
             floatx left = LEFT;                                        \
@@ -76,45 +75,42 @@ inline floatx load_halves_within(__global const half *row, int at, int n)
         }                                                              \
     } while (0)
 
-/* sum += alpha * A B of a tile; rows behind the last are that one again. */
-#define DOT_ROWS(name, B_TYPE, VECTOR, WITHIN)                                                                                                          \
-    inline void name(__global const float *a, long a_row, __global const B_TYPE *b, long b_row, int rows, int columns, int k, float alpha,              \
-                     __global const float *gate, int has_gate, float sum[DM][DN])                                                                       \
-    {                                                                                                                                                   \
-        long a_offset[DM], b_offset[DN];                                                                                                                \
-        floatx lanes[DM][DN];                                                                                                                           \
-        FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;                                                                                              \
-        FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;                                                                                           \
-        FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;                                                                                               \
-        int at = 0;                                                                                                                                     \
-        for (; at + XV <= k; at += XV) {                                                                                                                \
-            if (at % 16 == 0) FOR(j, DN) ASK_FOR(b + b_offset[j] + DN * b_row + at);                                                                    \
-            DOT_TERMS(LOADX(gate + at), LOADX(a + a_offset[i] + at), VECTOR(b + b_offset[j] + at));                                                     \
-        }                                                                                                                                               \
-        if (at < k) DOT_TERMS(load_within(gate, at, k), load_within(a + a_offset[i], at, k), WITHIN(b + b_offset[j], at, k));                            \
-        FOR(i, DM) FOR(j, DN) sum[i][j] = MAD(alpha, SUM_LANES(lanes[i][j]), sum[i][j]);                                                                 \
+/* A B of a tile; rows behind the last are that one again. */
+inline void dot_rows(__global const float *a, long a_row, __global const B_ELEMENT *b, long b_row, int rows, int columns, int k, float sum[DM][DN])
+{
+    long a_offset[DM], b_offset[DN];
+    floatx lanes[DM][DN];
+    FOR(i, DM) a_offset[i] = min(i, rows - 1) * a_row;
+    FOR(j, DN) b_offset[j] = min(j, columns - 1) * b_row;
+    FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;
+    int at = 0;
+    for (; at + XV <= k; at += XV) {
+        if (at % 16 == 0) FOR(j, DN) ASK_FOR(b + b_offset[j] + DN * b_row + at);
+        DOT_TERMS(LOADX(a + a_offset[i] + at), B_VECTOR(b + b_offset[j] + at));
     }
-DOT_ROWS(dot_first, B_ELEMENT, B_VECTOR, B_WITHIN)
-DOT_ROWS(dot_second, float, LOADX, load_within)
+    if (at < k) DOT_TERMS(load_within(a + a_offset[i], at, k), B_WITHIN(b + b_offset[j], at, k));
+    FOR(i, DM) FOR(j, DN) sum[i][j] = SUM_LANES(lanes[i][j]);
+}
 
 __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
-                       __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at,
-                       long a_row, long b_row, long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, float alpha2, int has_gate,
-                       int tiles, int height, EPILOGUE_PARAMETERS)
+                       __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long b_row, long a2_row, int panel2,
+                       long c_row, int m, int n, int k, int k2, float alpha, int tiles, int height, EPILOGUE_PARAMETERS)
 {
     int first = (int)get_global_id(0) * tiles * DN, last = min(n, first + tiles * DN), top = (int)get_global_id(1) * height, bottom = min(m, top + height);
     for (int column = first; column < last; column += DN) {
         int columns = min(DN, n - column);
         for (int row = top; row < bottom; row += DM) {
             int rows = min(DM, m - row);
-            float sum[DM][DN] = { { 0 } };
-            dot_first(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, alpha, a, 0, sum);
-            if (k2)
-                dot_second(a2 + a2_at + row * a2_row, a2_row, b2 + b2_at + column * b2_row, b2_row, rows, columns, k2, alpha2, gate + gate_at, has_gate, sum);
+            float sum[DM][DN];
+            dot_rows(a + a_at + row * a_row, a_row, b + b_at + column * b_row, b_row, rows, columns, k, sum);
             for (int i = 0; i < rows; i++) {
-                for (int j = 0; j < columns; j++) {
-                    __global float *out = c + c_at + (row + i) * c_row + column + j;
-                    float v = FINISH(sum[i][j], column + j);
+                __global const float *left = a2 + a2_at + (row + i) * a2_row;
+                for (int j = column; j < column + columns; j++) {
+                    __global const float *right = k2 ? b2 + b2_at + (long)(j / panel2) * panel2 * k2 + j % panel2 : b2;
+                    __global float *out = c + c_at + (row + i) * c_row + j;
+                    float v = sum[i][j - column];
+                    for (int p = 0; p < k2; p++) v += left[p] * right[p * panel2];
+                    v = FINISH(alpha * v, j);
                     *out = accumulate ? *out + v : v;
                 }
             }
@@ -122,7 +118,7 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
     }
 }
 
-/* B, or B2 with its gate, times alpha, in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
+/* B in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
  * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of lines of 16 terms, panels): rows are so far
  * apart that a near cache holds no line of theirs until the next. */
 #ifdef PACKED_HALF
@@ -137,8 +133,8 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
 #define PACK_8(v, p) vstore8(v, 0, p)
 #endif
 
-__kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict gate, ulong gate_at, __global PACKED_ELEMENT *restrict packed,
-                        ulong packed_at, long b_row, long b_column, int group, long next, int n, int k, float alpha, int has_gate)
+__kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __global PACKED_ELEMENT *restrict packed, ulong packed_at, long b_row, long b_column,
+                        int group, long next, int n, int k)
 {
     int column = (int)get_global_id(1) * W, columns = min(W, n - column), lines = (k + 15) / 16;
     b += b_at + column * b_column;
@@ -147,24 +143,22 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     {
         int first = (int)line * 16, terms = min(16, k - first), turned = columns == W && b_row == 1 ? terms & ~3 : 0;
         long at[4];
-        float factor[16];
         for (int p = 0; p < terms; p += 4) at[p / 4] = (first + p) / group * next + (first + p) % group * b_row;
-        for (int p = 0; p < terms; p++) factor[p] = has_gate ? alpha * gate[gate_at + first + p] : alpha;
         for (int x = 0; x < W; x += 8)
             for (int p = 0; p < turned; p += 4) {
                 __global const B_ELEMENT *corner = b + at[p / 4] + x * b_column;
                 float8 v[4];
                 FOR(l, 4) v[l] = (float8)(B_4(corner + l * b_column), B_4(corner + (l + 4) * b_column));
                 turn_4x8(v);
-                FOR(i, 4) PACK_8(factor[p + i] * v[i], packed + (first + p + i) * W + x);
+                FOR(i, 4) PACK_8(v[i], packed + (first + p + i) * W + x);
             }
         for (int p = turned; p < terms; p++) {
             __global const B_ELEMENT *row = b + at[p / 4] + p % 4 * b_row;
             __global PACKED_ELEMENT *out = packed + (first + p) * W;
             if (columns == W && b_column == 1)
-                FOR(v, W / XV) PACK_VECTOR(factor[p] * B_VECTOR(row + v * XV), out + v * XV);
+                FOR(v, W / XV) PACK_VECTOR(B_VECTOR(row + v * XV), out + v * XV);
             else
-                for (int j = 0; j < W; j++) PACK(j < columns ? factor[p] * B_AT(row, j * b_column) : 0.0f, out + j);
+                for (int j = 0; j < W; j++) PACK(j < columns ? B_AT(row, j * b_column) : 0.0f, out + j);
         }
     }
 }
@@ -252,11 +246,11 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
     }
 }
 
-/* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row. A work-item has `run` blocks of MR rows. */
+/* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has `run` blocks of MR rows. */
 #define PRODUCT_PARAMETERS                                                                                                                              \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, long c_row, int m, int n, int k, int k2, int run, int ask_ahead, float alpha, EPILOGUE_PARAMETERS,      \
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int run, int ask_ahead, float alpha, EPILOGUE_PARAMETERS,      \
         BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
@@ -282,7 +276,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     NEXT_PRODUCT(a, b, c);
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
-    b2 += b2_at + tile * b2_panel;
+    b2 += b2_at + tile / split2 * b2_panel + tile % split2 * W;
     __global const B_ELEMENT *next = b + b_panel;
     long share = ask_ahead ? AT_ONCE * b_row / ((last - first + MR - 1) / MR) : 0;
     for (int row = first; row < last; row += MR) {
@@ -342,6 +336,7 @@ inline void add_nonzero(const float *left, ulong places, __global const B_ELEMEN
  * apart: (blocks of columns, runs of rows). */
 #define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
+#define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
 #ifdef A_BY_COLUMNS
 #define LEFT_VECTORS ((MR + XV - 1) / XV)
@@ -427,7 +422,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
             if (k2) {
                 floatx sum[MR][NV];
                 FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
-                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2 + b2_at + column / W * b2_panel, B_TERM(b2_row), k2);
+                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
                 FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
             PUT_BLOCK(BLOCK_OF(column));
@@ -443,15 +438,13 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
 #define LX (TN / IN)
 #define LY (TM / IM)
 
-/* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1], terms times gate and factor; what lies outside is 0. */
+/* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1]; what lies outside is 0. */
 #define STAGE(name, TYPE, AT)                                                                                                                          \
-    inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count,                        \
-                     __global const float *restrict gate, int has_gate, float factor, __local float *out)                                              \
+    inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count, __local float *out)    \
     {                                                                                                                                                  \
         for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {                                                    \
             int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;                                                                \
-            float v = first + i < lines && at + p < terms ? factor * AT(x, (first + i) * line + (at + p) * term) : 0.0f;                               \
-            out[p * (count + 1) + i] = has_gate && at + p < terms ? v * gate[at + p] : v;                                                              \
+            out[p * (count + 1) + i] = first + i < lines && at + p < terms ? AT(x, (first + i) * line + (at + p) * term) : 0.0f;                       \
         }                                                                                                                                              \
     }
 #define FLOAT_AT(x, i) ((x)[i])
@@ -463,11 +456,11 @@ STAGE(stage_halves, half, B_AT)
 #define STAGE_B stage
 #endif
 
-/* sum += alpha * A B of the item's part. */
-#define ADD_PRODUCT(A, A_ROW, A_TERM, STAGE_RIGHT, B, B_TERM, B_COLUMN, TERMS, GATE, HAS_GATE, ALPHA)                                                  \
+/* sum += A B of the item's part. */
+#define ADD_PRODUCT(A, A_ROW, A_TERM, STAGE_RIGHT, B, B_TERM, B_COLUMN, TERMS)                                                                        \
     for (int at = 0; at < (TERMS); at += TK) {                                                                                                         \
-        stage(A, A_ROW, A_TERM, row, m, at, TERMS, TM, GATE, HAS_GATE, ALPHA, left);                                                                   \
-        STAGE_RIGHT(B, B_COLUMN, B_TERM, column, n, at, TERMS, TN, GATE, 0, 1.0f, right);                                                              \
+        stage(A, A_ROW, A_TERM, row, m, at, TERMS, TM, left);                                                                                          \
+        STAGE_RIGHT(B, B_COLUMN, B_TERM, column, n, at, TERMS, TN, right);                                                                             \
         barrier(CLK_LOCAL_MEM_FENCE);                                                                                                                  \
         for (int p = 0; p < TK; p++) {                                                                                                                 \
             float l[IM], r[IN];                                                                                                                        \
@@ -480,24 +473,23 @@ STAGE(stage_halves, half, B_AT)
 
 __kernel __attribute__((reqd_work_group_size(LX, LY, 1))) void
 gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
-           __global const float *restrict b2, ulong b2_at, __global const float *restrict gate, ulong gate_at, __global float *restrict c, ulong c_at, long a_row,
-           long a_term, long b_term, long b_column, long a2_row, long b2_term, long b2_column, long c_row, int m, int n, int k, int k2, float alpha,
-           float alpha2, int has_gate, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
+           __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long a_term, long b_term, long b_column,
+           long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
     __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
     int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
     float sum[IM][IN];
     FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
-    ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k, gate, 0, alpha)
-    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, 1, stage, b2 + b2_at, b2_term, b2_column, k2, gate + gate_at, has_gate, alpha2)
+    ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k)
+    if (k2) ADD_PRODUCT(a2 + a2_at, a2_row, 1, stage, b2 + b2_at, b2_row, 1, k2)
     FOR(i, IM)
     FOR(j, IN)
     {
         int at_row = row + y + i * LY, at_column = column + x + j * LX;
         if (at_row < m && at_column < n) {
             __global float *out = c + c_at + at_row * c_row + at_column;
-            float v = FINISH(sum[i][j], at_column);
+            float v = FINISH(alpha * sum[i][j], at_column);
             *out = accumulate ? *out + v : v;
         }
     }
@@ -505,18 +497,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
 
 #endif
 
-/* What a library's product leaves to do: gated columns of A2 before, the epilogue after. */
-__kernel void gemm_gate_columns(__global const float *restrict a, ulong a_at, __global const float *restrict gate, ulong gate_at, __global float *restrict out,
-                                ulong out_at, long a_row, int m, int k, int has_gate)
-{
-    long n = (long)m * k;
-    EACH(i, n)
-    {
-        long row = i / k, column = i - row * k;
-        out[out_at + i] = a[a_at + row * a_row + column] * (has_gate ? gate[gate_at + column] : 1.0f);
-    }
-}
-
+/* What a library's product leaves to do. */
 __kernel void gemm_epilogue(__global const float *restrict product, ulong product_at, __global float *restrict c, ulong c_at, long c_row, int m, int n,
                             EPILOGUE_PARAMETERS)
 {

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "apart.h"
-#include "range.h"
 #include "vector.h"
 
-/* Products of x [m, n] with few ranks r, in one pass over x: t [m, r] = alpha * x factor^T, and total [r, n] (+)= row_scale * s^T x. Everything is row-major. */
-
-#ifdef SORA_CPU
-
-/* A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
- * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of total, which it adds to as rows pass. Memory brings the
- * next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
+/* Products of activations with few ranks, in one pass over each activation (op/narrow.h). Everything is row-major. A GPU takes products instead.
+ *
+ * A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
+ * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
+ * the next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
 #define TILE_ROWS 3
 #define RANKS 4
@@ -64,17 +61,16 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(i, TILE_ROWS) out[i] = sums_of(sum[i]);
 }
 
-inline void put_t(const float4 *sums, float alpha, __global float *t, long t_row, int rows, int ranks, int more)
+inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, int ranks, int more)
 {
     for (int i = 0; i < rows; i++) {
         __global float *out = t + i * t_row;
-        float4 all = alpha * sums[i];
         if (ranks == RANKS) {
-            vstore4(more ? vload4(0, out) + all : all, 0, out);
+            vstore4(more ? vload4(0, out) + sums[i] : sums[i], 0, out);
             continue;
         }
         float v[RANKS];
-        vstore4(all, 0, v);
+        vstore4(sums[i], 0, v);
         for (int j = 0; j < ranks; j++) out[j] = more ? out[j] + v[j] : v[j];
     }
 }
@@ -111,70 +107,76 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
         TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
 
-/* factor, stored [n, rank], as [rank, n]; a work-item takes a run of columns. */
-__kernel void narrow_turn(__global const float *restrict factor, ulong factor_at, __global float *restrict out, ulong out_at, int n, int rank)
+/* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n]. */
+inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, long t_row, __global const float *s,
+                       long s_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
-    EACH(i, n) for (int j = 0; j < rank; j++) out[out_at + (long)j * n + i] = factor[factor_at + i * rank + j];
-}
-
-__kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
-                          __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at, long x_row, long t_row, long s_row, int m,
-                          int n, int rank, int run, float alpha, int has_t, int has_s)
-{
-    int item = item_of((m + run - 1) / run);
-    if (item < 0) return;
-    int begin = item * run, end = min(m, begin + run), blocks = (rank + RANKS - 1) / RANKS;
-    int tiles = blocks * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
-    parts += parts_at + (long)item * rank * n;
-    for (int row = begin; row < end; row += ROWS) {
-        int rows = min(ROWS, end - row);
-        for (int column = 0; column < n; column += COLUMNS) {
-            int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
-            __global const float *block = x + x_at + row * x_row + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
-            for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
-                int ranks = min(RANKS, rank - rank_at);
-                for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
-                    float4 sums[TILE_ROWS];
-                    int asks = ++tile * ROWS / tiles - asked;
-                    tile_of_t(block + i * x_row, x_row, rows - i, factor + factor_at + (long)rank_at * n + column, n, ranks, columns,
-                              next + asked * x_row, asks, sums);
-                    put_t(sums, alpha, t + t_at + (row + i) * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
-                    asked += asks;
+    int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
+    for (int column = 0; column < n; column += COLUMNS) {
+        int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
+        __global const float *block = x + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
+        for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
+            int ranks = min(RANKS, rank - rank_at);
+            for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
+                float4 sums[TILE_ROWS];
+                int asks = ++tile * ROWS / tiles - asked;
+                tile_of_t(block + i * x_row, x_row, rows - i, factor + (long)rank_at * n + column, n, ranks, columns, next + asked * x_row, asks, sums);
+                put_t(sums, t + i * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
+                asked += asks;
+            }
+            for (int j = 0; has_s && j < ranks; j += PAIR) {
+                int other = min(j + 1, ranks - 1);
+                float left[ROWS * PAIR];
+                int asks = ++tile * ROWS / tiles - asked;
+                for (int i = 0; i < ROWS; i++) {
+                    __global const float *from_s = s + i * s_row + rank_at;
+                    left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
+                    left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                 }
-                for (int j = 0; has_s && j < ranks; j += PAIR) {
-                    int other = min(j + 1, ranks - 1);
-                    float left[ROWS * PAIR];
-                    int asks = ++tile * ROWS / tiles - asked;
-                    for (int i = 0; i < ROWS; i++) {
-                        __global const float *from_s = s + s_at + (row + i) * s_row + rank_at;
-                        left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
-                        left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
-                    }
-                    add_to_total(block, x_row, rows, left, parts + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, row > begin,
-                                 next + asked * x_row, asks);
-                    asked += asks;
-                }
+                add_to_total(block, x_row, rows, left, total + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, more, next + asked * x_row, asks);
+                asked += asks;
             }
         }
     }
 }
 
-#endif
-
-/* total (+)= row_scale * the sum of parts, in their order. Work-items: (vectors of a row, rows). */
-__kernel void narrow_total(__global const float *restrict parts, ulong parts_at, __global const float *restrict row_scale, ulong row_scale_at,
-                           __global float *restrict total, ulong total_at, int count, int n, int rank, int has_scale, int accumulate)
+__kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
+                          long x_row, int m, int n, int rank, int run)
 {
-    int row = (int)get_global_id(1), vectors = (n + XV - 1) / XV;
-    float scale = has_scale ? row_scale[row_scale_at + row] : 1.0f;
-    parts += parts_at + (long)row * n;
-    total += total_at + (long)row * n;
-    EACH(v, vectors)
-    {
-        int at = (int)v * XV;
-        floatx sum = load_within(parts, at, n);
-        for (int p = 1; p < count; p++) sum += load_within(parts + (long)p * rank * n, at, n);
-        sum *= scale;
-        store_within(accumulate ? sum + load_within(total, at, n) : sum, total, at, n);
+    int item = item_of((m + run - 1) / run);
+    if (item < 0) return;
+    int begin = item * run, end = min(m, begin + run);
+    for (int row = begin; row < end; row += ROWS)
+        pass_group(x + x_at + row * x_row, x_row, min(ROWS, end - row), n, factor + factor_at, t + t_at + (long)row * rank, rank, 0, 0, 0, 0, rank, 1, 0);
+}
+
+/* The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. */
+__kernel void narrow_back(__global const float *restrict dy, ulong dy_at, __global const float *restrict up, ulong up_at, __global float *dt, ulong dt_at,
+                          __global const float *restrict t, ulong t_at, __global const float *restrict x, ulong x_at, __global float *restrict parts, ulong parts_at,
+                          long dy_row, long x_row, int m, int n, int run, int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0,
+                          int rank_1, int rank_2, int rank_3, int has_t, int has_x)
+{
+    const int outputs[] = { outputs_0, outputs_1, outputs_2, outputs_3 }, ranks[] = { rank_0, rank_1, rank_2, rank_3 };
+    int item = item_of((m + run - 1) / run);
+    if (item < 0) return;
+    int begin = item * run, end = min(m, begin + run), rank = 0;
+    long factors = 0;
+    for (int l = 0; l < layers; l++) {
+        rank += ranks[l];
+        factors += (long)outputs[l] * ranks[l];
+    }
+    parts += parts_at + item * (factors + (long)rank * n);
+    for (int row = begin; row < end; row += ROWS) {
+        int rows = min(ROWS, end - row), more = row > begin;
+        __global float *dt_rows = dt + dt_at + (long)row * rank;
+        __global const float *dy_rows = dy + dy_at + row * dy_row, *t_rows = has_t ? t + t_at + (long)row * rank : t;
+        long at = 0;
+        for (int l = 0, column = 0; l < layers; l++) {
+            pass_group(dy_rows, dy_row, rows, outputs[l], up + up_at + at, dt_rows + column, rank, t_rows + column, rank, parts + at, more, ranks[l], 1, has_t);
+            dy_rows += outputs[l];
+            column += ranks[l];
+            at += (long)outputs[l] * ranks[l];
+        }
+        if (has_x) pass_group(x + x_at + row * x_row, x_row, rows, n, 0, 0, 0, dt_rows, rank, parts + factors, more, rank, 0, 1);
     }
 }

@@ -123,7 +123,6 @@ static sora_status write_panels(sora_param *head, const sora_buffer *staging, ui
 {
     sora_status status = SORA_OK;
     sora_context *context = head->params->context;
-    const sora_view none = { 0 };
     int64_t rows = head->rows, columns = head->shape.dim[1];
     sora_view whole = sora_view_dense(staging, 0, SORA_SHAPE(rows, columns));
     whole.dtype = sora_frozen_dtype(head);
@@ -135,9 +134,9 @@ static sora_status write_panels(sora_param *head, const sora_buffer *staging, ui
         SORA_TRY(write_values(p, &part, halves, error));
     }
     sora_view forward = sora_param_view(head, SORA_PART_VALUE), back = sora_param_back_view(head);
-    SORA_TRY(sora_gemm_pack(context, &weight, rows, columns, forward.panel, 1.0f, &none, &forward, head->name, error));
+    SORA_TRY(sora_gemm_pack(context, &weight, rows, columns, forward.panel, &forward, head->name, error));
     weight.transposed = false;
-    if (back.back) SORA_TRY(sora_gemm_pack(context, &weight, columns, rows, back.panel, 1.0f, &none, &back, head->name, error));
+    if (back.back) SORA_TRY(sora_gemm_pack(context, &weight, columns, rows, back.panel, &back, head->name, error));
 cleanup:
     return status;
 }

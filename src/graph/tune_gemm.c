@@ -11,7 +11,7 @@
 
 #define CHECKED 96
 
-enum { A, B, A2, B2, C, PANELS, SCRATCH, OPERANDS };
+enum { A, B, A2, B2, C, PANELS, PANELS2, SCRATCH, OPERANDS };
 
 typedef struct product {
     sora_context *context;
@@ -24,12 +24,12 @@ static sora_gemm_desc desc_of(const int64_t *shape)
 {
     int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
-    bool a = forms & 1, b = forms & 2, b2 = forms & 8;
+    bool a = forms & 1, b = forms & 2;
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a, .zeros = forms & 32 };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
     d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
     d.a2 = (sora_gemm_operand) { .leading = k2 };
-    d.b2 = (sora_gemm_operand) { .leading = b2 ? k2 : n, .transposed = b2 };
+    d.b2 = (sora_gemm_operand) { .leading = n };
     return d;
 }
 
@@ -112,22 +112,20 @@ static sora_status narrow(product *p, int64_t elements, sora_error *error)
     return status;
 }
 
-/* B as it is on the host into panels, or into those of its transpose. */
-static sora_status bring_into_panels(product *p, sora_error *error)
+/* A B of n columns and k rows as it is on the host into panels, which `out` has. */
+static sora_status bring_into_panels(product *p, sora_gemm_operand *b, int64_t n, int64_t k, int panel, sora_tune_operand *out,
+                                     sora_error *error)
 {
-    static const sora_view none = { 0 };
-    sora_gemm_desc *d = &p->desc;
-    sora_gemm_operand from = d->b;
-    int64_t n = from.turned ? d->k : d->n, k = from.turned ? d->n : d->k,
-            elements = (int64_t)sora_gemm_panel_elements(from.panel, n, k);
-    sora_status status = sora_tune_scratch(p->context, (uint64_t)elements, &p->operands[PANELS], error);
+    sora_gemm_operand from = *b;
+    sora_status status = sora_tune_scratch(p->context, sora_gemm_panel_elements(panel, n, k), out, error);
     if (status != SORA_OK) return status;
     from.transposed ^= from.turned;
     from.panel = 0;
     from.turned = false;
-    d->b.view = p->operands[PANELS].view;
-    d->b.view.dtype = from.view.dtype;
-    return sora_gemm_pack(p->context, &from, n, k, d->b.panel, 1.0f, &none, &d->b.view, "tune", error);
+    b->view = out->view;
+    b->view.dtype = from.view.dtype;
+    b->panel = panel;
+    return sora_gemm_pack(p->context, &from, n, k, panel, &b->view, "tune", error);
 }
 
 static sora_status prepare(sora_context *context, const int64_t *shape, void **self, sora_error *error)
@@ -147,8 +145,11 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     if (d->k2) SORA_TRY(draw(p, A2, d->m * d->k2, &d->a2.view, error));
     if (d->k2) SORA_TRY(draw(p, B2, d->k2 * d->n, &d->b2.view, error));
     SORA_TRY(draw(p, C, d->m * d->n, &d->c, error));
-    if (d->b.panel) SORA_TRY(bring_into_panels(p, error));
-    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k, d->k2);
+    int64_t columns = d->b.turned ? d->k : d->n, rows = d->b.turned ? d->n : d->k;
+    int panel2 = sora_gemm_panel(&sora_context_device(context)->limits, d->n);
+    if (d->b.panel) SORA_TRY(bring_into_panels(p, &d->b, columns, rows, d->b.panel, &p->operands[PANELS], error));
+    if (d->k2 && panel2) SORA_TRY(bring_into_panels(p, &d->b2, d->n, d->k2, panel2, &p->operands[PANELS2], error));
+    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k);
     SORA_TRY(sora_tune_scratch(context, room, &p->operands[SCRATCH], error));
     d->workspace = p->operands[SCRATCH].view;
 cleanup:

@@ -176,6 +176,20 @@ cleanup:
     return status;
 }
 
+static sora_status up_gradients(const sora_op_run *run, const sora_view *product, sora_error *error)
+{
+    const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
+    sora_launch_desc desc = { .file = "range",
+                              .kernel = "adapted_up_gradients",
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(product), SORA_VIEW(up), SORA_VIEW(gate),
+                                                          SORA_VIEW(&gradients[UP]), SORA_VIEW(&gradients[GATE]),
+                                                          SORA_INT(up->shape.dim[0]), SORA_LONG(up->shape.dim[1]),
+                                                          SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
+                                                          SORA_INT(gradients[GATE].memory != NULL)) };
+    return sora_launch_range(run->context, desc, up->shape.dim[1], 1, error);
+}
+
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -195,8 +209,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
         };
         SORA_TRY(sora_fill(run->context, &product, 0.0f, error));
         SORA_TRY(sora_conv_gradient(run->context, &up, error));
-        SORA_TRY(sora_adapted_up_total(run, &product, factor->shape.dim[1], 1, 1.0f, factor, gate, &gradients[UP],
-                                       &gradients[GATE], error));
+        SORA_TRY(up_gradients(run, &product, error));
     }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));

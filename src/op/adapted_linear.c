@@ -6,7 +6,10 @@
 #include "op/ops.h"
 #include "op/range.h"
 
+#include <string.h>
+
 enum { X, WEIGHT, BIAS, DOWN, UP, GATE };
+enum { T, OWN, PANELS };
 
 static const sora_adapted_attributes *attributes_of(const void *attributes)
 {
@@ -51,8 +54,27 @@ static sora_status check_factors(const sora_op_shape_rule *rule, sora_error *err
     return SORA_OK;
 }
 
-/* Scratch in the order it is taken. Forward: blocks of the up factors (several layers), dropped x, t (evaluation). Backward: dy
- * behind the ReLU, dropped x, dt, and the product of dy and t, or gated dt. */
+/* The columns of a panel of B2 with n columns; where there are no panels, all. */
+static int64_t panel_of(const sora_device_limits *limits, int64_t n)
+{
+    int panel = sora_gemm_panel(limits, n);
+    return panel ? panel : n;
+}
+
+static uint64_t panel_elements(const sora_device_limits *limits, int64_t n, int64_t r)
+{
+    return sora_gemm_panel_elements((int)panel_of(limits, n), n, r);
+}
+
+/* B2 as adapted_factors leaves it. */
+static sora_gemm_operand factor_operand(const sora_device_limits *limits, const sora_view *view, int64_t n)
+{
+    return (sora_gemm_operand) { .view = *view, .leading = n, .panel = sora_gemm_panel(limits, n) };
+}
+
+/* Saved: t, and of the factors what the way back takes (kernels/adapted_linear.cl): U, and the down factor's panels where there
+ * are such. Scratch in the order it is taken. Forward: U as blocks, dropped x, t (evaluation). Backward: dy behind the ReLU,
+ * dropped x, dt, then parts of sums or what dx takes. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
@@ -62,139 +84,85 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], r = rule->inputs[DOWN].dim[0],
             m = sora_linear_rows(&rule->outputs[0], p);
     const sora_device_limits *l = rule->limits;
-    uint64_t blocks = is_packed(a) ? (uint64_t)(p * r) : 0, dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0,
-             t = (uint64_t)(m * r);
-    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q, r), sora_narrow_workspace(l, m, q, r));
-    uint64_t factors = SORA_MAX(sora_narrow_workspace(l, m, p, r), sora_narrow_workspace(l, m, q, r));
-    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p, r), sora_gemm_workspace(l, m, q, r, 0));
-    if (rule->training) rule->saved[0] = SORA_SHAPE(m, r);
+    uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r),
+             factors = (uint64_t)sora_shape_elements(&rule->inputs[UP]);
+    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q), sora_narrow_workspace(l, m, q, r));
+    uint64_t parts =
+        (uint64_t)sora_narrow_parts(l, m) * (factors + (uint64_t)(r * q)) + sora_narrow_back_workspace(l, m, q, p, r);
+    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p), sora_gemm_workspace(l, m, q, r));
+    if (rule->training) {
+        rule->saved[T] = SORA_SHAPE(m, r);
+        rule->saved[OWN] = SORA_SHAPE((int64_t)factors);
+        if (sora_gemm_panel(l, q)) rule->saved[PANELS] = SORA_SHAPE((int64_t)panel_elements(l, q, r));
+    }
     if (!a->relu) rule->uses_outputs = 0;
-    rule->forward_workspace = blocks + dropped + t + forward;
-    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(factors + (uint64_t)(p * r), t + data);
+    rule->forward_workspace = panel_elements(l, p, r) + dropped + t + forward;
+    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(parts, data);
     return SORA_OK;
 }
 
-/* One layer of those that share x: its outputs and ranks stand behind those of the layers before. */
-typedef struct layer {
-    int64_t row, outputs, column, rank;
-    sora_view up;
-    float scale;
-} layer;
+typedef struct layers {
+    int count;
+    sora_narrow_layer of[SORA_ADAPTED_MODULES];
+    float scales[SORA_ADAPTED_MODULES];
+} layers;
 
-/* Returns how many there are. */
-static int layers_of(const sora_op_run *run, layer out[SORA_ADAPTED_MODULES])
+static layers layers_of(const sora_op_run *run)
 {
     const sora_adapted_attributes *a = attributes_of(run->attributes);
-    layer m = { .outputs = run->inputs[WEIGHT].shape.dim[0],
-                .rank = run->inputs[DOWN].shape.dim[0],
-                .up = run->inputs[UP],
-                .scale = a->scale };
-    int count = 0;
-    if (!is_packed(a)) out[count++] = m;
+    layers all = { 1, { { run->inputs[WEIGHT].shape.dim[0], run->inputs[DOWN].shape.dim[0] } }, { a->scale } };
+    if (!is_packed(a)) return all;
+    all.count = a->modules;
     for (int i = 0; i < a->modules; i++) {
-        m.outputs = a->outputs[i];
-        m.rank = a->ranks[i];
-        m.scale = a->scales[i];
-        m.up.shape = SORA_SHAPE(m.outputs, m.rank);
-        out[count++] = m;
-        m.row += m.outputs;
-        m.column += m.rank;
-        m.up.offset += (uint64_t)(m.outputs * m.rank);
+        all.of[i] = (sora_narrow_layer) { a->outputs[i], a->ranks[i] };
+        all.scales[i] = a->scales[i];
     }
-    return count;
+    return all;
 }
 
-/* The up factor as one matrix [p, r] with `scale` still to come: the parameter, or all layers' as blocks, taken from the
- * workspace. */
-typedef struct up_matrix {
-    sora_view view;
-    float scale;
-} up_matrix;
+#define LAYER_ARGUMENTS(l)                                                                                         \
+    SORA_INT((l).count), SORA_INT((l).of[0].outputs), SORA_INT((l).of[1].outputs), SORA_INT((l).of[2].outputs),    \
+        SORA_INT((l).of[3].outputs), SORA_INT((l).of[0].rank), SORA_INT((l).of[1].rank), SORA_INT((l).of[2].rank), \
+        SORA_INT((l).of[3].rank), SORA_FLOAT((l).scales[0]), SORA_FLOAT((l).scales[1]), SORA_FLOAT((l).scales[2]), \
+        SORA_FLOAT((l).scales[3])
+_Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_NARROW_LAYERS == 4, "kernels take four layers");
 
-static sora_status take_up(const sora_op_run *run, sora_view *workspace, up_matrix *out, sora_error *error)
+/* `blocks`: of panel_elements. In training what the way back takes is saved. */
+static sora_status prepare_factors(const sora_op_run *run, const sora_view *blocks, sora_error *error)
 {
-    sora_status status = SORA_OK;
-    const sora_adapted_attributes *a = attributes_of(run->attributes);
-    int64_t r = run->inputs[DOWN].shape.dim[0];
-    layer layers[SORA_ADAPTED_MODULES];
-    *out = (up_matrix) { run->inputs[UP], a->scale };
-    if (!is_packed(a)) return SORA_OK;
-    *out = (up_matrix) { sora_adapted_take(workspace, SORA_SHAPE(run->inputs[WEIGHT].shape.dim[0], r)), 1.0f };
-    for (int i = 0, count = layers_of(run, layers); i < count; i++) {
-        const layer *m = &layers[i];
-        sora_launch_desc desc = { .file = "range",
-                                  .kernel = "adapted_up_block",
-                                  .label = run->name,
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&m->up), SORA_VIEW(&out->view), SORA_LONG(m->row * r),
-                                                              SORA_INT(r), SORA_INT(m->column), SORA_INT(m->rank),
-                                                              SORA_FLOAT(m->scale), SORA_LONG(m->outputs)) };
-        SORA_TRY(sora_launch_range(run->context, desc, m->outputs, 1, error));
-    }
-cleanup:
-    return status;
-}
-
-static sora_view part_of(const sora_view *view, int64_t offset, sora_shape shape)
-{
-    sora_view part = *view;
-    part.offset += (uint64_t)offset;
-    part.shape = shape;
-    return part;
-}
-
-/* One layer's columns of dt = scale · dy W_u, and the gradients of its up factor and gates, which come from tᵀ dy, [rank,
- * outputs]: one pass over dy. */
-static sora_status outer_gradients(const sora_op_run *run, const layer *l, const sora_view *dy, const sora_view *dt,
-                                   const sora_view *workspace, sora_error *error)
-{
-    sora_status status = SORA_OK;
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     static const sora_view none = { 0 };
-    const sora_view *t = &run->saved[0], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
-    int64_t p = run->inputs[WEIGHT].shape.dim[0], r = t->shape.dim[1];
-    bool wanted = gradients[UP].memory || gradients[GATE].memory;
-    sora_shape gates = SORA_SHAPE(l->rank);
-    sora_view rest = *workspace, product = sora_adapted_take(&rest, SORA_SHAPE(l->rank, l->outputs));
-    sora_view up_gradient = part_of(&gradients[UP], (int64_t)(l->up.offset - run->inputs[UP].offset), l->up.shape),
-              gate_i = part_of(gate, l->column, gates), gate_gradient = part_of(&gradients[GATE], l->column, gates);
-    SORA_TRY(sora_narrow(run->context,
-                         &(sora_narrow_desc) { .m = t->shape.dim[0],
-                                               .n = l->outputs,
-                                               .rank = l->rank,
-                                               .x = part_of(dy, l->row, dy->shape),
-                                               .x_leading = sora_linear_leading(dy, p),
-                                               .factor = l->up,
-                                               .turned = true,
-                                               .alpha = l->scale,
-                                               .t = part_of(dt, l->column, dt->shape),
-                                               .t_leading = r,
-                                               .s = wanted ? part_of(t, l->column, t->shape) : none,
-                                               .s_leading = r,
-                                               .gradient = product,
-                                               .workspace = rest,
-                                               .label = run->name },
-                         error));
-    if (wanted)
-        SORA_TRY(
-            sora_adapted_up_total(run, &product, 1, l->outputs, l->scale, &l->up, &gate_i, &up_gradient, &gate_gradient, error));
-cleanup:
-    return status;
+    const sora_view *up = &run->inputs[UP], *down = &run->inputs[DOWN], *gate = &run->inputs[GATE];
+    const sora_view *own = run->training ? &run->saved[OWN] : &none, *panels = run->training ? &run->saved[PANELS] : &none;
+    int64_t p = run->inputs[WEIGHT].shape.dim[0], q = down->shape.dim[1], r = down->shape.dim[0];
+    layers l = layers_of(run);
+    sora_launch_desc desc = { .file = "range",
+                              .kernel = "adapted_factors",
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(down), SORA_VIEW(own), SORA_VIEW(blocks),
+                                  SORA_VIEW(panels), SORA_INT(p), SORA_INT(q), SORA_INT(r), SORA_INT(panel_of(limits, p)),
+                                  SORA_INT(panel_of(limits, q)), SORA_INT(gate->memory != NULL), SORA_INT(own->memory != NULL),
+                                  SORA_INT(panels->memory != NULL), LAYER_ARGUMENTS(l)) };
+    return sora_launch_range(run->context, desc, (p + q) * r, 1, error);
 }
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
     int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = run->inputs[DOWN].shape.dim[0], m = sora_linear_rows(&x->shape, q),
             leading = sora_linear_leading(x, q);
     sora_view workspace = run->workspace, branch = *x;
-    up_matrix up;
-    SORA_TRY(take_up(run, &workspace, &up, error));
+    sora_view blocks = sora_adapted_take(&workspace, SORA_SHAPE((int64_t)panel_elements(limits, p, r)));
+    SORA_TRY(prepare_factors(run, &blocks, error));
     if (sora_adapted_drops(run)) {
         branch = sora_adapted_take(&workspace, x->shape);
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
     }
-    sora_view t = run->training ? run->saved[0] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
+    sora_view t = run->training ? run->saved[T] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
     SORA_TRY(sora_narrow(run->context,
                          &(sora_narrow_desc) { .m = m,
                                                .n = q,
@@ -203,7 +171,6 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                                .x_leading = sora_linear_leading(&branch, q),
                                                .factor = run->inputs[DOWN],
                                                .t = t,
-                                               .t_leading = r,
                                                .workspace = workspace,
                                                .label = run->name },
                          error));
@@ -214,10 +181,8 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                            .a = { *x, leading, .zeros = a->zeros },
                                            .b = sora_linear_weight(w),
                                            .k2 = r,
-                                           .a2 = { t, r, false },
-                                           .b2 = { up.view, r, true },
-                                           .alpha2 = up.scale,
-                                           .gate2 = run->inputs[GATE],
+                                           .a2 = { t, r },
+                                           .b2 = factor_operand(limits, &blocks, p),
                                            .bias = run->inputs[BIAS],
                                            .relu = a->relu,
                                            .c = *y,
@@ -230,26 +195,15 @@ cleanup:
     return status;
 }
 
-static sora_status apply_gate(const sora_op_run *run, const sora_view *dt, const sora_view *gated, sora_error *error)
-{
-    const sora_view *gate = &run->inputs[GATE];
-    int64_t n = sora_view_elements(dt);
-    sora_launch_desc desc = { .file = "range",
-                              .kernel = "adapted_gate_apply",
-                              .label = run->name,
-                              .arguments =
-                                  SORA_ARGUMENTS(SORA_VIEW(dt), SORA_VIEW(gate), SORA_VIEW(gated), SORA_LONG(dt->shape.dim[1]),
-                                                 SORA_LONG(n), SORA_INT(gate->memory != NULL)) };
-    return sora_launch_range(run->context, desc, n, 1, error);
-}
-
-/* dx = dy W0 + gated dt W_d; behind dropout the second product goes its own way through it. */
+/* dx = dy W0 + dt W_d; behind dropout the second product goes its own way through it. */
 static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, const sora_view *dt, const sora_view *dropped,
                                   const sora_view *workspace, sora_error *error)
 {
     sora_status status = SORA_OK;
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *w = &run->inputs[WEIGHT], *down = &run->inputs[DOWN], *dx = &run->input_gradients[X];
     int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = down->shape.dim[0], m = sora_linear_rows(&dx->shape, q);
+    sora_gemm_operand branch = factor_operand(limits, run->saved[PANELS].memory ? &run->saved[PANELS] : down, q);
     sora_gemm_desc base = { .m = m,
                             .n = q,
                             .k = p,
@@ -262,22 +216,19 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
     if (!sora_adapted_drops(run)) {
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
-        base.b2 = (sora_gemm_operand) { .view = *down, .leading = q };
-        base.gate2 = run->inputs[GATE];
+        base.b2 = branch;
         return sora_gemm(run->context, &base, error);
     }
-    sora_view rest = *workspace, gated = sora_adapted_take(&rest, dt->shape);
     SORA_TRY(sora_gemm(run->context, &base, error));
-    SORA_TRY(apply_gate(run, dt, &gated, error));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = q,
                                            .k = r,
-                                           .a = { gated, r, false },
-                                           .b = { *down, q, false },
+                                           .a = { *dt, r },
+                                           .b = branch,
                                            .c = *dropped,
                                            .c_leading = q,
-                                           .workspace = rest,
+                                           .workspace = *workspace,
                                            .label = run->name },
                        error));
     SORA_TRY(sora_dropout_apply(run, attributes_of(run->attributes)->dropout, dropped, dx, true, error));
@@ -285,40 +236,67 @@ cleanup:
     return status;
 }
 
+static sora_status add_gradients(const sora_op_run *run, const layers *l, const sora_view *parts, sora_error *error)
+{
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
+    const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
+    int64_t m = run->saved[T].shape.dim[0], r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q;
+    for (int i = 0; i < l->count; i++) longest = SORA_MAX(longest, l->of[i].outputs);
+    sora_launch_desc desc = { .file = "range",
+                              .kernel = "adapted_gradients",
+                              .options = sora_range_options(run->context),
+                              .global = { 1, (size_t)(2 * r) },
+                              .label = run->name,
+                              .arguments =
+                                  SORA_ARGUMENTS(SORA_VIEW(parts), SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(&gradients[UP]),
+                                                 SORA_VIEW(&gradients[GATE]), SORA_VIEW(&gradients[DOWN]),
+                                                 SORA_INT(sora_narrow_parts(limits, m)), SORA_INT(q), SORA_INT(r),
+                                                 SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
+                                                 SORA_INT(gradients[GATE].memory != NULL),
+                                                 SORA_INT(gradients[DOWN].memory != NULL), LAYER_ARGUMENTS(*l)) };
+    if (!sora_is_cpu(run->context)) {
+        desc.local[0] = SORA_RANGE_GPU_GROUP;
+        desc.global[0] = (size_t)((longest + SORA_RANGE_GPU_GROUP - 1) / SORA_RANGE_GPU_GROUP * SORA_RANGE_GPU_GROUP);
+    }
+    return sora_launch(run->context, &desc, error);
+}
+
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
+    static const sora_view none = { 0 };
     const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *x = &run->inputs[X], *t = &run->saved[0], *gradients = run->input_gradients;
-    int64_t m = t->shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1];
+    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
+    const sora_view *x = &run->inputs[X], *t = &run->saved[T], *gradients = run->input_gradients;
+    int64_t m = t->shape.dim[0], p = run->inputs[WEIGHT].shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1];
     sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
-    layer layers[SORA_ADAPTED_MODULES];
-    int count = layers_of(run, layers);
+    layers l = layers_of(run);
     SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    for (int i = 0; i < count; i++)
-        if (layers[i].rank > 0) SORA_TRY(outer_gradients(run, &layers[i], &dy, &dt, &workspace, error));
-    if (gradients[DOWN].memory) {
-        if (sora_adapted_drops(run)) {
-            SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
-            branch = dropped;
-        }
-        SORA_TRY(sora_narrow(run->context,
-                             &(sora_narrow_desc) { .m = m,
-                                                   .n = q,
-                                                   .rank = r,
-                                                   .x = branch,
-                                                   .x_leading = sora_linear_leading(&branch, q),
-                                                   .s = dt,
-                                                   .s_leading = r,
-                                                   .row_scale = run->inputs[GATE],
-                                                   .gradient = gradients[DOWN],
-                                                   .accumulate = true,
-                                                   .workspace = workspace,
-                                                   .label = run->name },
-                             error));
+    if (sora_adapted_drops(run) && gradients[DOWN].memory) {
+        SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
+        branch = dropped;
     }
+    sora_view rest = workspace,
+              parts = sora_adapted_take(
+                  &rest, SORA_SHAPE(sora_narrow_parts(limits, m) * (sora_shape_elements(&run->inputs[UP].shape) + r * q)));
+    sora_narrow_back_desc back = { .m = m,
+                                   .n = q,
+                                   .layer_count = l.count,
+                                   .dy = dy,
+                                   .dy_leading = sora_linear_leading(&dy, p),
+                                   .up = run->saved[OWN],
+                                   .dt = dt,
+                                   .t = gradients[UP].memory || gradients[GATE].memory ? *t : none,
+                                   .x = gradients[DOWN].memory ? branch : none,
+                                   .x_leading = sora_linear_leading(&branch, q),
+                                   .parts = parts,
+                                   .workspace = rest,
+                                   .label = run->name };
+    memcpy(back.layers, l.of, sizeof l.of);
+    SORA_TRY(sora_narrow_back(run->context, &back, error));
+    SORA_TRY(add_gradients(run, &l, &parts, error));
     if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, error));
 cleanup:
     return status;

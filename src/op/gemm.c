@@ -95,7 +95,7 @@ static bool is_half(const sora_gemm_operand *operand)
 
 static bool is_inner(const sora_gemm_desc *d)
 {
-    return !d->b.panel && !d->a.transposed && d->b.transposed && (d->k2 == 0 || d->b2.transposed);
+    return !d->b.panel && !d->a.transposed && d->b.transposed;
 }
 
 /* Rows and columns of C that a work-item has, and terms that it has near: the larger, the less often is an operand copied. */
@@ -166,7 +166,8 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     out[count++] = standard;
     for (size_t i = 0; i < SORA_COUNT(blocks); i++) {
         int width = lanes * blocks[i].vectors;
-        bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0);
+        bool fits = blocks[i].lanes == lanes && width <= (d->n + lanes - 1) / lanes * lanes && (!panel || panel % width == 0) &&
+                    (!d->k2 || most % width == 0);
         if (fits && (blocks[i].rows != standard.rows || blocks[i].vectors != standard.vectors))
             out[count++] =
                 (sora_gemm_variant) { .provider = SORA_GEMM_TILE, .rows = blocks[i].rows, .vectors = blocks[i].vectors };
@@ -223,8 +224,7 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
-    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | (d->k2 && d->b2.transposed) << 3 |
-                is_half(&d->b) << 4 | is_sparse(d) << 5;
+    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | is_half(&d->b) << 4 | is_sparse(d) << 5;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -270,11 +270,11 @@ uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
     return (uint64_t)(panels_of(panel, n) * panel * k);
 }
 
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k, int64_t k2)
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k)
 {
-    if (limits->type != SORA_DEVICE_CPU) return (uint64_t)(m * n + m * k2);
+    if (limits->type != SORA_DEVICE_CPU) return (uint64_t)(m * n);
     /* The last panel of the widest block has fewer columns behind C's last than it has columns. */
-    return (uint64_t)((n + 4 * sora_conv_lanes(limits) - 1) * (k + k2));
+    return (uint64_t)((n + 4 * sora_conv_lanes(limits) - 1) * k);
 }
 
 static float or_one(float alpha)
@@ -342,18 +342,16 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
-                                  SORA_VIEW(&d->gate2), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->b.leading),
-                                  SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
-                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
-                                  SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL), SORA_INT(tiles),
-                                  SORA_INT(height), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate)) },
+                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->b.leading), SORA_LONG(d->a2.leading),
+                                  SORA_INT(d->b2.panel), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
+                                  SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)), SORA_INT(tiles), SORA_INT(height),
+                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
+                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
         error);
 }
 
-sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
-                           const sora_view *gate, const sora_view *out, const char *label, sora_error *error)
+sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel,
+                           const sora_view *out, const char *label, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int64_t count = panels_of(panel, n);
@@ -365,17 +363,16 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
     int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
     program_options(context, &tile, forms, options);
-    return sora_launch(
-        context,
-        &(sora_launch_desc) { .file = "gemm",
-                              .kernel = "gemm_pack",
-                              .options = options,
-                              .global = { (size_t)runs, (size_t)count },
-                              .label = label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&b->view), SORA_VIEW(gate), SORA_VIEW(out), SORA_LONG(s.row),
-                                                          SORA_LONG(s.column), SORA_INT(group), SORA_LONG(next), SORA_INT(n),
-                                                          SORA_INT(k), SORA_FLOAT(alpha), SORA_INT(gate->memory != NULL)) },
-        error);
+    return sora_launch(context,
+                       &(sora_launch_desc) { .file = "gemm",
+                                             .kernel = "gemm_pack",
+                                             .options = options,
+                                             .global = { (size_t)runs, (size_t)count },
+                                             .label = label,
+                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(&b->view), SORA_VIEW(out), SORA_LONG(s.row),
+                                                                         SORA_LONG(s.column), SORA_INT(group), SORA_LONG(next),
+                                                                         SORA_INT(n), SORA_INT(k)) },
+                       error);
 }
 
 /* B as gemm_tile reads it: panels of `split` tiles' columns, `panel` elements apart, their rows `row` elements. */
@@ -385,22 +382,22 @@ typedef struct panels {
     int split;
 } panels;
 
-/* One operand in panels of `width`: as it stands where it does in wider ones, or where it holds whole ones, nothing is to be
- * multiplied into it and too few rows come to make its rearrangement worth it; else a copy at workspace->offset, which moves
- * on. */
-static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, const sora_gemm_operand *operand, int64_t k,
-                               float alpha, const sora_view *gate, int width, sora_view *workspace, panels *out,
-                               sora_error *error)
+/* As it stands in panels of some tiles each. */
+static panels standing_panels(const sora_gemm_operand *operand, int64_t k, int width)
 {
-    *out = (panels) { operand->view, width, operand->leading, 1 };
-    bool stands = operand->panel && !operand->turned;
-    if (stands) *out = (panels) { operand->view, k * operand->panel, operand->panel, operand->panel / width };
-    bool whole =
-        !operand->panel && !operand->transposed && d->n % width == 0 && alpha == 1.0f && !gate->memory && d->m < PACKED_ROWS;
-    if (k == 0 || stands || whole) return SORA_OK;
-    *out = (panels) { *workspace, k * width, width, 1 };
-    workspace->offset += sora_gemm_panel_elements(width, d->n, k);
-    return sora_gemm_pack(context, operand, d->n, k, width, alpha, gate, &out->view, d->label, error);
+    return (panels) { operand->view, k * operand->panel, operand->panel, operand->panel / width };
+}
+
+/* B in panels of `width`: as it stands where it does in wider ones, or where it holds whole ones and too few rows come to make
+ * its rearrangement worth it; else a copy in the workspace. */
+static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, int width, panels *out, sora_error *error)
+{
+    const sora_gemm_operand *b = &d->b;
+    *out = (panels) { b->view, width, b->leading, 1 };
+    if (b->panel && !b->turned) *out = standing_panels(b, d->k, width);
+    if (b->panel ? !b->turned : !b->transposed && d->n % width == 0 && d->m < PACKED_ROWS) return SORA_OK;
+    *out = (panels) { d->workspace, d->k * width, width, 1 };
+    return sora_gemm_pack(context, b, d->n, d->k, width, &out->view, d->label, error);
 }
 
 /* Blocks of rows of a work-item: enough to be worth its start and its panel of B, few enough for all units to have some. */
@@ -422,23 +419,18 @@ static int64_t block_run(const sora_gemm_variant *v, int64_t m)
 /* Tile, block and sparse. */
 static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    static const sora_view none = { 0 };
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int width = v->vectors * sora_conv_lanes(limits);
-    sora_view workspace = d->workspace;
-    panels first, second;
+    panels first, second = { .split = 1 };
     char options[OPTIONS];
     bool block = v->group_rows > 0, b_rows = block && !d->b.panel && !d->b.transposed;
-    /* B that is read where it stands holds no alpha, so that comes with the sums. */
-    float alpha = or_one(d->alpha), left = b_rows || (d->b.panel && !d->b.turned) ? alpha : 1.0f;
     sora_status status = SORA_OK;
     if (b_rows)
         first = (panels) { d->b.view, 0, d->b.leading, 1 };
     else
-        status = take_panels(context, d, &d->b, d->k, alpha / left, &none, width, &workspace, &first, error);
-    if (status == SORA_OK)
-        status = take_panels(context, d, &d->b2, d->k2, or_one(d->alpha2) / left, &d->gate2, width, &workspace, &second, error);
+        status = take_panels(context, d, width, &first, error);
     if (status != SORA_OK) return status;
+    if (d->k2) second = standing_panels(&d->b2, d->k2, width);
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n);
     int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
     bool asks = first.row == (int64_t)first.split * width && (d->m < ASK_ROWS || d->k * width <= ASK_PANEL);
@@ -446,30 +438,31 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
                 (together ? B_TOGETHER : 0);
     program_options(context, v, forms, options);
-    return sora_launch(context,
-                       &(sora_launch_desc) {
-                           .file = "gemm",
-                           .kernel = block ? "gemm_block" : "gemm_tile",
-                           .options = options,
-                           .flops = flops_of(d),
-                           .bytes = bytes_of(d),
-                           .global = { (size_t)(block ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
-                                       (size_t)products_of(d) },
-                           .label = d->label,
-                           .arguments = SORA_ARGUMENTS(
-                               SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                               SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
-                               SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
-                               SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
-                               SORA_INT(run), SORA_INT(asks), SORA_FLOAT(left), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                               SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                               SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
-                       error);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "gemm",
+                              .kernel = block ? "gemm_block" : "gemm_tile",
+                              .options = options,
+                              .flops = flops_of(d),
+                              .bytes = bytes_of(d),
+                              .global = { (size_t)(block ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
+                                          (size_t)products_of(d) },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
+                                  SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
+                                  SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
+                                  SORA_INT(d->k2), SORA_INT(run), SORA_INT(asks), SORA_FLOAT(or_one(d->alpha)),
+                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
+                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
+                                  SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
+        error);
 }
 
 static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    steps a = steps_of(&d->a), b = steps_of(&d->b), b2 = steps_of(&d->b2);
+    steps a = steps_of(&d->a), b = steps_of(&d->b);
     size_t items_across = (size_t)(v->group_columns / v->item_columns), items_down = (size_t)(v->group_rows / v->item_rows);
     size_t across = (size_t)panels_of(v->group_columns, d->n), down = (size_t)panels_of(v->group_rows, d->m);
     char options[OPTIONS];
@@ -487,10 +480,9 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
-                                  SORA_VIEW(&d->gate2), SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column), SORA_LONG(b.row),
-                                  SORA_LONG(b.column), SORA_LONG(d->a2.leading), SORA_LONG(b2.row), SORA_LONG(b2.column),
-                                  SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
-                                  SORA_FLOAT(or_one(d->alpha)), SORA_FLOAT(or_one(d->alpha2)), SORA_INT(d->gate2.memory != NULL),
+                                  SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column), SORA_LONG(b.row), SORA_LONG(b.column),
+                                  SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
+                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
                                   SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
                                   SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
@@ -515,7 +507,7 @@ static sora_status put_parameters(sora_context *context, const sora_gemm_variant
 }
 
 static sora_status library_product(sora_context *context, const sora_gemm_desc *d, int64_t k, const sora_gemm_operand *a,
-                                   const sora_gemm_operand *b, float alpha, float beta, const sora_view *c, int64_t c_leading,
+                                   const sora_gemm_operand *b, float beta, const sora_view *c, int64_t c_leading,
                                    sora_error *error)
 {
     cl_command_queue queue = sora_context_queue(context);
@@ -523,9 +515,9 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
     if (context->rehearsing) return SORA_OK;
     CLBlastStatusCode code =
         CLBlastSgemm(CLBlastLayoutRowMajor, a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
-                     b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)d->m, (size_t)d->n, (size_t)k, alpha,
-                     a->view.memory, a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading, beta,
-                     c->memory, c->offset, (size_t)c_leading, &queue, context->profile ? &event : NULL);
+                     b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)d->m, (size_t)d->n, (size_t)k,
+                     or_one(d->alpha), a->view.memory, a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset,
+                     (size_t)b->leading, beta, c->memory, c->offset, (size_t)c_leading, &queue, context->profile ? &event : NULL);
     if (code != CLBlastSuccess)
         return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
                          (long long)d->n, (long long)k, (int)code);
@@ -537,32 +529,17 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
                  : SORA_OK;
 }
 
-/* Workspace: the product [m, n] where an epilogue follows, then A2 with its gate [m, k2]. */
+/* Workspace: the product [m, n] where an epilogue follows. */
 static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *variant,
                                sora_error *error)
 {
     sora_status status = SORA_OK;
     bool epilogue = d->column_scale.memory || d->bias.memory || d->relu;
-    sora_view product = epilogue ? d->workspace : d->c, gated = d->workspace;
+    sora_view product = epilogue ? d->workspace : d->c;
     int64_t leading = epilogue ? d->n : d->c_leading;
-    gated.offset += (uint64_t)(d->m * d->n);
     SORA_TRY(put_parameters(context, variant, error));
-    SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, or_one(d->alpha), !epilogue && d->accumulate ? 1.0f : 0.0f, &product,
-                             leading, error));
-    if (d->k2 > 0) {
-        sora_launch_desc gate = { .file = "gemm",
-                                  .kernel = "gemm_gate_columns",
-                                  .options = "-D XV=1",
-                                  .label = d->label,
-                                  .global = { 1 },
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a2.view), SORA_VIEW(&d->gate2), SORA_VIEW(&gated),
-                                                              SORA_LONG(d->a2.leading), SORA_INT(d->m), SORA_INT(d->k2),
-                                                              SORA_INT(d->gate2.memory != NULL)) };
-        sora_gemm_operand left = { .view = gated, .leading = d->k2 };
-        gate.global[0] = (size_t)SORA_MIN(d->m * d->k2, 65536);
-        SORA_TRY(sora_launch(context, &gate, error));
-        SORA_TRY(library_product(context, d, d->k2, &left, &d->b2, or_one(d->alpha2), 1.0f, &product, leading, error));
-    }
+    SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, !epilogue && d->accumulate ? 1.0f : 0.0f, &product, leading, error));
+    if (d->k2 > 0) SORA_TRY(library_product(context, d, d->k2, &d->a2, &d->b2, 1.0f, &product, leading, error));
     if (epilogue) {
         sora_launch_desc last = { .file = "gemm",
                                   .kernel = "gemm_epilogue",
@@ -589,6 +566,10 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->batch.count > 1 && (desc->k2 || (sora_is_cpu(context) && (!desc->b.panel || desc->b.turned))))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %lld products at once; expected one pair of operands, B in panels",
                          desc->label ? desc->label : "gemm", (long long)desc->batch.count);
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, desc->n);
+    if (desc->k2 && desc->b2.panel != panel)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a second pair's B in panels of %d; expected %d",
+                         desc->label ? desc->label : "gemm", desc->b2.panel, panel);
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, &variant, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);

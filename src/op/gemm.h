@@ -6,7 +6,7 @@
 #include "cl/tuning.h"
 
 /* Products in fp32 behind one interface; a provider does them. Everything is row-major.
- *   C[m, n] (+)= α · Σ_j scale-columns(A_j)[m, k_j] · B_j[k_j, n]   + bias[n], then ReLU
+ *   C[m, n] (+)= α · column_scale[n] ⊙ (A[m, k] · B[k, n] + A₂[m, k₂] · B₂[k₂, n]) + bias[n], then ReLU
  * The second operand pair rides on the same accumulators (the adapter's up product). */
 
 typedef enum sora_gemm_provider {
@@ -30,8 +30,8 @@ typedef struct sora_gemm_variant {
 typedef struct sora_gemm_operand {
     sora_view view;  /* only memory, offset and dtype are used; SORA_F16: B of the first pair is halves */
     int64_t leading; /* elements between rows as stored */
-    bool transposed; /* A: stored [k, m], A2 never; B: stored [n, k] */
-    int panel;       /* not 0: B of the first pair stands in panels of that many columns (sora_gemm_pack), or */
+    bool transposed; /* A: stored [k, m]; B: stored [n, k]; the second pair never */
+    int panel;       /* not 0: B stands in panels of that many columns (sora_gemm_pack), or, of the first pair, */
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
     bool zeros;      /* A: many of its numbers are 0, as behind a ReLU; says how fast a variant is, not what it makes */
 } sora_gemm_operand;
@@ -47,13 +47,11 @@ typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
     sora_gemm_operand a, b;
-    float alpha; /* 0 counts as 1 */
-    int64_t k2;  /* 0: no second pair */
-    sora_gemm_operand a2, b2;
-    float alpha2;           /* of the second pair; 0 counts as 1 */
-    sora_view gate2;        /* [k2] factor of A2's columns; memory NULL: ones */
-    sora_view column_scale; /* [n] factor of C's columns before bias; NULL: ones */
-    sora_view bias;         /* [n]; NULL: none */
+    float alpha;              /* 0 counts as 1 */
+    int64_t k2;               /* 0: no second pair */
+    sora_gemm_operand a2, b2; /* B2 in panels of sora_gemm_panel's width, where the device has them */
+    sora_view column_scale;   /* [n] factor of C's columns before bias; NULL: ones */
+    sora_view bias;           /* [n]; NULL: none */
     bool relu;
     bool accumulate; /* C += instead of C = */
     sora_view c;
@@ -78,9 +76,9 @@ sora_tuning_key sora_gemm_clblast_key(void);
 /* The variant that was measured to be best, if it is still one of the device's; else the default. */
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
-/* Scratch in elements that an m x n x k product with a second pair of k2 may need in any of its variants; monotone in the sizes.
- * Where B stands in panels k counts as 0. */
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k, int64_t k2);
+/* Scratch in elements that an m x n x k product may need in any of its variants; monotone in the sizes. Where B stands in panels
+ * k counts as 0. */
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
 int sora_gemm_panel(const sora_device_limits *limits, int64_t n);
@@ -88,10 +86,9 @@ int sora_gemm_panel(const sora_device_limits *limits, int64_t n);
 /* Elements of a B [k, n] in panels, which stand one after the other as [k, panel], with zeros behind the last column. */
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k);
 
-/* Enqueues the copy of B (of n columns and k rows) into panels, times alpha, its rows times gate (memory NULL: ones). Each of B
- * and out may be halves. */
-sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel, float alpha,
-                           const sora_view *gate, const sora_view *out, const char *label, sora_error *error);
+/* Enqueues the copy of B (of n columns and k rows) into panels. Each of B and out may be halves. */
+sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel,
+                           const sora_view *out, const char *label, sora_error *error);
 
 /* Enqueues the product. Deterministic: fixed order of sums for given sizes, provider and device. Any m, n, k ≥ 1. */
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error);

@@ -81,8 +81,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_status status = sora_linear_check(rule, error);
     if (status != SORA_OK) return status;
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
-    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m, 0), sora_gemm_workspace(rule->limits, m, q, p, 0));
-    rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q, 0);
+    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m), sora_gemm_workspace(rule->limits, m, q, p));
+    rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q);
     if (!attributes_of(rule->attributes)->relu) rule->uses_outputs = 0;
     rule->backward_workspace = largest + (attributes_of(rule->attributes)->relu ? (uint64_t)(m * p) : 0);
     return SORA_OK;

@@ -7,159 +7,174 @@
 
 #include <stdio.h>
 
-/* Rows of a work-item, whole groups of the kernel's. Where there is a G each item has a part of it, which costs as much memory
- * traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device. */
+/* Rows of a work-item, whole groups of the kernel's. On the way back each item has its part of the sums, which costs as much
+ * memory traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device.
+ */
 #define GROUP_ROWS 6
-#define ROWS_ALONE 24
+#define ROWS 24
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
-#define TURN_COLUMNS 128
-#define OPTIONS 48
+#define OPTIONS 32
 
-static int64_t rows_of_item(int64_t m, bool with_parts)
+static int64_t rows_of_part(int64_t m)
 {
-    int64_t rows = with_parts ? SORA_MAX(PART_LEAST, SORA_MIN(PART_MOST, (m + PARTS - 1) / PARTS)) : ROWS_ALONE;
+    int64_t rows = SORA_MAX(PART_LEAST, SORA_MIN(PART_MOST, (m + PARTS - 1) / PARTS));
     return (rows + GROUP_ROWS - 1) / GROUP_ROWS * GROUP_ROWS;
 }
 
-static int64_t items_of(int64_t m, bool with_parts)
+int64_t sora_narrow_parts(const sora_device_limits *limits, int64_t m)
 {
-    int64_t rows = rows_of_item(m, with_parts);
-    return (m + rows - 1) / rows;
+    int64_t rows = rows_of_part(m);
+    return limits->type == SORA_DEVICE_CPU ? (m + rows - 1) / rows : 1;
 }
 
 uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t rank)
 {
-    uint64_t one = (uint64_t)(n * rank);
-    if (limits->type == SORA_DEVICE_CPU) return one + (uint64_t)items_of(m, true) * one;
-    return one + SORA_MAX(sora_gemm_workspace(limits, m, rank, n, 0), sora_gemm_workspace(limits, rank, n, m, 0));
+    return limits->type == SORA_DEVICE_CPU ? 0 : sora_gemm_workspace(limits, m, rank, n);
+}
+
+uint64_t sora_narrow_back_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t p, int64_t rank)
+{
+    if (limits->type == SORA_DEVICE_CPU) return 0;
+    uint64_t outer = SORA_MAX(sora_gemm_workspace(limits, m, rank, p), sora_gemm_workspace(limits, rank, p, m));
+    return SORA_MAX(outer, sora_gemm_workspace(limits, rank, n, m));
 }
 
 static void program_options(const sora_context *context, char out[OPTIONS])
 {
-    if (sora_is_cpu(context))
-        snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
-    else
-        snprintf(out, OPTIONS, "-D XV=1");
+    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
 }
 
-static sora_view take(sora_view *workspace, int64_t elements)
+sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_error *error)
 {
-    sora_view part = *workspace;
-    workspace->offset += (uint64_t)elements;
-    return part;
-}
-
-static sora_status turn(sora_context *context, const sora_narrow_desc *d, const char *options, const sora_view *out,
-                        sora_error *error)
-{
-    return sora_launch(context,
-                       &(sora_launch_desc) { .file = "narrow",
-                                             .kernel = "narrow_turn",
-                                             .options = options,
-                                             .global = { (size_t)((d->n + TURN_COLUMNS - 1) / TURN_COLUMNS) },
-                                             .label = d->label,
-                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->factor), SORA_VIEW(out), SORA_INT(d->n),
-                                                                         SORA_INT(d->rank)) },
-                       error);
-}
-
-/* Leaves G's parts behind what it takes of the workspace. */
-static sora_status run_pass(sora_context *context, const sora_narrow_desc *d, const char *options, const sora_view *factor,
-                            const sora_view *parts, sora_error *error)
-{
-    bool has_t = d->factor.memory, has_s = d->s.memory;
-    int64_t products = d->m * d->n * d->rank * (has_t + has_s), ends = d->rank * (d->m + d->n) * (has_t + has_s);
+    if (!sora_is_cpu(context))
+        return sora_gemm(context,
+                         &(sora_gemm_desc) { .m = d->m,
+                                             .n = d->rank,
+                                             .k = d->n,
+                                             .a = { .view = d->x, .leading = d->x_leading },
+                                             .b = { .view = d->factor, .leading = d->n, .transposed = true },
+                                             .c = d->t,
+                                             .c_leading = d->rank,
+                                             .workspace = d->workspace,
+                                             .label = d->label },
+                         error);
+    char options[OPTIONS];
+    program_options(context, options);
     return sora_launch(
         context,
-        &(sora_launch_desc) {
-            .file = "narrow",
-            .kernel = "narrow_pass",
-            .options = options,
-            .flops = 2.0 * (double)products,
-            .bytes = 4.0 * (double)(d->m * d->n + ends),
-            .global = { (size_t)items_of(d->m, has_s) * SORA_APART },
-            .label = d->label,
-            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s), SORA_VIEW(parts),
-                                        SORA_LONG(d->x_leading), SORA_LONG(d->t_leading), SORA_LONG(d->s_leading), SORA_INT(d->m),
-                                        SORA_INT(d->n), SORA_INT(d->rank), SORA_INT(rows_of_item(d->m, has_s)),
-                                        SORA_FLOAT(d->alpha == 0.0f ? 1.0f : d->alpha), SORA_INT(has_t), SORA_INT(has_s)) },
+        &(sora_launch_desc) { .file = "narrow",
+                              .kernel = "narrow_pass",
+                              .options = options,
+                              .flops = 2.0 * (double)(d->m * d->n * d->rank),
+                              .bytes = 4.0 * (double)(d->m * d->n + d->rank * (d->m + d->n)),
+                              .global = { (size_t)((d->m + ROWS - 1) / ROWS) * SORA_APART },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t),
+                                                          SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(d->n),
+                                                          SORA_INT(d->rank), SORA_INT(ROWS)) },
         error);
 }
 
-static sora_status add_parts(sora_context *context, const sora_narrow_desc *d, const char *options, const sora_view *parts,
-                             int64_t count, sora_error *error)
+/* ---- The way back ----------------------------------------------------------------------------------------------------------*/
+
+typedef struct totals {
+    int64_t outputs, ranks, factors; /* p, r and elements of all Uᵢ */
+} totals;
+
+static totals totals_of(const sora_narrow_back_desc *d)
 {
-    sora_launch_desc desc = { .file = "narrow",
-                              .kernel = "narrow_total",
-                              .options = options,
-                              .global = { 1, (size_t)d->rank },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(parts), SORA_VIEW(&d->row_scale), SORA_VIEW(&d->gradient),
-                                                          SORA_INT(count), SORA_INT(d->n), SORA_INT(d->rank),
-                                                          SORA_INT(d->row_scale.memory != NULL), SORA_INT(d->accumulate)) };
-    if (!sora_is_cpu(context)) {
-        desc.local[0] = SORA_RANGE_GPU_GROUP;
-        desc.global[0] = (size_t)((d->n + SORA_RANGE_GPU_GROUP - 1) / SORA_RANGE_GPU_GROUP * SORA_RANGE_GPU_GROUP);
+    totals all = { 0 };
+    for (int i = 0; i < d->layer_count; i++) {
+        all.outputs += d->layers[i].outputs;
+        all.ranks += d->layers[i].rank;
+        all.factors += d->layers[i].outputs * d->layers[i].rank;
     }
-    return sora_launch(context, &desc, error);
+    return all;
 }
 
-/* As two products; that of S is one part of G. */
-static sora_status run_products(sora_context *context, const sora_narrow_desc *d, const sora_view *part,
-                                const sora_view *workspace, sora_error *error)
+static sora_view behind(sora_view view, int64_t elements)
+{
+    view.offset += (uint64_t)elements;
+    return view;
+}
+
+/* As products, of which each is the only part. */
+static sora_status run_products(sora_context *context, const sora_narrow_back_desc *d, totals all, sora_error *error)
 {
     sora_status status = SORA_OK;
-    const sora_gemm_operand x = { .view = d->x, .leading = d->x_leading };
-    if (d->factor.memory)
+    int64_t row = 0, column = 0, factor = 0;
+    for (int i = 0; i < d->layer_count; i++) {
+        const sora_narrow_layer *l = &d->layers[i];
+        const sora_gemm_operand dy = { .view = behind(d->dy, row), .leading = d->dy_leading };
+        sora_gemm_desc product = { .workspace = d->workspace, .label = d->label };
+        if (l->rank > 0) {
+            product.m = d->m;
+            product.n = l->rank;
+            product.k = l->outputs;
+            product.a = dy;
+            product.b = (sora_gemm_operand) { .view = behind(d->up, factor), .leading = l->outputs, .transposed = true };
+            product.c = behind(d->dt, column);
+            product.c_leading = all.ranks;
+            SORA_TRY(sora_gemm(context, &product, error));
+        }
+        if (l->rank > 0 && d->t.memory) {
+            product.m = l->rank;
+            product.n = l->outputs;
+            product.k = d->m;
+            product.a = (sora_gemm_operand) { .view = behind(d->t, column), .leading = all.ranks, .transposed = true };
+            product.b = dy;
+            product.c = behind(d->parts, factor);
+            product.c_leading = l->outputs;
+            SORA_TRY(sora_gemm(context, &product, error));
+        }
+        row += l->outputs;
+        column += l->rank;
+        factor += l->outputs * l->rank;
+    }
+    if (d->x.memory)
         SORA_TRY(sora_gemm(context,
-                           &(sora_gemm_desc) { .m = d->m,
-                                               .n = d->rank,
-                                               .k = d->n,
-                                               .a = x,
-                                               .b = { d->factor, d->turned ? d->rank : d->n, !d->turned },
-                                               .alpha = d->alpha,
-                                               .c = d->t,
-                                               .c_leading = d->t_leading,
-                                               .workspace = *workspace,
-                                               .label = d->label },
-                           error));
-    if (d->s.memory)
-        SORA_TRY(sora_gemm(context,
-                           &(sora_gemm_desc) { .m = d->rank,
+                           &(sora_gemm_desc) { .m = all.ranks,
                                                .n = d->n,
                                                .k = d->m,
-                                               .a = { d->s, d->s_leading, true },
-                                               .b = x,
-                                               .c = *part,
+                                               .a = { .view = d->dt, .leading = all.ranks, .transposed = true },
+                                               .b = { .view = d->x, .leading = d->x_leading },
+                                               .c = behind(d->parts, all.factors),
                                                .c_leading = d->n,
-                                               .workspace = *workspace,
+                                               .workspace = d->workspace,
                                                .label = d->label },
                            error));
 cleanup:
     return status;
 }
 
-sora_status sora_narrow(sora_context *context, const sora_narrow_desc *desc, sora_error *error)
+sora_status sora_narrow_back(sora_context *context, const sora_narrow_back_desc *d, sora_error *error)
 {
-    sora_status status = SORA_OK;
+    totals all = totals_of(d);
+    if (!sora_is_cpu(context)) return run_products(context, d, all, error);
+    bool has_t = d->t.memory, has_x = d->x.memory;
+    const sora_narrow_layer *l = d->layers;
+    int64_t products = d->m * (all.factors * (1 + has_t) + all.ranks * d->n * has_x);
+    int64_t moved =
+        d->m * (all.outputs + d->n * has_x + all.ranks * (1 + has_t)) + all.factors * (1 + has_t) + all.ranks * d->n * has_x;
+    int64_t parts = sora_narrow_parts(&sora_context_device(context)->limits, d->m);
     char options[OPTIONS];
-    sora_view workspace = desc->workspace, factor = desc->factor, parts;
-    int64_t size = desc->n * desc->rank, count = sora_is_cpu(context) ? items_of(desc->m, true) : 1;
     program_options(context, options);
-    if (sora_is_cpu(context)) {
-        if (desc->factor.memory && desc->turned) {
-            factor = take(&workspace, size);
-            SORA_TRY(turn(context, desc, options, &factor, error));
-        }
-        parts = take(&workspace, count * size);
-        SORA_TRY(run_pass(context, desc, options, &factor, &parts, error));
-    } else {
-        parts = take(&workspace, size);
-        SORA_TRY(run_products(context, desc, &parts, &workspace, error));
-    }
-    if (desc->s.memory) SORA_TRY(add_parts(context, desc, options, &parts, count, error));
-cleanup:
-    return status;
+    return sora_launch(context,
+                       &(sora_launch_desc) {
+                           .file = "narrow",
+                           .kernel = "narrow_back",
+                           .options = options,
+                           .flops = 2.0 * (double)products,
+                           .bytes = 4.0 * (double)moved,
+                           .global = { (size_t)parts * SORA_APART },
+                           .label = d->label,
+                           .arguments = SORA_ARGUMENTS(
+                               SORA_VIEW(&d->dy), SORA_VIEW(&d->up), SORA_VIEW(&d->dt), SORA_VIEW(&d->t), SORA_VIEW(&d->x),
+                               SORA_VIEW(&d->parts), SORA_LONG(d->dy_leading), SORA_LONG(d->x_leading), SORA_INT(d->m),
+                               SORA_INT(d->n), SORA_INT(rows_of_part(d->m)), SORA_INT(d->layer_count), SORA_INT(l[0].outputs),
+                               SORA_INT(l[1].outputs), SORA_INT(l[2].outputs), SORA_INT(l[3].outputs), SORA_INT(l[0].rank),
+                               SORA_INT(l[1].rank), SORA_INT(l[2].rank), SORA_INT(l[3].rank), SORA_INT(has_t), SORA_INT(has_x)) },
+                       error);
 }

@@ -14,14 +14,14 @@ enum { GUARD = 64, MOST = 300 * 300 };
 
 typedef struct fixture {
     sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
-    sora_buffer buffers[8];    /* a, b, a2, b2, gate, scale, bias, c */
-    float *host[8];
+    sora_buffer buffers[7];    /* a, b, a2, b2, scale, bias, c */
+    float *host[7];
 } fixture;
 
 typedef struct product {
     int64_t m, n, k, k2;
-    bool ta, tb, gate, scale, bias, relu, accumulate;
-    float alpha, alpha2;
+    bool ta, tb, scale, bias, relu, accumulate;
+    float alpha;
     int64_t padding; /* added to each leading dimension */
     bool panels;     /* B is brought into panels first, */
     bool turned;     /* or Bᵀ is */
@@ -85,21 +85,19 @@ static void round_to_halves(sora_context *context, int64_t elements, float *valu
     free(halves);
 }
 
-/* B [k, n], or Bᵀ, in panels: a buffer of its own in `out`. */
-static void bring_into_panels(sora_context *context, bool turned, sora_gemm_desc *desc, sora_buffer *out)
+/* B [k, n], or Bᵀ where `turned`, in panels: a buffer of its own in `out`. */
+static void bring_into_panels(sora_context *context, bool turned, int64_t n, int64_t k, sora_gemm_operand *b, sora_buffer *out)
 {
     sora_error error;
-    const sora_view none = { 0 };
-    int64_t n = turned ? desc->k : desc->n, k = turned ? desc->n : desc->k;
-    int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
-    int64_t elements = (int64_t)sora_gemm_panel_elements(panel, n, k);
-    sora_gemm_operand b = desc->b;
-    b.transposed ^= turned;
+    int64_t columns = turned ? k : n, rows = turned ? n : k;
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, columns);
+    int64_t elements = (int64_t)sora_gemm_panel_elements(panel, columns, rows);
+    b->transposed ^= turned;
     OK(sora_buffer_create(context, (uint64_t)elements * sizeof(float), "test", out, &error));
     sora_view view = sora_view_dense(out, 0, SORA_SHAPE(elements));
-    view.dtype = b.view.dtype;
-    OK(sora_gemm_pack(context, &b, n, k, panel, 1, &none, &view, "test", &error));
-    desc->b = (sora_gemm_operand) { .view = view, .panel = panel, .turned = turned };
+    view.dtype = b->view.dtype;
+    OK(sora_gemm_pack(context, b, columns, rows, panel, &view, "test", &error));
+    *b = (sora_gemm_operand) { .view = view, .panel = panel, .turned = turned };
 }
 
 /* The variant of that number; false: this product has fewer. */
@@ -113,13 +111,12 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     sora_view b = operand(context, 2, ldb * (p->tb ? p->n : p->k), &f->buffers[1], &f->host[1]);
     sora_view a2 = operand(context, 3, lda2 * p->m, &f->buffers[2], &f->host[2]);
     sora_view b2 = operand(context, 4, ldb2 * k2, &f->buffers[3], &f->host[3]);
-    sora_view gate = operand(context, 5, k2, &f->buffers[4], &f->host[4]);
-    sora_view scale = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
-    sora_view bias = operand(context, 7, p->n, &f->buffers[6], &f->host[6]);
-    sora_view c = operand(context, 8, ldc * p->m, &f->buffers[7], &f->host[7]);
+    sora_view scale = operand(context, 5, p->n, &f->buffers[4], &f->host[4]);
+    sora_view bias = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
+    sora_view c = operand(context, 7, ldc * p->m, &f->buffers[6], &f->host[6]);
     if (p->zeros) pass_relu(context, lda * (p->ta ? p->k : p->m), f->host[0], &a);
     if (p->half) round_to_halves(context, ldb * (p->tb ? p->n : p->k), f->host[1] + GUARD, &b);
-    sora_buffer scratch = { 0 }, panels = { 0 };
+    sora_buffer scratch = { 0 }, panels = { 0 }, panels2 = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
                             .k = p->k,
@@ -131,16 +128,15 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                             .c = c,
                             .c_leading = ldc,
                             .label = "test" };
-    if (p->panels) bring_into_panels(context, p->turned, &desc, &panels);
+    if (p->panels) bring_into_panels(context, p->turned, p->n, p->k, &desc.b, &panels);
     if (p->k2)
         desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { .view = a2, .leading = lda2 },
         desc.b2 = (sora_gemm_operand) { .view = b2, .leading = ldb2 };
-    if (p->k2) desc.alpha2 = p->alpha2;
-    if (p->gate) desc.gate2 = gate;
+    if (p->k2 && sora_gemm_panel(&sora_context_device(context)->limits, p->n))
+        bring_into_panels(context, false, p->n, p->k2, &desc.b2, &panels2);
     if (p->scale) desc.column_scale = scale;
     if (p->bias) desc.bias = bias;
-    uint64_t need =
-        sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels && !p->turned ? 0 : p->k, p->k2);
+    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, p->m, p->n, p->panels && !p->turned ? 0 : p->k);
     bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     if (exists) desc.variant = &variants[number];
     if (need) {
@@ -159,15 +155,14 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     double bound = (double)(p->k + p->k2 + 8) * ldexp(1, -23);
     for (int64_t i = 0; i < p->m; i++) {
         for (int64_t j = 0; j < p->n; j++) {
-            double sum = 0, second = 0;
+            double sum = 0;
             for (int64_t l = 0; l < p->k; l++)
                 sum += (double)(p->ta ? A[l * lda + i] : A[i * lda + l]) * (p->tb ? B[j * ldb + l] : B[l * ldb + j]);
-            for (int64_t l = 0; l < p->k2; l++)
-                second += (double)A2[i * lda2 + l] * (p->gate ? f->host[4][GUARD + l] : 1) * B2[l * ldb2 + j];
-            sum = sum * (p->alpha != 0 ? p->alpha : 1) + second * (p->alpha2 != 0 ? p->alpha2 : 1);
-            if (p->scale) sum *= f->host[5][GUARD + j];
-            if (p->accumulate) sum += f->host[7][GUARD + i * ldc + j];
-            if (p->bias) sum += f->host[6][GUARD + j];
+            for (int64_t l = 0; l < p->k2; l++) sum += (double)A2[i * lda2 + l] * B2[l * ldb2 + j];
+            sum *= p->alpha != 0 ? p->alpha : 1;
+            if (p->scale) sum *= f->host[4][GUARD + j];
+            if (p->accumulate) sum += f->host[6][GUARD + i * ldc + j];
+            if (p->bias) sum += f->host[5][GUARD + j];
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
             if (!(fabs(value - sum) <= bound))
@@ -175,14 +170,15 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                          exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
                          (long long)p->n, (long long)p->k, (long long)p->k2, p->ta, p->tb, p->half, (long long)i, (long long)j,
                          value, sum);
-            got[GUARD + i * ldc + j] = f->host[7][GUARD + i * ldc + j];
+            got[GUARD + i * ldc + j] = f->host[6][GUARD + i * ldc + j];
         }
     }
-    assert_memory_equal(got, f->host[7], (size_t)all * sizeof *got); /* nothing else was written */
+    assert_memory_equal(got, f->host[6], (size_t)all * sizeof *got); /* nothing else was written */
     free(got);
     sora_buffer_destroy(&scratch);
     sora_buffer_destroy(&panels);
-    for (int i = 0; i < 8; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+    sora_buffer_destroy(&panels2);
+    for (int i = 0; i < 7; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
     return exists;
 }
 
@@ -204,7 +200,7 @@ static void check_context(fixture *f, sora_context *context)
             product plain = { .m = sizes[s][0], .n = sizes[s][1], .k = sizes[s][2], .ta = t & 1, .tb = t >> 1 };
             check_product(f, context, &plain);
             product dressed = plain;
-            dressed.k2 = 1 + (int64_t)s % 9, dressed.gate = s % 2, dressed.alpha2 = 0.5f;
+            dressed.k2 = 1 + (int64_t)s % 9;
             dressed.bias = dressed.relu = true, dressed.padding = 3;
             check_product(f, context, &dressed);
             product gathering = plain;
@@ -213,7 +209,7 @@ static void check_context(fixture *f, sora_context *context)
             dressed.half = gathering.half = true;
             check_product(f, context, &dressed);
             check_product(f, context, &gathering);
-            dressed.panels = gathering.panels = panels, dressed.alpha = -2.0f;
+            dressed.panels = gathering.panels = panels, dressed.alpha = -0.75f;
             for (int form = 0; panels && form < 4; form++) {
                 dressed.turned = gathering.turned = form & 1;
                 dressed.half = gathering.half = form & 2;
@@ -236,7 +232,7 @@ static void check_zeros(fixture *f, sora_context *context)
             };
             p.half = half;
             check_product(f, context, &p);
-            p.k2 = 1 + (int64_t)s % 9, p.gate = s % 2, p.alpha2 = 0.5f, p.bias = p.relu = true, p.padding = 3;
+            p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = true, p.padding = 3;
             check_product(f, context, &p);
             p.accumulate = true, p.scale = s % 2, p.alpha = -1.5f, p.relu = p.bias = false;
             check_product(f, context, &p);
@@ -248,7 +244,6 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
 {
     enum { COUNT = 3, GAP = 5 };
     sora_error error;
-    const sora_view none = { 0 };
     int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
     int64_t right = panel ? (int64_t)sora_gemm_panel_elements(panel, n, k) : k * n;
     sora_view a = operand(context, 1, COUNT * (m * k + GAP), &f->buffers[0], &f->host[0]),
@@ -271,7 +266,7 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
         sora_view out = panels;
         one.view.offset += (uint64_t)(i * (k * n + GAP));
         out.offset += (uint64_t)(i * (right + GAP));
-        OK(sora_gemm_pack(context, &one, n, k, panel, 1, &none, &out, "test", &error));
+        OK(sora_gemm_pack(context, &one, n, k, panel, &out, "test", &error));
     }
     int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     int64_t elements = COUNT * (m * n + GAP);
@@ -297,6 +292,9 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
     }
     desc.k2 = 1;
     FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "one pair of operands");
+    desc.batch.count = 1;
+    desc.b2.panel = panel + 8;
+    FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "in panels of");
     free(got);
     free(expected);
     for (int i = 0; i < 5; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
@@ -330,7 +328,7 @@ static void test_gpu(void **state)
 static void test_groups(void **state)
 {
     fixture *f = *state;
-    static const product one = { .m = 3, .n = 17, .k = 18, .k2 = 2, .gate = true, .bias = true, .relu = true, .padding = 1 };
+    static const product one = { .m = 3, .n = 17, .k = 18, .k2 = 2, .bias = true, .relu = true, .padding = 1 };
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     const sora_gemm_desc desc = { .m = one.m, .n = one.n, .k = one.k, .k2 = one.k2 };
     int count = sora_gemm_variants(&sora_context_device(f->contexts[1])->limits, &desc, variants), ours = 0;
@@ -344,7 +342,7 @@ static void test_sparse(void **state)
 {
     fixture *f = *state;
     static const product one = {
-        .m = 7, .n = 17, .k = 70, .k2 = 3, .alpha2 = 0.5f, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true
+        .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true
     };
     sora_error error;
     sora_context *context;
