@@ -18,7 +18,7 @@ class Target:
 
 
 ATTENTION = "The page's profile says where a step's time goes: products run nearest the device's rate, attention and what only moves bytes farthest."
-CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kernel: more outputs for each load of pixels, or transformed tiles from 8 channels on."
+CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kernel: more outputs for each load of pixels. Transformed tiles are slower below 16 channels."
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."

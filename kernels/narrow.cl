@@ -107,9 +107,9 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
         TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
 
-/* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n]. */
-inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, long t_row, __global const float *s,
-                       long s_row, __global float *total, int more, int rank, int has_t, int has_s)
+/* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n], rows of t and s t_row apart. */
+inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, __global const float *s,
+                       long t_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
     int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
     for (int column = 0; column < n; column += COLUMNS) {
@@ -129,7 +129,7 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
                 float left[ROWS * PAIR];
                 int asks = ++tile * ROWS / tiles - asked;
                 for (int i = 0; i < ROWS; i++) {
-                    __global const float *from_s = s + i * s_row + rank_at;
+                    __global const float *from_s = s + i * t_row + rank_at;
                     left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
                     left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                 }
@@ -147,7 +147,7 @@ __kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global
     if (item < 0) return;
     int begin = item * run, end = min(m, begin + run);
     for (int row = begin; row < end; row += ROWS)
-        pass_group(x + x_at + row * x_row, x_row, min(ROWS, end - row), n, factor + factor_at, t + t_at + (long)row * rank, rank, 0, 0, 0, 0, rank, 1, 0);
+        pass_group(x + x_at + row * x_row, x_row, min(ROWS, end - row), n, factor + factor_at, t + t_at + (long)row * rank, 0, rank, 0, 0, rank, 1, 0);
 }
 
 /* The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. */
@@ -172,11 +172,11 @@ __kernel void narrow_back(__global const float *restrict dy, ulong dy_at, __glob
         __global const float *dy_rows = dy + dy_at + row * dy_row, *t_rows = has_t ? t + t_at + (long)row * rank : t;
         long at = 0;
         for (int l = 0, column = 0; l < layers; l++) {
-            pass_group(dy_rows, dy_row, rows, outputs[l], up + up_at + at, dt_rows + column, rank, t_rows + column, rank, parts + at, more, ranks[l], 1, has_t);
+            pass_group(dy_rows, dy_row, rows, outputs[l], up + up_at + at, dt_rows + column, t_rows + column, rank, parts + at, more, ranks[l], 1, has_t);
             dy_rows += outputs[l];
             column += ranks[l];
             at += (long)outputs[l] * ranks[l];
         }
-        if (has_x) pass_group(x + x_at + row * x_row, x_row, rows, n, 0, 0, 0, dt_rows, rank, parts + factors, more, rank, 0, 1);
+        if (has_x) pass_group(x + x_at + row * x_row, x_row, rows, n, 0, 0, dt_rows, rank, parts + factors, more, rank, 0, 1);
     }
 }

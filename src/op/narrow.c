@@ -15,7 +15,7 @@
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
-#define OPTIONS 32
+#define OPTIONS 16
 
 static int64_t rows_of_part(int64_t m)
 {
@@ -43,7 +43,7 @@ uint64_t sora_narrow_back_workspace(const sora_device_limits *limits, int64_t m,
 
 static void program_options(const sora_context *context, char out[OPTIONS])
 {
-    snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
+    snprintf(out, OPTIONS, "-D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
 }
 
 sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_error *error)
