@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
+#include "adapted.h"
 
 /* scaled[o][j] = scale * gate[j] * up[o][j]: what the up product and its way back multiply with. */
 __kernel void adapted_scale_up(__global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at,
@@ -15,19 +16,13 @@ __kernel void adapted_scale_down(__global const float *restrict down, ulong down
     EACH(i, n) scaled[scaled_at + i] = down[down_at + i] * (has_gate ? gate[gate_at + i / row] : 1.0f);
 }
 
-/* From the product s dy^T t [outputs, rank], ungated: dW_u += g product and dg[j] += sum over o of (W_u product)[o][j], as adapted_gradients has it. */
+/* From the product s dy^T t [outputs, rank]. Work-items: (columns, ranks). */
 __kernel void adapted_up_gradients(__global const float *restrict product, ulong product_at, __global const float *restrict up, ulong up_at,
-                               __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at,
-                               __global float *restrict gate_gradient, ulong gate_gradient_at, int outputs, long rank, int has_gate, int wants_up, int wants_gate)
+                                   __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at,
+                                   __global float *restrict gate_gradient, ulong gate_gradient_at, int outputs, long rank, int has_gate, int wants_up, int wants_gate)
 {
-    EACH(j, rank)
-    {
-        float g = has_gate ? gate[gate_at + j] : 1.0f, sum = 0.0f;
-        for (long o = 0; o < outputs; o++) {
-            float v = product[product_at + o * rank + j];
-            if (wants_up) up_gradient[up_gradient_at + o * rank + j] += g * v;
-            sum += up[up_at + o * rank + j] * v;
-        }
-        if (wants_gate) gate_gradient[gate_gradient_at + j] += sum;
-    }
+    long j = (long)get_global_id(1);
+    float sum = up_gradients(product + product_at + j, rank, 1.0f, has_gate ? gate[gate_at + j] : 1.0f, up + up_at + j,
+                             wants_up ? up_gradient + up_gradient_at + j : up_gradient, outputs, rank, wants_up, wants_gate);
+    if (wants_gate && get_global_id(0) == 0) gate_gradient[gate_gradient_at + j] += sum;
 }

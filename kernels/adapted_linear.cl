@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
+#include "adapted.h"
 
 /* Layers of one x: their outputs and ranks stand one behind the other, and so do their up factors, [outputs, rank] each. */
 #define LAYERS                                                                                                                                          \
@@ -48,9 +49,8 @@ __kernel void adapted_factors(__global const float *restrict up, ulong up_at, __
     }
 }
 
-/* Gradients from parts of sums over rows, each P = t^T dy [rank, outputs] of each layer, then Q = dt^T x [rank, inputs]: dW_d += Q; dW_u[o][j] += scale g[j] P[j][o];
- * and, since dg[j] = sum of (scale W_u^T dy)[j] t[j] is the same sum taken in another order, dg[j] += sum over o of scale W_u[o][j] P[j][o]: the gate's gradient
- * needs no pass over activations. Work-items: (columns, which are one item's where there are several parts; ranks of the up factors, then of the down factor). */
+/* Gradients from parts of sums over rows, each P = t^T dy [rank, outputs] of each layer, then Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P (adapted.h).
+ * Work-items: (columns, which are one item's where there are several parts; ranks of the up factors, then of the down factor). */
 __kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, __global const float *restrict up, ulong up_at, __global const float *restrict gate,
                                 ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at, __global float *restrict gate_gradient,
                                 ulong gate_gradient_at, __global float *restrict down_gradient, ulong down_gradient_at, int count, int q, int rank, int has_gate,
@@ -74,13 +74,7 @@ __kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, 
         EACH(o, columns) down_gradient[down_gradient_at + (long)j * q + o] += total[o];
         return;
     }
-    float g = has_gate ? gate[gate_at + rank_at] : 1.0f, sum = 0.0f;
-    up += up_at + at + j;
-    if (wants_up) {
-        up_gradient += up_gradient_at + at + j;
-        EACH(o, columns) up_gradient[o * ranks[l]] += g * (scales[l] * total[o]);
-    }
-    if (!wants_gate || get_global_id(0) > 0) return;
-    for (long o = 0; o < columns; o++) sum += up[o * ranks[l]] * (scales[l] * total[o]);
-    gate_gradient[gate_gradient_at + rank_at] += sum;
+    float sum = up_gradients(total, 1, scales[l], has_gate ? gate[gate_at + rank_at] : 1.0f, up + up_at + at + j,
+                             wants_up ? up_gradient + up_gradient_at + at + j : up_gradient, columns, ranks[l], wants_up, wants_gate);
+    if (wants_gate && get_global_id(0) == 0) gate_gradient[gate_gradient_at + rank_at] += sum;
 }

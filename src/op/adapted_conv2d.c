@@ -187,7 +187,7 @@ static sora_status up_gradients(const sora_op_run *run, const sora_view *product
                                                           SORA_INT(up->shape.dim[0]), SORA_LONG(up->shape.dim[1]),
                                                           SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
                                                           SORA_INT(gradients[GATE].memory != NULL)) };
-    return sora_launch_range(run->context, desc, up->shape.dim[1], 1, error);
+    return sora_launch_range(run->context, desc, up->shape.dim[0], up->shape.dim[1], error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)

@@ -2,7 +2,7 @@
 #ifndef SORA_OP_NARROW_H
 #define SORA_OP_NARROW_H
 
-#include "cl/launch.h"
+#include "op/ops.h"
 
 /* What adapters do with activations, for ranks that are small beside the layers' sizes: one pass over each of them. Everything is
  * row-major; of views only memory and offset are used. */
@@ -18,8 +18,6 @@ typedef struct sora_narrow_desc {
     const char *label;
 } sora_narrow_desc;
 
-#define SORA_NARROW_LAYERS 4
-
 /* One of some layers of the same x: its outputs and ranks stand behind those of the layers before. */
 typedef struct sora_narrow_layer {
     int64_t outputs, rank; /* ≥ 1, ≥ 0 */
@@ -31,7 +29,7 @@ typedef struct sora_narrow_layer {
 typedef struct sora_narrow_back_desc {
     int64_t m, n;
     int layer_count;
-    sora_narrow_layer layers[SORA_NARROW_LAYERS];
+    sora_narrow_layer layers[SORA_ADAPTED_MODULES];
     sora_view dy;
     int64_t dy_leading;
     sora_view up; /* Uᵢ [rᵢ, pᵢ], dense, one behind the other */

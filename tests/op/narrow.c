@@ -147,7 +147,7 @@ static void check_product(fixture *f, const char *what, float *got, int64_t coun
 typedef struct back_case {
     int64_t m, n, padding;
     int layers;
-    sora_narrow_layer of[SORA_NARROW_LAYERS];
+    sora_narrow_layer of[SORA_ADAPTED_MODULES];
     bool t, x;
 } back_case;
 
