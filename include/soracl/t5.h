@@ -75,7 +75,7 @@ typedef struct sora_t5_graph {
 
 SORA_API sora_status sora_t5_build(sora_t5 *t5, const sora_t5_graph_options *options, sora_t5_graph *out, sora_error *error);
 
-/* ---- Generation ------------------------------------------------------------------------------------------------------------*/
+/* ---- Generation -------------------------------------------------------------------------------------------------- */
 
 typedef enum sora_early_stopping { SORA_STOP_HEURISTIC = 0, SORA_STOP_EARLY, SORA_STOP_NEVER } sora_early_stopping;
 

@@ -94,7 +94,7 @@ SORA_API void sora_run_options_text(const sora_run_options *options, const sora_
 /* From a run's config.json, with its task. */
 SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error);
 
-/* ---- Following a run --------------------------------------------------------------------------------------------------------*/
+/* ---- Following a run --------------------------------------------------------------------------------------------- */
 
 typedef struct sora_text_metrics {
     size_t examples;         /* whose loss was taken */
@@ -219,7 +219,7 @@ typedef struct sora_prediction_options {
 SORA_API sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count,
                                        const sora_prediction_options *options, sora_error *error);
 
-/* ---- Comparison -------------------------------------------------------------------------------------------------------------*/
+/* ---- Comparison -------------------------------------------------------------------------------------------------- */
 
 typedef struct sora_comparison_options {
     const char *folder; /* gets a run folder a row, compare.json, report.html, overlays/ */

@@ -74,8 +74,7 @@ sora_tensor *sora_layers_forward(sora_graph *graph, const char *name, sora_layer
                            (sora_tensor *const[]) { x, weight, NULL, down, up, gate }, 6);
 }
 
-/* ---- Without a graph --------------------------------------------------------------------------------------------------------
- */
+/* ---- Without a graph --------------------------------------------------------------------------------------------- */
 
 /* One op on the layers as they are: its attributes and the shapes of its inputs behind x. */
 typedef struct bare_call {

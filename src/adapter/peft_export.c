@@ -30,8 +30,7 @@ typedef struct export {
     double alpha;
 } export;
 
-/* ---- Modules ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Modules ----------------------------------------------------------------------------------------------------- */
 
 static sora_status read_values(const sora_param *param, float **out, sora_error *error)
 {
@@ -167,8 +166,7 @@ static void choose_common(export *e)
     }
 }
 
-/* ---- Names as PEFT reads them -----------------------------------------------------------------------------------------------
- */
+/* ---- Names as PEFT reads them ------------------------------------------------------------------------------------ */
 
 /* The name as a regular expression that matches it alone. */
 static sora_status escape(const char *name, const char *before, char **out, sora_error *error)
@@ -281,8 +279,7 @@ cleanup:
     return status;
 }
 
-/* ---- Files ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 static sora_status make_config(const export *e, const sora_peft_export_options *options, char **out, sora_error *error)
 {

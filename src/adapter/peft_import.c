@@ -19,8 +19,7 @@ typedef struct plan {
     double alpha;
 } plan;
 
-/* ---- Which layers, with which rank and alpha --------------------------------------------------------------------------------
- */
+/* ---- Which layers, with which rank and alpha --------------------------------------------------------------------- */
 
 static sora_status compile(const sora_peft_config *config, const char *key, const char *pattern, sora_peft_anchor anchor,
                            regex_t *out, sora_error *error)
@@ -126,8 +125,7 @@ cleanup:
     return status;
 }
 
-/* ---- Weights ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Weights ----------------------------------------------------------------------------------------------------- */
 
 static sora_status read_factor(const sora_layer *layer, const char *suffix, sora_param *param, const sora_safetensors *file,
                                const char *path, sora_error *error)
@@ -187,8 +185,7 @@ static sora_status check_tensors(const sora_layers *layers, const plan *plans, c
     return SORA_OK;
 }
 
-/* ---- Together ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- Together ---------------------------------------------------------------------------------------------------- */
 
 static sora_status check_normal(const sora_layers *layers, sora_error *error)
 {

@@ -80,8 +80,8 @@ static sora_status transfer(sora_context *context, const sora_view *view, void *
     } else {
         size_t pitch = (size_t)view->stride * bytes, base = view->offset * bytes;
         size_t origin[3] = { 0, 0, 0 }, region[3] = { row, rows, 1 };
-        /* A rectangle's pitch must divide nothing but must cover the row; its origin takes the offset's place within the pitch.
-         */
+        /* A rectangle's pitch must divide nothing but must cover the row; its origin takes the offset's place within the
+         * pitch. */
         origin[0] = base % pitch;
         origin[1] = base / pitch;
         size_t host_origin[3] = { 0, 0, 0 };

@@ -22,7 +22,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- Source -------------------------------------------------------------------------------------------------------------- */
+/* ---- Source ------------------------------------------------------------------------------------------------------ */
 
 typedef struct includes {
     char names[MAX_INCLUDES][64];
@@ -92,7 +92,7 @@ sora_status sora_program_source(const sora_context *context, const char *file, c
     return status;
 }
 
-/* ---- Building ------------------------------------------------------------------------------------------------------------ */
+/* ---- Building ---------------------------------------------------------------------------------------------------- */
 
 static sora_status build_failure(const sora_context *context, cl_program program, const char *file, cl_int code,
                                  sora_error *error)
@@ -197,7 +197,7 @@ static sora_status build_program(sora_context *context, sora_program *program, s
     return status;
 }
 
-/* ---- The context's programs ----------------------------------------------------------------------------------------------- */
+/* ---- The context's programs -------------------------------------------------------------------------------------- */
 
 static sora_status find_program(sora_context *context, const char *file, const char *options, sora_program **out,
                                 sora_error *error)
@@ -275,7 +275,7 @@ cleanup:
     return status;
 }
 
-/* ---- Ahead of their first launch ------------------------------------------------------------------------------------------ */
+/* ---- Ahead of their first launch --------------------------------------------------------------------------------- */
 
 static void *build_ahead(void *self)
 {

@@ -92,8 +92,7 @@ int sora_tuning_choose(sora_context *context, const sora_tuning_key *key, const 
     return 0;
 }
 
-/* ---- Files
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 static json_t *entry_json(const sora_tuning_entry *e)
 {

@@ -15,8 +15,7 @@
 #define PROBES 4
 #define LARGEST_CHANGE 1e-4
 
-/* ---- Models of either task ---------------------------------------------------------------------------------------------------
- */
+/* ---- Models of either task --------------------------------------------------------------------------------------- */
 
 typedef struct adapted_model {
     sora_unet *unet;
@@ -65,8 +64,7 @@ static void close_model(adapted_model *model)
     sora_t5_destroy(&model->t5);
 }
 
-/* ---- show --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- show -------------------------------------------------------------------------------------------------------- */
 
 static void print_histogram(const float *gates, size_t count)
 {
@@ -197,8 +195,7 @@ int cli_adapter_show(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- merge -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- merge ------------------------------------------------------------------------------------------------------- */
 
 /* What the merge is tried on: its output for inputs of random numbers, before and after. */
 typedef struct probe {
@@ -364,8 +361,7 @@ int cli_adapter_merge(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- export, import ----------------------------------------------------------------------------------------------------------
- */
+/* ---- export, import ---------------------------------------------------------------------------------------------- */
 
 int cli_adapter_export(int argc, char **argv)
 {

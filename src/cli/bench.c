@@ -53,8 +53,7 @@ int cli_bench_limits(int argc, char **argv)
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &closing);
 }
 
-/* ---- Steps --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Steps ------------------------------------------------------------------------------------------------------- */
 
 static json_t *step_json(const sora_device *d, const sora_bench_options *o, const sora_rates *r, const sora_bench_step *s)
 {
@@ -192,8 +191,7 @@ int cli_bench_step(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- Generation ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- Generation -------------------------------------------------------------------------------------------------- */
 
 static json_t *generation_json(const sora_device *d, const sora_bench_generate_options *o, const sora_rates *r,
                                const sora_bench_generation *g)
@@ -280,8 +278,7 @@ int cli_bench_generate(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- Devices side by side
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Devices side by side ---------------------------------------------------------------------------------------- */
 
 #define MOST_FILES 16
 

@@ -58,7 +58,7 @@ int cli_data_hands(int argc, char **argv)
     return cli_fail(status, &error);
 }
 
-/* ---- Headlines ----------------------------------------------------------------------------------------------------------- */
+/* ---- Headlines --------------------------------------------------------------------------------------------------- */
 
 static void print_headlines(const char *out, const sora_headlines_result *r, bool json)
 {

@@ -41,8 +41,7 @@ static const struct {
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
-/* ---- What all commands share
- * --------------------------------------------------------------------------------------------------- */
+/* ---- What all commands share ------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupts;
 
@@ -148,8 +147,7 @@ json_t *cli_quality_json(const sora_quality *q)
                      "loss", q->loss, "seconds", q->seconds);
 }
 
-/* ---- Following a run
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Following a run --------------------------------------------------------------------------------------------- */
 
 #define PLAIN_LINE_SECONDS 5.0
 
@@ -229,8 +227,7 @@ void cli_follower_end(cli_follower *follower)
     follower->open_line = false;
 }
 
-/* ---- Choosing the command
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Choosing the command ---------------------------------------------------------------------------------------- */
 
 static void print_usage(FILE *out)
 {

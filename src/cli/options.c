@@ -54,8 +54,7 @@ static bool is_own(const cli_command *command, const char *name)
     return false;
 }
 
-/* ---- Help
- * ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Help -------------------------------------------------------------------------------------------------------- */
 
 static void print_option(const char *name, const char *value, const char *help, const char *fallback, const char *choices)
 {
@@ -112,8 +111,7 @@ void cli_print_help(const cli_command *command)
     printf("\nexample\n  %s\n", command->example);
 }
 
-/* ---- Parsing
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Parsing ----------------------------------------------------------------------------------------------------- */
 
 static sora_status fail(sora_error *error, const char *format, const char *a, const char *b)
 {

@@ -15,8 +15,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* ---- How to generate --------------------------------------------------------------------------------------------------------
- */
+/* ---- How to generate --------------------------------------------------------------------------------------------- */
 
 typedef struct generation_words {
     const char *beams, *length_penalty, *no_repeat, *min_length, *max_length, *temperature, *top_k, *top_p, *seed;
@@ -95,8 +94,7 @@ static sora_status read_generation(const generation_words *w, const char *folder
     return sora_t5_generation_check(out, error);
 }
 
-/* ---- summarize --------------------------------------------------------------------------------------------------------------
- */
+/* ---- summarize --------------------------------------------------------------------------------------------------- */
 
 typedef struct texts {
     char **items;
@@ -320,8 +318,7 @@ int cli_t5_summarize(int argc, char **argv)
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
 }
 
-/* ---- eval -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- eval -------------------------------------------------------------------------------------------------------- */
 
 int cli_t5_eval(int argc, char **argv)
 {

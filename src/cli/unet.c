@@ -8,7 +8,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* ---- train, finetune ------------------------------------------------------------------------------------------------------- */
+/* ---- train, finetune --------------------------------------------------------------------------------------------- */
 
 int cli_unet_train(int argc, char **argv)
 {
@@ -53,9 +53,7 @@ int cli_unet_finetune(int argc, char **argv)
     return cli_run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);
 }
 
-/* ---- eval
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- eval -------------------------------------------------------------------------------------------------------- */
 
 int cli_unet_eval(int argc, char **argv)
 {
@@ -108,8 +106,7 @@ int cli_unet_eval(int argc, char **argv)
     return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
 }
 
-/* ---- predict
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- predict ----------------------------------------------------------------------------------------------------- */
 
 typedef struct prediction {
     const char *const *paths;

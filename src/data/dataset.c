@@ -68,8 +68,7 @@ sora_sample_info sora_dataset_info(const sora_dataset *dataset, size_t index)
     return (sora_sample_info) { item->name, item->group, item->image };
 }
 
-/* ---- Splits
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Splits ------------------------------------------------------------------------------------------------------ */
 
 /* Groups in the order of their hashes, the first `share` of them for testing: the same whatever the order on disk. */
 static int by_hash(const void *a, const void *b)
@@ -189,8 +188,7 @@ cleanup:
     return status;
 }
 
-/* ---- Loading
- * ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Loading ----------------------------------------------------------------------------------------------------- */
 
 static sora_status load_mask(const sora_item *item, const sora_image *image, sora_image *out, sora_error *error)
 {
@@ -264,8 +262,7 @@ cleanup:
     return status;
 }
 
-/* ---- Two sets
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Two sets ---------------------------------------------------------------------------------------------------- */
 
 typedef struct fingerprint {
     const sora_item *item;

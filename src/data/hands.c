@@ -17,8 +17,7 @@
 static const char *const fields[SORA_HANDS_PER_FRAME] = { "myleft", "myright", "yourleft", "yourright" };
 static const char *const activity_names[ACTIVITIES] = { "cheese", "coffee", "cofhoney", "hotdog", "pealate", "peanut", "tea" };
 
-/* ---- Outlines
- * --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Outlines ---------------------------------------------------------------------------------------------------- */
 
 static bool owned(const sora_paint *p, int x, int y, uint8_t owner)
 {
@@ -91,9 +90,7 @@ static sora_status outline(const sora_paint *p, uint8_t owner, sora_polygon *out
     return SORA_OK;
 }
 
-/* ---- EgoHands
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- EgoHands ---------------------------------------------------------------------------------------------------- */
 
 static sora_status write_mat(const char *path, matvar_t *var, sora_error *error)
 {
@@ -239,9 +236,7 @@ cleanup:
     return status;
 }
 
-/* ---- GTEA
- * ----------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- GTEA -------------------------------------------------------------------------------------------------------- */
 
 /* Labels as colours: left, right, and where one is seen over the other. */
 static sora_status label_image(const sora_paint *p, sora_image *out, sora_error *error)

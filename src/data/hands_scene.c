@@ -114,8 +114,7 @@ static sora_arm arm_of(sora_random_stream *s, bool left, bool mine, uint8_t owne
     return arm;
 }
 
-/* ---- The table
- * ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 
 static sora_material table_top(sora_random_stream *s)
 {
@@ -241,8 +240,7 @@ sora_status sora_scene_table(sora_paint *paint, uint64_t seed, uint32_t video, u
     return sora_paint_finish(paint, &finish, out, error);
 }
 
-/* ---- The kitchen
- * ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- The kitchen ------------------------------------------------------------------------------------------------- */
 
 static void food(sora_paint *p, sora_random_stream *s)
 {

@@ -25,7 +25,7 @@ typedef struct headline_list {
     size_t count, room;
 } headline_list;
 
-/* ---- Sets of names ------------------------------------------------------------------------------------------------------- */
+/* ---- Sets of names ----------------------------------------------------------------------------------------------- */
 
 typedef struct name_set {
     const char **names;
@@ -78,7 +78,7 @@ static void free_ban(ban *b)
     free(b->sources.names);
 }
 
-/* ---- Source packages ----------------------------------------------------------------------------------------------------- */
+/* ---- Source packages --------------------------------------------------------------------------------------------- */
 
 static int compare_packages(const void *a, const void *b)
 {
@@ -113,7 +113,7 @@ static const char *source_of(const sora_deb_lists *lists, const char *package)
     return is_package(lists, index, package) ? lists->packages[index].source : NULL;
 }
 
-/* ---- From descriptions to headlines -------------------------------------------------------------------------------------- */
+/* ---- From descriptions to headlines ------------------------------------------------------------------------------ */
 
 static int compare_descriptions(const void *a, const void *b)
 {
@@ -205,7 +205,7 @@ cleanup:
     return status;
 }
 
-/* ---- What the caller keeps out ------------------------------------------------------------------------------------------- */
+/* ---- What the caller keeps out ----------------------------------------------------------------------------------- */
 
 static sora_status take_column(sora_deb_lists *lists, const char *path, const char *column, name_set *set, sora_error *error)
 {
@@ -255,7 +255,7 @@ cleanup:
     return status;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 static void write_field(FILE *out, const char *text)
 {

@@ -20,7 +20,7 @@
 
 extern char **environ;
 
-/* ---- A list as a stream -------------------------------------------------------------------------------------------------- */
+/* ---- A list as a stream ------------------------------------------------------------------------------------------ */
 
 typedef struct list_stream {
     FILE *file;
@@ -87,7 +87,7 @@ static sora_status close_list(list_stream *stream, const char *path, sora_status
     return sora_fail(error, SORA_ERROR_INPUT, "%s: apt-helper cat-file cannot read it (broken?)", path);
 }
 
-/* ---- Records ------------------------------------------------------------------------------------------------------------- */
+/* ---- Records ----------------------------------------------------------------------------------------------------- */
 
 static sora_status need_field(const sora_deb822 *reader, int index, sora_error *error)
 {
@@ -181,7 +181,7 @@ cleanup:
     return status;
 }
 
-/* ---- The folder ---------------------------------------------------------------------------------------------------------- */
+/* ---- The folder -------------------------------------------------------------------------------------------------- */
 
 /* "..._main_i18n_Translation-en.lz4" is a list of kind "Translation-en". */
 static bool is_list(const char *name, const char *kind)

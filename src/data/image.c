@@ -34,8 +34,7 @@ void sora_image_free(sora_image *image)
     *image = (sora_image) { 0 };
 }
 
-/* ---- Reading
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 static bool turns_sides(int orientation)
 {
@@ -139,8 +138,7 @@ sora_status sora_image_read_size(const char *path, int *width, int *height, sora
     return SORA_OK;
 }
 
-/* ---- Sizes
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Sizes ------------------------------------------------------------------------------------------------------- */
 
 /* One output coordinate as a weighted run of input ones. */
 typedef struct run {

@@ -108,8 +108,7 @@ sora_status sora_png_decode(const char *path, const unsigned char *data, size_t 
     return status;
 }
 
-/* ---- Writing
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 typedef struct writer {
     char message[160];

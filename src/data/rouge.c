@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Words ---------------------------------------------------------------------------------------------------------------*/
+/* ---- Words ------------------------------------------------------------------------------------------------------- */
 
 typedef struct text {
     char *letters;  /* in lower case; NUL ends each word */
@@ -110,7 +110,7 @@ static void free_text(text *t)
     free(t->ends);
 }
 
-/* ---- Measures ------------------------------------------------------------------------------------------------------------*/
+/* ---- Measures ---------------------------------------------------------------------------------------------------- */
 
 static double f1(size_t hits, size_t reference, size_t prediction)
 {
@@ -254,7 +254,7 @@ cleanup:
     return status;
 }
 
-/* ---- Intervals -----------------------------------------------------------------------------------------------------------*/
+/* ---- Intervals --------------------------------------------------------------------------------------------------- */
 
 /* numpy.percentile's default: linear between the two nearest ranks. `values` rise. */
 static double percentile(const double *values, int count, double share)

@@ -47,8 +47,7 @@ static const char *dtype_name(sora_file_dtype dtype)
     return NULL;
 }
 
-/* ---- Reading
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 static sora_status read_shape(const char *path, const char *name, const json_t *shape, sora_file_tensor *out, sora_error *error)
 {
@@ -225,8 +224,7 @@ const char *sora_safetensors_metadata(const sora_safetensors *file, const char *
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-/* ---- Numbers
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 
 static float from_bits(uint32_t bits)
 {
@@ -261,8 +259,7 @@ sora_status sora_file_tensor_to_f32(const sora_file_tensor *tensor, float *out, 
     }
 }
 
-/* ---- Writing
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 static sora_status make_header(const char *path, const sora_file_tensor *tensors, size_t count, const char *const (*metadata)[2],
                                size_t metadata_count, char **out, sora_error *error)

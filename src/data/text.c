@@ -137,7 +137,7 @@ sora_text_pair sora_text_at(const sora_text_pairs *pairs, size_t index)
     return pairs->items[index];
 }
 
-/* ---- Two sets have nothing in common ------------------------------------------------------------------------------------- */
+/* ---- Two sets have nothing in common ----------------------------------------------------------------------------- */
 
 typedef struct mark {
     uint64_t hash;

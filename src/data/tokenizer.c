@@ -58,7 +58,7 @@ int sora_tokenizer_size(const sora_tokenizer *tokenizer)
     return tokenizer->pieces + SORA_TOKENIZER_SENTINELS;
 }
 
-/* ---- Text to ids ------------------------------------------------------------------------------------------------------------*/
+/* ---- Text to ids ------------------------------------------------------------------------------------------------- */
 
 typedef struct id_list {
     int32_t *items;
@@ -148,7 +148,7 @@ cleanup:
     return status;
 }
 
-/* ---- Ids to text ------------------------------------------------------------------------------------------------------------*/
+/* ---- Ids to text ------------------------------------------------------------------------------------------------- */
 
 static sora_status write_pieces(const sora_tokenizer *tokenizer, FILE *out, const int32_t *ids, size_t count, sora_error *error)
 {

@@ -32,7 +32,7 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(const sora_file_tensor *const *)a)->name, (*(const sora_file_tensor *const *)b)->name);
 }
 
-/* ---- Opening --------------------------------------------------------------------------------------------- */
+/* ---- Opening ----------------------------------------------------------------------------------------------------- */
 
 /* Opens folder/name, once. */
 static sora_status open_shard(sora_weights *weights, const char *folder, const char *name, sora_error *error)
@@ -206,7 +206,7 @@ void sora_weights_close(sora_weights **pointer)
     *pointer = NULL;
 }
 
-/* ---- Reading --------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 const char *sora_weights_path(const sora_weights *weights)
 {

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 sora_arena *sora_graph_arena(sora_graph *graph)
 {
@@ -103,8 +102,7 @@ sora_view sora_tensor_view(const sora_graph *graph, const sora_tensor *tensor)
     return view_of((sora_graph *)graph, tensor);
 }
 
-/* ---- Running -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Running ----------------------------------------------------------------------------------------------------- */
 
 static sora_status wait_writes(sora_graph *graph, int slot, sora_error *error)
 {
@@ -258,7 +256,7 @@ sora_status sora_graph_read(sora_graph *graph, sora_tensor *tensor, float *out, 
     return sora_view_read(graph->context, &view, out, error);
 }
 
-/* ---- Looking for what went wrong ------------------------------------------------------------------------------------------- */
+/* ---- Looking for what went wrong --------------------------------------------------------------------------------- */
 
 static sora_status holds_nonfinite(sora_graph *graph, const sora_view *view, bool *found, sora_error *error)
 {

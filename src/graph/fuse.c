@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each pattern looks at one node and what made its first input. What is replaced has the same outputs, so nothing else changes.
- */
+/* Each pattern looks at one node and what made its first input. What is replaced has the same outputs, so nothing else
+ * changes. */
 
 static sora_node *maker(const sora_graph *graph, const sora_tensor *tensor, const sora_op *op)
 {

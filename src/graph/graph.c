@@ -45,7 +45,7 @@ void sora_graph_destroy(sora_graph **pointer)
     *pointer = NULL;
 }
 
-/* ---- Building -------------------------------------------------------------------------------------------------------------- */
+/* ---- Building ---------------------------------------------------------------------------------------------------- */
 
 /* Keeps the first failure; every building call ends here with NULL. */
 static sora_tensor *keep_failure(sora_graph *graph, sora_status status, const sora_error *error)
@@ -256,8 +256,7 @@ cleanup:
     return keep_failure(graph, status, &error);
 }
 
-/* ---- Shapes of a batch ------------------------------------------------------------------------------------------------------
- */
+/* ---- Shapes of a batch ------------------------------------------------------------------------------------------- */
 
 sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error)
 {
@@ -288,8 +287,7 @@ sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error)
     return SORA_OK;
 }
 
-/* ---- Planning ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- Planning ---------------------------------------------------------------------------------------------------- */
 
 sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *error)
 {

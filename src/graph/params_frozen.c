@@ -94,8 +94,7 @@ void sora_frozen_place(sora_param *head, sora_moment_layout moments, uint64_t of
     }
 }
 
-/* ---- There and back ---------------------------------------------------------------------------------------------------------
- */
+/* ---- There and back ---------------------------------------------------------------------------------------------- */
 
 /* Host values, by way of `halves` where the view holds such. */
 static sora_status write_values(const sora_param *param, const sora_view *view, uint16_t *halves, sora_error *error)

@@ -47,7 +47,7 @@ struct sora_params {
     sora_buffer *frozen;   /* frozen parameters and state, in as few buffers as the largest allocation allows */
     size_t frozen_count;
 };
-/* ---- params.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- params.c ---------------------------------------------------------------------------------------------------- */
 
 sora_status sora_params_require_host(const sora_params *params, const char *name, const char *verb, sora_error *error);
 
@@ -68,13 +68,13 @@ bool sora_param_beside(const sora_param *a, const sora_param *b);
 bool sora_params_leads_pack(const sora_params *params, size_t i);
 sora_param *sora_param_next_beside(const sora_params *params, const sora_param *head, int after);
 
-/* ---- params_device.c ------------------------------------------------------------------------------------------------------- */
+/* ---- params_device.c --------------------------------------------------------------------------------------------- */
 
 /* Elements with the padding behind them. */
 int64_t sora_params_padded(int64_t elements);
 void sora_params_free_device(sora_params *params);
 
-/* ---- params_frozen.c ------------------------------------------------------------------------------------------------------- */
+/* ---- params_frozen.c --------------------------------------------------------------------------------------------- */
 
 /* Columns of a panel of a frozen product's weight with `columns` in all; 0: the parameter stands row by row. */
 int sora_frozen_panel(const sora_param *param, int64_t columns);

@@ -9,7 +9,7 @@
 #define ALIGNMENT 128
 #define FOREVER INT_MAX
 
-/* ---- Which tensors are parts of others ------------------------------------------------------------------------------------ */
+/* ---- Which tensors are parts of others --------------------------------------------------------------------------- */
 
 const sora_tensor *sora_tensor_root(const sora_tensor *tensor, int64_t *offset)
 {
@@ -57,8 +57,7 @@ static void place_concatenations(sora_graph *graph)
     }
 }
 
-/* ---- Lifetimes --------------------------------------------------------------------------------------------------------------
- */
+/* ---- Lifetimes --------------------------------------------------------------------------------------------------- */
 
 typedef void see_tensor(sora_tensor *tensor, void *state);
 
@@ -145,8 +144,7 @@ static void extend_roots(sora_graph *graph)
     }
 }
 
-/* ---- In place ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- In place ---------------------------------------------------------------------------------------------------- */
 
 /* Lets `out` stand in the memory of `x`, whose last use is this node. */
 static bool join(sora_tensor *x, sora_tensor *out, int time, sora_tensor *const *others, int other_count)
@@ -182,8 +180,7 @@ static void join_in_place(sora_graph *graph)
     }
 }
 
-/* ---- Offsets ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Offsets ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -240,8 +237,8 @@ static uint64_t lowest_place(const sora_block *block, sora_block *const *placed,
     return at;
 }
 
-/* Greedy by size (Pisarchyk & Lee, arXiv 2001.03288): the largest first, each at the lowest place that is free in its lifetime.
- */
+/* Greedy by size (Pisarchyk & Lee, arXiv 2001.03288): the largest first, each at the lowest place that is free in its
+ * lifetime. */
 static sora_status assign_offsets(sora_graph *graph, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -287,8 +284,7 @@ static uint64_t largest_live(const sora_graph *graph)
     return most;
 }
 
-/* ---- What a step moves -------------------------------------------------------------------------------------------------------
- */
+/* ---- What a step moves ------------------------------------------------------------------------------------------- */
 
 static void add_bytes(sora_tensor *tensor, void *bytes)
 {

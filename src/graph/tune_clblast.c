@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* CLBlast keeps one set of parameters for a device, so it is chosen once, for the largest products that were taken down together.
- */
+/* CLBlast keeps one set of parameters for a device, so it is chosen once, for the largest products that were taken down
+ * together. */
 #define MOST_PRODUCTS 3
 
 typedef struct products {

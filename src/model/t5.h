@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-/* One attention: self (q, k, v in one product) or cross (k, v in one, of the encoder's output). Names are modules' in the file.
- */
+/* One attention: self (q, k, v in one product) or cross (k, v in one, of the encoder's output). Names are modules' in the
+ * file. */
 typedef struct sora_t5_attention {
     char *name;
     sora_layer *qkvo[4];

@@ -57,8 +57,7 @@ sora_status sora_t5_config_check(const sora_t5_config *c, sora_error *error)
     return SORA_OK;
 }
 
-/* ---- Reading ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 static sora_status read_integer(const json_t *root, const char *path, const char *key, bool needed, int *out, sora_error *error)
 {

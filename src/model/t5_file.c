@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Reading ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 /* Tensors of the hub's files that say nothing: other names of the embedding, and a bias that no position uses. */
 static bool is_idle(const char *name)
@@ -89,8 +88,7 @@ cleanup:
     return status;
 }
 
-/* ---- Writing ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 static sora_status write_config(const sora_t5 *t5, const char *folder, sora_file_dtype dtype, sora_error *error)
 {

@@ -42,8 +42,7 @@ struct sora_t5_generator {
     int32_t *host_owner, *host_next, *host_forbidden;
 };
 
-/* ---- Memory -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 static int bucket_length(const sora_t5_generator *g, int bucket)
 {
@@ -192,8 +191,7 @@ void sora_t5_generator_bytes(const sora_t5_generator *g, uint64_t *arena, uint64
     *own = g->elements * sizeof(float);
 }
 
-/* ---- Without a graph: one op on views ----------------------------------------------------------------------------------------
- */
+/* ---- Without a graph: one op on views ---------------------------------------------------------------------------- */
 
 static sora_status apply(sora_t5_generator *g, const sora_op *op, const char *name, const void *attributes,
                          const sora_view *inputs, int count, const sora_view *output, sora_error *error)
@@ -385,8 +383,7 @@ cleanup:
     return status;
 }
 
-/* ---- Many sources -----------------------------------------------------------------------------------------------------------
- */
+/* ---- Many sources ------------------------------------------------------------------------------------------------ */
 
 static sora_status make_room(sora_t5_generator *g, sora_error *error)
 {

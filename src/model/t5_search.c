@@ -120,8 +120,7 @@ const int32_t *sora_t5_search_tokens(const sora_t5_search *search)
     return search->tokens;
 }
 
-/* ---- What may follow --------------------------------------------------------------------------------------------------------
- */
+/* ---- What may follow --------------------------------------------------------------------------------------------- */
 
 int sora_t5_search_forbidden(const sora_t5_search *s, int beam, int32_t *forbidden)
 {
@@ -138,8 +137,7 @@ int sora_t5_search_width(const sora_t5_search *s)
     return s->options.sample ? 0 : s->beams > 1 ? 2 * s->beams : 1;
 }
 
-/* ---- Greedy and sampling ----------------------------------------------------------------------------------------------------
- */
+/* ---- Greedy and sampling ----------------------------------------------------------------------------------------- */
 
 static int higher_first(const void *a, const void *b)
 {
@@ -190,8 +188,7 @@ void sora_t5_search_sample(sora_t5_search *s, float *logits)
     append(s, draw(s, logits));
 }
 
-/* ---- Beams ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Beams ------------------------------------------------------------------------------------------------------- */
 
 static void consider(sora_t5_search *s, candidate c, int *count)
 {

@@ -24,9 +24,8 @@ int sora_conv_lanes(const sora_device_limits *limits)
     return limits->float_width >= 16 ? 16 : 8;
 }
 
-/* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. Those that go by rows need few for all
- * else.
- */
+/* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. Those that go by rows need few for
+ * all else. */
 static int sums_of(const sora_device_limits *limits, bool rows)
 {
     bool few = limits->type == SORA_DEVICE_CPU && limits->float_width < 16;
@@ -286,8 +285,7 @@ cleanup:
     return status;
 }
 
-/* ---- Gradients of weights and biases ------------------------------------------------------------------------------------------
- */
+/* ---- Gradients of weights and biases ----------------------------------------------------------------------------- */
 
 /* Channels of dy that a work-item has at once: their sums, one for each tap of a row, and operands must fit the registers. */
 static int gradient_outputs(int64_t outputs)
@@ -482,8 +480,7 @@ sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, 
         error);
 }
 
-/* ---- The op
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- The op ------------------------------------------------------------------------------------------------------ */
 
 static int kernel_of(const void *attributes)
 {

@@ -48,8 +48,7 @@ static int64_t panels_of(int panel, int64_t n)
     return (n + panel - 1) / panel;
 }
 
-/* ---- Variants -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Variants ---------------------------------------------------------------------------------------------------- */
 
 /* Blocks of C for 32 registers of 16 lanes or 16 of 8: rows by vectors, what was fastest for its width first. */
 static const struct {
@@ -489,8 +488,7 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
         error);
 }
 
-/* ---- CLBlast
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- CLBlast ----------------------------------------------------------------------------------------------------- */
 
 static sora_status put_parameters(sora_context *context, const sora_gemm_variant *variant, sora_error *error)
 {

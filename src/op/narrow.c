@@ -7,9 +7,9 @@
 
 #include <stdio.h>
 
-/* Rows of a work-item, whole groups of the kernel's. On the way back each item has its part of the sums, which costs as much
- * memory traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device.
- */
+/* Rows of a work-item, whole groups of the kernel's. On the way back each item has its part of the sums, which costs as
+ * much memory traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from
+ * the device. */
 #define GROUP_ROWS 6
 #define ROWS 24
 #define PARTS 8
@@ -77,7 +77,7 @@ sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_e
         error);
 }
 
-/* ---- The way back ----------------------------------------------------------------------------------------------------------*/
+/* ---- The way back ------------------------------------------------------------------------------------------------ */
 
 typedef struct totals {
     int64_t outputs, ranks, factors; /* p, r and elements of all Uᵢ */

@@ -23,9 +23,10 @@ typedef struct sora_narrow_layer {
     int64_t outputs, rank; /* ≥ 1, ≥ 0 */
 } sora_narrow_layer;
 
-/* The way back through the adapters of some layers, p outputs and r ranks in all: for each layer i, with its columns of dY [m,
- * p], dT [m, r] and T [m, r], dTᵢ = dYᵢ · Uᵢᵀ        Pᵢ [rᵢ, pᵢ] = Tᵢᵀ · dYᵢ        and        Q [r, n] = dTᵀ · X P and Q are
- * left as parts to be added up, each P₀, P₁, …, Q. */
+/* The way back through the adapters of some layers, p outputs and r ranks in all: for each layer i, with its columns of dY [m, p],
+ * dT [m, r] and T [m, r],
+ *   dTᵢ = dYᵢ · Uᵢᵀ    Pᵢ [rᵢ, pᵢ] = Tᵢᵀ · dYᵢ    and Q [r, n] = dTᵀ · X
+ * P and Q are left as parts to be added up, each P₀, P₁, …, Q. */
 typedef struct sora_narrow_back_desc {
     int64_t m, n;
     int layer_count;

@@ -158,8 +158,7 @@ sora_status sora_checkpoint_find(const char *run, bool last, char **path, sora_e
     return status;
 }
 
-/* ---- Moments -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Moments ----------------------------------------------------------------------------------------------------- */
 
 static bool has_moment(const sora_param *param, sora_moment_layout moments, int which)
 {

@@ -46,8 +46,7 @@ static void tell(const comparison *c, const char *format, ...)
     c->watcher->message(c->watcher->self, text);
 }
 
-/* ---- What rows there are
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- What rows there are ----------------------------------------------------------------------------------------- */
 
 typedef struct list {
     char items[MAX_ITEMS][256];
@@ -227,8 +226,7 @@ static void slug_of(const sora_comparison_row *row, char *out, size_t room)
     snprintf(out + at, room - at, "-s%llu", (unsigned long long)row->seed);
 }
 
-/* ---- One row
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- One row ----------------------------------------------------------------------------------------------------- */
 
 static sora_run_options options_of(const comparison *c, const sora_comparison_row *row)
 {
@@ -404,8 +402,7 @@ cleanup:
     return status;
 }
 
-/* ---- All rows
- * --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- All rows ---------------------------------------------------------------------------------------------------- */
 
 /* The trained row, or what a row without training is measured on; then its model, where it has one, is open. */
 static sora_status open_row(comparison *c, sora_comparison_row *row, const char *folder, sora_error *error)

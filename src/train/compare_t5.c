@@ -22,8 +22,7 @@ typedef struct t5_comparison {
     json_t *examples;
 } t5_comparison;
 
-/* ---- Data and models
- * ---------------------------------------------------------------------------------------------------------*/
+/* ---- Data and models --------------------------------------------------------------------------------------------- */
 
 static sora_status open_data(void *self, sora_error *error)
 {
@@ -93,8 +92,7 @@ static void close_model(void *self)
     forget_texts(c);
 }
 
-/* ---- Measuring
- * ---------------------------------------------------------------------------------------------------------------*/
+/* ---- Measuring --------------------------------------------------------------------------------------------------- */
 
 /* Up to the first '.', '!' or '?' that white space follows, or the first empty line. */
 static size_t first_sentence(const char *text, size_t bytes)
@@ -170,8 +168,7 @@ static json_t *quality_json(const sora_quality *q)
     return json;
 }
 
-/* ---- Examples
- * ----------------------------------------------------------------------------------------------------------------*/
+/* ---- Examples ---------------------------------------------------------------------------------------------------- */
 
 static sora_status begin(void *self, sora_error *error)
 {

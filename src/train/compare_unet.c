@@ -72,8 +72,7 @@ static sora_status evaluate(void *self, double *scores, sora_quality *out, sora_
     return status;
 }
 
-/* ---- Pictures
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Pictures ---------------------------------------------------------------------------------------------------- */
 
 typedef struct painter {
     const unet_comparison *c;

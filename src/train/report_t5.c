@@ -13,8 +13,7 @@ static void write_start(const sora_report *r)
     if (copy) fprintf(r->out, "Copying each text's first sentence gives %.2f. ", copy->values[0]);
 }
 
-/* ---- Rank kept in every module
- * -----------------------------------------------------------------------------------------------*/
+/* ---- Rank kept in every module ----------------------------------------------------------------------------------- */
 
 #define CELL 40
 #define CELL_HEIGHT 46
@@ -150,8 +149,7 @@ static void write_ranks(const sora_report *r)
     fputs("</div><p class=\"soft\">Rows are layers, columns matrices: kept of the largest rank, first seed.</p>\n", r->out);
 }
 
-/* ---- Texts
- * -------------------------------------------------------------------------------------------------------------------*/
+/* ---- Texts ------------------------------------------------------------------------------------------------------- */
 
 #define SHORT_TEXT 200 /* bytes */
 

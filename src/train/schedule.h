@@ -48,9 +48,9 @@ sora_plateau sora_plateau_start(void);
 /* True where the factor was just reduced. */
 bool sora_plateau_update(sora_plateau *plateau, double rate, double loss);
 
-/* The rising list of thresholds of SoRA's sparsifying schedule (arXiv 2311.11696, algorithm 1). `text` is SPACING:A:B:COUNT,
- * SPACING linear, log-linear (log of an even grid from e^a to e^b) or exp-linear (exp of an even grid from ln a to ln b, a > 0).
- */
+/* The rising list of thresholds of SoRA's sparsifying schedule (arXiv 2311.11696, algorithm 1). `text` is
+ * SPACING:A:B:COUNT, SPACING linear, log-linear (log of an even grid from e^a to e^b) or exp-linear (exp of an even grid
+ * from ln a to ln b, a > 0). */
 #define SORA_XI_MAX 64
 sora_status sora_xi_list(const char *text, double out[SORA_XI_MAX], int *count, sora_error *error);
 

@@ -104,8 +104,7 @@ void sora_t5_batches_seek(sora_t5_batches *batches, uint64_t batch)
     batches->next = batch;
 }
 
-/* ---- Order ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Order ------------------------------------------------------------------------------------------------------- */
 
 typedef struct keyed {
     size_t bytes;
@@ -154,8 +153,7 @@ cleanup:
     return status;
 }
 
-/* ---- Batches ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 /* A text that can't be corrupted becomes nothing but ends. */
 static sora_status corrupt(sora_t5_batches *b, uint64_t epoch, uint32_t sample, const int32_t *ids, int count, int i,

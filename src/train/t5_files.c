@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Checkpoints ------------------------------------------------------------------------------------------------------------
- */
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------- */
 
 sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char *folder, sora_error *error)
 {
@@ -26,8 +25,7 @@ sora_status sora_t5_save_checkpoint(const sora_t5 *t5, bool adapters, const char
     return status;
 }
 
-/* ---- What adapters stand on -------------------------------------------------------------------------------------------------
- */
+/* ---- What adapters stand on -------------------------------------------------------------------------------------- */
 
 sora_status sora_t5_write_base(const sora_t5 *t5, const char *run, sora_error *error)
 {
@@ -75,8 +73,7 @@ static sora_status check_base(const sora_t5 *t5, const char *run, const char *ha
                      run, hash, sora_t5_folder(t5), sora_t5_base(t5));
 }
 
-/* ---- Opening ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening ----------------------------------------------------------------------------------------------------- */
 
 static sora_status has_file(const char *folder, const char *name, bool *there, sora_error *error)
 {
@@ -182,8 +179,7 @@ cleanup:
     return status;
 }
 
-/* ---- Adapters from elsewhere ------------------------------------------------------------------------------------------------
- */
+/* ---- Adapters from elsewhere ------------------------------------------------------------------------------------- */
 
 /* config.json says what the adapters are: ranks and scales are in the adapter's own file. */
 static sora_status write_run(sora_context *context, const sora_t5 *t5, const char *peft, const char *run, sora_error *error)

@@ -58,8 +58,7 @@ cleanup:
     return status;
 }
 
-/* ---- ROUGE ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- ROUGE ------------------------------------------------------------------------------------------------------- */
 
 static sora_status score(const sora_t5_scoring *s, size_t i, const sora_t5_output *output, sora_quality *sum, sora_error *error)
 {
@@ -134,8 +133,7 @@ cleanup:
     return status;
 }
 
-/* ---- A model that is not in training ----------------------------------------------------------------------------------------
- */
+/* ---- A model that is not in training ----------------------------------------------------------------------------- */
 
 sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *o, sora_quality *out,
                              sora_error *error)

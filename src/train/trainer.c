@@ -77,8 +77,7 @@ static void tell(const trainer *t, const char *format, ...)
     t->watcher->message(t->watcher->self, text);
 }
 
-/* ---- What is planned --------------------------------------------------------------------------------------------------------
- */
+/* ---- What is planned --------------------------------------------------------------------------------------------- */
 
 static bool is(const char *a, const char *b)
 {
@@ -164,8 +163,7 @@ static void tell_shrink(const trainer *t)
              sum);
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t needed_bytes(const trainer *t, uint64_t arena)
 {
@@ -223,8 +221,7 @@ static sora_status tear_down(trainer *t, sora_error *error)
     return sora_params_on_device(t->task->params) ? sora_params_download(t->task->params, error) : SORA_OK;
 }
 
-/* ---- One step ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- One step ---------------------------------------------------------------------------------------------------- */
 
 /* Runs the failed step again, which is possible because no update happened since, and names what went wrong. */
 static sora_status report_nonfinite(trainer *t, uint32_t step, sora_error *error)
@@ -303,8 +300,7 @@ static double median_step(trainer *t)
     return t->step_seconds[t->step_count / 2];
 }
 
-/* ---- Lines, evaluations, checkpoints -----------------------------------------------------------------------------------------
- */
+/* ---- Lines, evaluations, checkpoints ----------------------------------------------------------------------------- */
 
 static sora_status count_ranks(const trainer *t, int *kept, int *most, uint64_t *parameters_kept, sora_error *error)
 {
@@ -439,8 +435,7 @@ cleanup:
     return status;
 }
 
-/* ---- Dropping ranks ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Dropping ranks ---------------------------------------------------------------------------------------------- */
 
 /* Counts for how many updates each gate has been 0, as seen every `since` updates; *drop where one reached the limit. */
 static sora_status watch_gates(trainer *t, uint32_t since, bool *drop, sora_error *error)
@@ -499,8 +494,7 @@ cleanup:
     return status;
 }
 
-/* ---- The run -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- The run ----------------------------------------------------------------------------------------------------- */
 
 static bool due(uint32_t done, int every, uint32_t standard)
 {

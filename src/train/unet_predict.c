@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- A network on the device for evaluation ---------------------------------------------------------------------------------
- */
+/* ---- A network on the device for evaluation ---------------------------------------------------------------------- */
 
 static sora_status open_graph(sora_unet *unet, int batch, sora_mask_loss loss, sora_unet_graph *out, sora_error *error)
 {
@@ -33,8 +32,7 @@ static sora_status close_after(sora_status status, sora_unet *unet, sora_unet_gr
     return status == SORA_OK ? closed : status;
 }
 
-/* ---- Evaluation
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Evaluation -------------------------------------------------------------------------------------------------- */
 
 sora_status sora_unet_evaluate(sora_unet *unet, const sora_dataset *dataset, const sora_evaluation_options *options,
                                sora_quality *out, sora_error *error)
@@ -65,8 +63,7 @@ cleanup:
     return status;
 }
 
-/* ---- Prediction
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Prediction -------------------------------------------------------------------------------------------------- */
 
 static sora_status prepare(const sora_unet *unet, const sora_image *image, float *out, sora_error *error)
 {

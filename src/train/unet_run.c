@@ -13,8 +13,7 @@
 /* Images that normalisation is measured on. */
 #define STATISTICS_IMAGES 512
 
-/* ---- Data
- * ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Data -------------------------------------------------------------------------------------------------------- */
 
 /* KIND:DIR of KIND:DIR[:SPLIT]. */
 static void cut_split(char *spec)
@@ -51,8 +50,7 @@ cleanup:
     return status;
 }
 
-/* ---- The network
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- The network ------------------------------------------------------------------------------------------------- */
 
 static sora_status new_network(sora_context *context, const sora_run_options *options, const sora_dataset *data, sora_unet **out,
                                sora_error *error)

@@ -239,7 +239,7 @@ static void test_refusals(void **state)
     sora_unet_destroy(&unet);
 }
 
-/* ---- The adapter's file -----------------------------------------------------------------------------------------------------*/
+/* ---- The adapter's file ------------------------------------------------------------------------------------------ */
 
 static void test_file(void **state)
 {

@@ -7,8 +7,7 @@
 
 #include <jansson.h>
 
-/* ---- Helpers -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Helpers ----------------------------------------------------------------------------------------------------- */
 
 /* For peft_reference.py: the export again, and NAME.expected.safetensors with what every layer's adapter adds and, as metadata,
  * the rank and scale that PEFT must find. */
@@ -103,8 +102,7 @@ static json_t *read_json(const char *folder_name, const char *file)
     return json;
 }
 
-/* ---- Round trips -------------------------------------------------------------------------------------------------------------
- */
+/* ---- Round trips ------------------------------------------------------------------------------------------------- */
 
 /* Gates of both signs; layer i keeps i % 7 of its 6 rows (7: none of them is 0), every third is compacted beforehand. */
 static void prune(net *n)
@@ -251,8 +249,7 @@ static void test_names_inside_names(void **state)
     close_net(&b);
 }
 
-/* ---- What PEFT saved ---------------------------------------------------------------------------------------------------------
- */
+/* ---- What PEFT saved --------------------------------------------------------------------------------------------- */
 
 static void check_fixture(const char *name, const json_t *modules)
 {

@@ -110,7 +110,7 @@ static void test_splits_are_disjoint(void **state)
     sora_dataset_close(&other);
 }
 
-/* ---- Drawn sets -------------------------------------------------------------------------------------------------------------*/
+/* ---- Drawn sets -------------------------------------------------------------------------------------------------- */
 
 /* Both layouts are read back by their own readers: as many images, hands in them, and equal bytes for equal seeds. */
 static void test_drawn_sets(void **state)
@@ -164,7 +164,7 @@ static void test_drawn_sets(void **state)
     }
 }
 
-/* ---- Polygons ---------------------------------------------------------------------------------------------------------------*/
+/* ---- Polygons ---------------------------------------------------------------------------------------------------- */
 
 static void test_polygons(void **state)
 {
@@ -218,7 +218,7 @@ static void test_broken_polygon_files(void **state)
     free(bytes);
 }
 
-/* ---- Batches ----------------------------------------------------------------------------------------------------------------*/
+/* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 enum { SIZE = 24 };
 
@@ -313,7 +313,7 @@ static void test_loader_meets_a_broken_image(void **state)
     sora_dataset_close(&dataset);
 }
 
-/* ---- Metrics ----------------------------------------------------------------------------------------------------------------*/
+/* ---- Metrics ----------------------------------------------------------------------------------------------------- */
 
 /* Image 1: TP 2, FP 1, FN 1 of 8; image 2: empty in both; image 3: hand missed whole. By hand: per image (2/4 + 0) / 2; pooled
  * 2 / 6; background (4 + 8 + 6) / (18 + 4); dice 4/8; precision 2/3, recall 2/5. */

@@ -9,7 +9,7 @@
 #include <jpeglib.h>
 #include <png.h>
 
-/* ---- PNG --------------------------------------------------------------------------------------------------------------------*/
+/* ---- PNG --------------------------------------------------------------------------------------------------------- */
 
 /* A PNG of any kind, written by libpng itself; rows hold the file's own bytes. */
 static void write_png(const char *path, int width, int height, int depth, int kind, const uint8_t *rows, size_t row_bytes,
@@ -71,7 +71,7 @@ static void test_png_kinds(void **state)
     expect_pixels(path, 1, 2, 1, (const uint8_t[]) { 117, 200 });
 }
 
-/* ---- Orientation ------------------------------------------------------------------------------------------------------------*/
+/* ---- Orientation ------------------------------------------------------------------------------------------------- */
 
 /* A TIFF block with one entry, orientation, in either byte order. */
 static size_t exif_block(int orientation, bool big, uint8_t out[26])
@@ -131,7 +131,7 @@ static void test_broken_exif_is_no_orientation(void **state)
     }
 }
 
-/* ---- JPEG -------------------------------------------------------------------------------------------------------------------*/
+/* ---- JPEG -------------------------------------------------------------------------------------------------------- */
 
 static void write_jpeg(const char *path, int width, int height, int channels, const uint8_t *pixels, int orientation,
                        bool progressive)
@@ -191,8 +191,8 @@ static void test_jpeg_orientations(void **state)
     }
 }
 
-/* A mask without an orientation that fits its image's stored sides turns with it; one that is upright already, or square, stays.
- */
+/* A mask without an orientation that fits its image's stored sides turns with it; one that is upright already, or square,
+ * stays. */
 static void test_mask_turns_with_its_image(void **state)
 {
     (void)state;
@@ -219,7 +219,7 @@ static void test_mask_turns_with_its_image(void **state)
     sora_image_free(&mask);
 }
 
-/* ---- Broken files -----------------------------------------------------------------------------------------------------------*/
+/* ---- Broken files ------------------------------------------------------------------------------------------------ */
 
 /* Every prefix is refused; every changed byte gives a picture or a message, never more. */
 static void break_file(const char *name, size_t step)
@@ -288,7 +288,7 @@ static void test_absurd_sizes(void **state)
     FAILS(sora_image_read(at("text.png"), 1, &image, &error), SORA_ERROR_INPUT, "PNG");
 }
 
-/* ---- Resizing ---------------------------------------------------------------------------------------------------------------*/
+/* ---- Resizing ---------------------------------------------------------------------------------------------------- */
 
 static void test_resize(void **state)
 {

@@ -41,7 +41,7 @@ static sora_rouge score(const char *reference, const char *prediction)
     return got;
 }
 
-/* ---- Against the package -------------------------------------------------------------------------------------------------*/
+/* ---- Against the package ----------------------------------------------------------------------------------------- */
 
 static void test_pairs(void **state)
 {
@@ -131,7 +131,7 @@ static void test_large(void **state)
     free(prediction_bytes);
 }
 
-/* ---- Intervals -----------------------------------------------------------------------------------------------------------*/
+/* ---- Intervals --------------------------------------------------------------------------------------------------- */
 
 /* Two groups of scores that differ by `spread`; the measures differ so that a mix-up shows. */
 static void fill(sora_rouge *scores, size_t count, double spread)
@@ -212,7 +212,7 @@ static void test_paired(void **state)
     assert_true(difference == 0 && low == 0 && high == 0);
 }
 
-/* ---- Hostile input -------------------------------------------------------------------------------------------------------*/
+/* ---- Hostile input ----------------------------------------------------------------------------------------------- */
 
 static void test_refused(void **state)
 {

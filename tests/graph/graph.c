@@ -14,7 +14,7 @@ static void random_values(uint32_t stream, float *out, int64_t n)
     for (int64_t i = 0; i < n; i++) out[i] = (float)sora_random_uniform(&random);
 }
 
-/* ---- A chain of four linear layers ------------------------------------------------------------------------------------------*/
+/* ---- A chain of four linear layers ------------------------------------------------------------------------------- */
 
 enum { WIDTH = 17, BATCH = 5 };
 
@@ -214,7 +214,7 @@ static void test_inputs_are_checked(void **state)
     close_chain(&c);
 }
 
-/* ---- Plans ------------------------------------------------------------------------------------------------------------------*/
+/* ---- Plans ------------------------------------------------------------------------------------------------------- */
 
 typedef struct unet_result {
     float loss, *gradients;
@@ -344,7 +344,7 @@ static void test_small_allocations(void **state)
     free(several.gradients);
 }
 
-/* ---- Parameters -------------------------------------------------------------------------------------------------------------*/
+/* ---- Parameters -------------------------------------------------------------------------------------------------- */
 
 static void test_params(void **state)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Steps with and without tensors that are made again are equal to the bit, running statistics among them, and take less memory.
- */
+/* Steps with and without tensors that are made again are equal to the bit, running statistics among them, and take less
+ * memory. */
 #include "unet.h"
 
 #include "soracl/t5.h"
@@ -42,8 +42,7 @@ static void test_unets(void **state)
         for (int how = 0; how < 4; how++) compare(&networks[i], how & 1, how & 2);
 }
 
-/* ---- T5
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- T5 ---------------------------------------------------------------------------------------------------------- */
 
 enum { TEXTS = 3, SOURCE = 21, TARGET = 9, VOCABULARY = 60 };
 

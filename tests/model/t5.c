@@ -8,8 +8,8 @@
 #include <jansson.h>
 #include <math.h>
 
-/* Small T5 and v1.1 models beside Transformers in double precision: t5_reference.py made the folder t5/ and says what is in it.
- */
+/* Small T5 and v1.1 models beside Transformers in double precision: t5_reference.py made the folder t5/ and says what is in
+ * it. */
 
 static json_t *expected;
 
@@ -37,8 +37,7 @@ static double number(const json_t *list, size_t i)
     return json_number_value(json_array_get(list, i));
 }
 
-/* ---- A batch ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- A batch ----------------------------------------------------------------------------------------------------- */
 
 typedef struct batch {
     int count, source, target, labels_counted;
@@ -235,8 +234,7 @@ static void test_weights_are_private(void **state)
     sora_t5_destroy(&other);
 }
 
-/* ---- Gradients --------------------------------------------------------------------------------------------------------------
- */
+/* ---- Gradients --------------------------------------------------------------------------------------------------- */
 
 static void check_full(const char *name)
 {
@@ -362,8 +360,7 @@ static void test_peft(void **state)
     }
 }
 
-/* ---- Generation -------------------------------------------------------------------------------------------------------------
- */
+/* ---- Generation -------------------------------------------------------------------------------------------------- */
 
 static sora_t5_generation generation_of(const json_t *settings)
 {

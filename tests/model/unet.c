@@ -9,7 +9,7 @@
 #include <jansson.h>
 #include <math.h>
 
-/* ---- Against PyTorch (unet_reference.py) ------------------------------------------------------------------------------------*/
+/* ---- Against PyTorch (unet_reference.py) ------------------------------------------------------------------------- */
 
 /* unet_reference.py's noise(name, count)[i]. */
 static double noise(uint32_t name, int64_t i)
@@ -160,7 +160,7 @@ static void test_unet_is_pytorchs(void **state)
     check_cases("unet");
 }
 
-/* ---- The rest ---------------------------------------------------------------------------------------------------------------*/
+/* ---- The rest ---------------------------------------------------------------------------------------------------- */
 
 static void test_parameter_count(void **state)
 {

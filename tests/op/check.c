@@ -17,8 +17,7 @@
 #define SEED 0x5eed0123456789abu
 #define STEP 7
 
-/* ---- Tensors on the device, with bands around them --------------------------------------------------------------------------
- */
+/* ---- Tensors on the device, with bands around them --------------------------------------------------------------- */
 
 typedef struct tensor {
     char name[32];
@@ -91,8 +90,7 @@ cleanup:
     return status;
 }
 
-/* ---- Numbers ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 
 static sora_random_stream stream_of(const check_case *test, const char *role, int index)
 {
@@ -121,8 +119,7 @@ static sora_status draw(const check_case *test, const char *role, int index, con
     return SORA_OK;
 }
 
-/* ---- A case made concrete ---------------------------------------------------------------------------------------------------
- */
+/* ---- A case made concrete ---------------------------------------------------------------------------------------- */
 
 typedef struct problem {
     const check_op *op;
@@ -204,8 +201,7 @@ static sora_status problem_create(check_session *session, const check_op *op, co
     return status;
 }
 
-/* ---- Running on the device --------------------------------------------------------------------------------------------------
- */
+/* ---- Running on the device --------------------------------------------------------------------------------------- */
 
 typedef struct tensors {
     tensor inputs[SORA_OP_MAX_INPUTS], outputs[SORA_OP_MAX_OUTPUTS], saved[SORA_OP_MAX_SAVED], workspace[2];
@@ -382,8 +378,7 @@ cleanup:
     return status;
 }
 
-/* ---- Comparing --------------------------------------------------------------------------------------------------------------
- */
+/* ---- Comparing --------------------------------------------------------------------------------------------------- */
 
 static sora_status compare(const tensor *t, const double *expected, int64_t stride_of_samples, check_tolerance tolerance,
                            double *share, sora_error *error)
@@ -556,8 +551,7 @@ cleanup:
     return status;
 }
 
-/* ---- Checks -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Checks ------------------------------------------------------------------------------------------------------ */
 
 static const placement apart = { .output_in = -1 };
 
@@ -686,8 +680,7 @@ sora_status check_support(check_session *session, const check_op *op, const chec
     return SORA_OK;
 }
 
-/* ---- Timing -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Timing ------------------------------------------------------------------------------------------------------ */
 
 static double now(void)
 {
@@ -732,8 +725,7 @@ cleanup:
     return status;
 }
 
-/* ---- Contexts ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- Contexts ---------------------------------------------------------------------------------------------------- */
 
 sora_status check_open(const char *device, bool small, bool as_cpu, check_session *out, sora_error *error)
 {

@@ -20,8 +20,8 @@ static const check_case cases[] = {
     { .label = "odd buckets", .inputs = { SORA_SHAPE(33, 8) }, .attributes = &far, .refused = "expected [buckets, heads]" },
 };
 
-/* The formula without logarithms: the k-th of n logarithmic buckets begins at the least distance d with (d / e)^n >= (f / e)^k.
- */
+/* The formula without logarithms: the k-th of n logarithmic buckets begins at the least distance d with (d / e)^n >= (f /
+ * e)^k. */
 static int bucket(int relative, int buckets, int farthest, bool bidirectional)
 {
     int n = bidirectional ? buckets / 2 : buckets, exact = n / 2, base = bidirectional && relative > 0 ? n : 0;

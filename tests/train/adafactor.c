@@ -10,8 +10,7 @@
 #include <jansson.h>
 #include <math.h>
 
-/* ---- Parameters whose gradients the test writes
- * ------------------------------------------------------------------------------*/
+/* ---- Parameters whose gradients the test writes ------------------------------------------------------------------ */
 
 typedef struct set {
     sora_params *params;
@@ -282,8 +281,7 @@ static void test_50_steps_as_gpu(void **state)
     context = own;
 }
 
-/* ---- Transformers
- * ------------------------------------------------------------------------------------------------------------*/
+/* ---- Transformers ------------------------------------------------------------------------------------------------ */
 
 static void numbers(float *out, int64_t count, int phase, float scale)
 {
@@ -346,8 +344,7 @@ static void test_transformers(void **state)
     json_decref(root);
 }
 
-/* ---- What is kept
- * ------------------------------------------------------------------------------------------------------------*/
+/* ---- What is kept ------------------------------------------------------------------------------------------------ */
 
 /* p + q numbers for a matrix and n for a vector, and all that is taken was predicted. */
 static void test_memory(void **state)
@@ -513,8 +510,7 @@ static void test_selection(void **state)
     sora_params_destroy(&params);
 }
 
-/* ---- A network
- * ---------------------------------------------------------------------------------------------------------------*/
+/* ---- A network --------------------------------------------------------------------------------------------------- */
 
 enum { SIZE = 64, BATCH = 2 };
 

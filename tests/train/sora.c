@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-/* ---- The module under training ----------------------------------------------------------------------------------------------*/
+/* ---- The module under training ----------------------------------------------------------------------------------- */
 
 typedef struct module {
     sora_context *context;

@@ -23,8 +23,7 @@ static const sora_t5_config tiny = { .vocabulary = 256,
                                      .decoder_layers = 2,
                                      .scale_head = true };
 
-/* ---- A batch of texts of several lengths ------------------------------------------------------------------------------------
- */
+/* ---- A batch of texts of several lengths ------------------------------------------------------------------------- */
 
 static int32_t ids[TEXTS][SOURCE], *sources[TEXTS], *targets[TEXTS];
 static int source_lengths[TEXTS] = { 3, 47, 11, 1, 30 }, target_lengths[TEXTS];
@@ -174,8 +173,7 @@ static void test_labels_and_padding(void **state)
     sora_t5_destroy(&t5);
 }
 
-/* ---- Runs -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Runs -------------------------------------------------------------------------------------------------------- */
 
 static const char *const words[] = { "red",   "old",   "small", "house",  "garden", "river",
                                      "walks", "opens", "finds", "letter", "under",  "behind" };
