@@ -25,11 +25,11 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
 
 typedef struct bench_state {
     sora_context *context;
-    double flops;    /* a second: the device's measured limit; 0 before */
-    double seconds;          /* for a group */
-    const char *network;     /* whose steps run, and how many behind two that warm up */
+    double flops;        /* a second: the device's measured limit; 0 before */
+    double seconds;      /* for a group */
+    const char *network; /* whose steps run, and how many behind two that warm up */
     int steps;
-    json_t *json;            /* gets "group": [ ... ] */
+    json_t *json; /* gets "group": [ ... ] */
 } bench_state;
 
 /* Measures, prints a table and adds to the JSON. */
@@ -38,10 +38,11 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
 sora_status bench_gemm(bench_state *state, sora_error *error);
 sora_status bench_conv(bench_state *state, sora_error *error);
 sora_status bench_adapter(bench_state *state, sora_error *error);
+sora_status bench_lora(bench_state *state, sora_error *error);
 sora_status bench_plan(bench_state *state, sora_error *error);
 sora_status bench_step(bench_state *state, sora_error *error);
 
-/* ---- An op with tensors of random numbers (op.c) ----------------------------------------------------------------------------*/
+/* ---- An op with tensors of random numbers (op.c) ----------------------------------------------------------------- */
 
 typedef struct bench_op {
     sora_context *context;

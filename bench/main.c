@@ -25,12 +25,12 @@ static sora_status measure_limits(bench_state *state, sora_error *error)
 static const struct {
     const char *name;
     sora_status (*run)(bench_state *state, sora_error *error);
-} parts[] = { { "limits", measure_limits }, { "gemm", bench_gemm }, { "conv", bench_conv },
-              { "adapter", bench_adapter }, { "plan", bench_plan }, { "step", bench_step } };
+} parts[] = { { "limits", measure_limits }, { "gemm", bench_gemm }, { "conv", bench_conv }, { "adapter", bench_adapter },
+              { "lora", bench_lora },       { "plan", bench_plan }, { "step", bench_step } };
 
 static int usage(void)
 {
-    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [plan] [step] [--device NAME] [--seconds N]\n"
+    fputs("usage: sora-bench [limits] [gemm] [conv] [adapter] [lora] [plan] [step] [--device NAME] [--seconds N]\n"
           "                  [--network t5-small|unet-fc] [--steps N] [--json FILE]\n"
           "  at least one part; --seconds for each group (default 1), whose items are measured in turn; --network and --steps "
           "(1) of\n"

@@ -25,6 +25,7 @@ PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_wei
 LARGE_PRODUCT = 512  # no side is smaller
 LONG = ("--seconds", "5")  # for each group: the largest product takes a third of one for each turn of its items
 LONGER = ("--seconds", "20")  # where a result is the difference of two that are nearly the same
+LONGEST = ("--seconds", "120")  # whole steps
 
 
 class Bench:
@@ -261,13 +262,10 @@ def unet(bench):
 
 
 def sora_lora(bench):
-    """What a gate adds is less than what one process differs from the next: several turns for each round."""
-    for network, steps, turns in (("t5-small", 3, 2), ("unet-fc", 15, 6)):
-        sides = {method: lambda method=method: bench.step(network, "--method", method, "--steps", steps) for method in ("sora", "lora")}
-        results = alternate(bench.rounds * turns, sides, say_step)
-        seconds = {method: [r["seconds_per_step"] for r in results[method]] for method in sides}
-        yield f"sora-lora {network}", {**spread(ratios(seconds["sora"], seconds["lora"])), "ours": statistics.median(seconds["sora"]), "peer": statistics.median(seconds["lora"]),
-                                       "peer_name": "our LoRA", "figure": "s"}
+    for network, items in bench.group("lora", *LONGEST).items():
+        for kind, item in (("", items["SoRA"]), ("compacted ", items["SoRA, compacted"])):
+            yield f"sora-lora {kind}{network}", {"value": 1 / item["speed_ratio"], "low": 1 / item["speed_ratio_max"], "high": 1 / item["speed_ratio_min"], "ours": item["seconds"],
+                                                 "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------
