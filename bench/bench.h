@@ -17,10 +17,12 @@ typedef struct bench_item {
     double rest; /* seconds to wait after it: its own threads spin on for a while and would take time from the next */
     /* results, seconds of one run */
     double median, least, most;
-    double ratio, ratio_least, ratio_most; /* over rounds, of the other's time / ours (above 1 we are faster), the median first */
+    double ratio;                 /* of the other's time to ours (above 1 we are faster), the median of the rounds' own */
+    double ratio_low, ratio_high; /* where that median lies with a confidence of 95 %; up to 7 rounds: all of them */
+    size_t rounds;
 } bench_item;
 
-/* At least 5 rounds of at least 40 ms an item, longer while `seconds` last. */
+/* At least 5 rounds of at least 40 ms an item; more while `seconds` last, or until every ratio is known within 1 %. */
 sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error);
 
 typedef struct bench_state {

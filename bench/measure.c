@@ -7,9 +7,10 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_ROUNDS 101
+#define MAX_ROUNDS 1001
 #define LEAST_ROUNDS 5
 #define LEAST_SECONDS 0.04
+#define ENOUGH 0.01 /* of a ratio, up and down */
 
 static double now(void)
 {
@@ -43,6 +44,32 @@ static const double *beside(const bench_item *items, size_t count, double (*time
     return NULL;
 }
 
+/* Where a median lies by the order of values, without any guess about how they spread (Conover, Practical Nonparametric
+ * Statistics, 3.2): of so many values at either end. Sorts values[count ≥ 1]. */
+static void sum_up_ratio(double *values, size_t count, bench_item *item)
+{
+    size_t outside = (size_t)fmax(0, floor(((double)count - 1.96 * sqrt((double)count)) / 2));
+    item->ratio = median_of(values, count);
+    item->ratio_low = values[outside];
+    item->ratio_high = values[count - 1 - outside];
+}
+
+/* Whether every ratio is known well enough; false where there is none. */
+static bool sum_up_ratios(bench_item *items, size_t count, double (*times)[MAX_ROUNDS], size_t rounds)
+{
+    bool any = false, enough = true;
+    for (size_t i = 0; i < count; i++) {
+        const double *other = beside(items, count, times, items[i].beside);
+        double ratios[MAX_ROUNDS];
+        if (!other) continue;
+        for (size_t r = 0; r < rounds; r++) ratios[r] = other[r] / times[i][r];
+        sum_up_ratio(ratios, rounds, &items[i]);
+        any = true;
+        enough &= items[i].ratio_high - items[i].ratio_low <= 2 * ENOUGH * items[i].ratio;
+    }
+    return any && enough;
+}
+
 sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -61,23 +88,18 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
             if (took >= LEAST_SECONDS || repeats[i] >= 100000) break;
         }
     }
-    for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && now() - start < seconds); rounds++)
+    bool enough = false;
+    for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && !enough && now() - start < seconds);) {
         for (size_t i = 0; i < count; i++) {
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
             times[i][rounds] = (now() - began) / repeats[i];
             rest(items[i].rest);
         }
-    for (size_t i = 0; i < count; i++) {
-        const double *other = beside(items, count, times, items[i].beside);
-        double ratios[MAX_ROUNDS];
-        for (size_t r = 0; other && r < rounds; r++) ratios[r] = other[r] / times[i][r];
-        if (!other) continue;
-        items[i].ratio = median_of(ratios, rounds);
-        items[i].ratio_least = ratios[0];
-        items[i].ratio_most = ratios[rounds - 1];
+        enough = sum_up_ratios(items, count, times, ++rounds);
     }
-    for (size_t i = 0; i < count; i++) { /* sorts, so the ratios come first */
+    for (size_t i = 0; i < count; i++) {
+        items[i].rounds = rounds;
         items[i].median = median_of(times[i], rounds);
         items[i].least = times[i][0];
         items[i].most = times[i][rounds - 1];
@@ -101,7 +123,8 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
         if (b->flops > 0) snprintf(rate, sizeof rate, "%.1f", 1e-9 * b->flops / b->median);
         if (b->bytes > 0) snprintf(traffic, sizeof traffic, "%.1f", 1e-9 * b->bytes / b->median);
         if (b->ratio > 0)
-            snprintf(note, sizeof note, "%.2f x the speed of %s", b->ratio, b->beside);
+            snprintf(note, sizeof note, "%.2f x the speed of %s (%.2f to %.2f, %zu rounds)", b->ratio, b->beside, b->ratio_low,
+                     b->ratio_high, b->rounds);
         else if (b->flops > 0 && state->flops > 0)
             snprintf(note, sizeof note, "%.0f %% of the device's rate", 100 * b->flops / b->median / state->flops);
         printf("%-52s %8.3f ms %19s %9s %7s  %s\n", b->name, 1e3 * b->median, spread, rate, traffic, note);
@@ -110,8 +133,9 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
         if (b->ratio > 0) {
             json_object_set_new(one, "beside", json_string(b->beside));
             json_object_set_new(one, "speed_ratio", json_real(b->ratio));
-            json_object_set_new(one, "speed_ratio_min", json_real(b->ratio_least));
-            json_object_set_new(one, "speed_ratio_max", json_real(b->ratio_most));
+            json_object_set_new(one, "speed_ratio_low", json_real(b->ratio_low));
+            json_object_set_new(one, "rounds", json_integer((json_int_t)b->rounds));
+            json_object_set_new(one, "speed_ratio_high", json_real(b->ratio_high));
         }
         json_array_append_new(list, one);
     }

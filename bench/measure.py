@@ -2,6 +2,7 @@
 """Programs run in turn, and what their figures say: ours and a peer's alternate, so that whatever else the machine does meets both
 alike. Only ratios taken in one round count."""
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -50,5 +51,6 @@ def ratios(above, below):
 
 
 def spread(values):
-    """A row's value: the median, and between what it lies."""
-    return {"value": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
+    """A row's value: the median, and between what it lies, by the order of values as in measure.c."""
+    values, outside = sorted(values), max(0, math.floor((len(values) - 1.96 * math.sqrt(len(values))) / 2))
+    return {"value": statistics.median(values), "low": values[outside], "high": values[-1 - outside], "rounds": len(values)}

@@ -23,9 +23,10 @@ SMALL_CONVOLUTIONS = ((8, 256, 3, 4), (8, 256, 8, 4), (8, 128, 8, 8), (8, 64, 16
 LARGE_CONVOLUTIONS = ((4, 128, 64, 64), (4, 64, 128, 128), (4, 32, 256, 256), (4, 128, 128, 64), (8, 16, 512, 512))
 PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_weights": "backward, weights"}
 LARGE_PRODUCT = 512  # no side is smaller
-LONG = ("--seconds", "5")  # for each group: the largest product takes a third of one for each turn of its items
-LONGER = ("--seconds", "20")  # where a result is the difference of two that are nearly the same
-LONGEST = ("--seconds", "120")  # whole steps
+# For each group at most, fewer where its ratios are known before.
+LONG = ("--seconds", "10")  # the largest product takes a third of one for each turn of its items
+LONGER = ("--seconds", "60")  # where a result is the difference of two that are nearly the same
+LONGEST = ("--seconds", "300")  # whole steps
 
 
 class Bench:
@@ -92,7 +93,7 @@ def gemm(bench):
     bench.data["products"] = groups
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
-        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_min"], i[item]["speed_ratio_max"]) for name, i in large.items() if "beside" in i.get(item, {})]
+        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_low"], i[item]["speed_ratio_high"]) for name, i in large.items() if "beside" in i.get(item, {})]
         yield row, {**worst(True, found), "peer_name": "OpenBLAS"} if found else {"note": "built without OpenBLAS"}
         if item == "B packed":
             rates = [(name, i[item]["flops"] / i[item]["seconds"] / peak, i[item]["flops"] / i[item]["max"] / peak, i[item]["flops"] / i[item]["min"] / peak)
@@ -104,7 +105,7 @@ def adapter(bench):
     groups = bench.data["adapters"] = bench.adapters
     for way in ("forward", "backward"):
         items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
-        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_max"], 1 / i["speed_ratio_min"]) for name, i in items]), "peer_name": "the bare one"}
+        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_high"], 1 / i["speed_ratio_low"]) for name, i in items]), "peer_name": "the bare one"}
 
 
 def rank(bench):
@@ -142,10 +143,10 @@ def conv(bench):
             if bench.python:
                 peer = [min(row[layout][theirs] for layout in ("contiguous", "channels_last")) for row in (rows[shape] for rows in results["oneDNN"])]
                 speeds = spread(ratios(peer, [item["seconds"] for item in mine]))
-                one.update(peer_seconds=statistics.median(peer), speed_ratio=speeds["value"], speed_ratio_min=speeds["low"], speed_ratio_max=speeds["high"])
+                one.update(peer_seconds=statistics.median(peer), speed_ratio=speeds["value"], speed_ratio_low=speeds["low"], speed_ratio_high=speeds["high"])
     for row, group in (("conv large", LARGE_CONVOLUTIONS), ("conv small", SMALL_CONVOLUTIONS)):
         for way in PASSES:
-            found = [(name(s), d["speed_ratio"], d["speed_ratio_min"], d["speed_ratio_max"]) for s in group for d in [details[name(s)][way]] if "speed_ratio" in d]
+            found = [(name(s), d["speed_ratio"], d["speed_ratio_low"], d["speed_ratio_high"]) for s in group for d in [details[name(s)][way]] if "speed_ratio" in d]
             yield f"{row} {way}", {**worst(True, found), "peer_name": "oneDNN", "rounds": bench.rounds} if found else {"note": "no peer"}
 
 
@@ -264,7 +265,7 @@ def unet(bench):
 def sora_lora(bench):
     for network, items in bench.group("lora", *LONGEST).items():
         for kind, item in (("", items["SoRA"]), ("compacted ", items["SoRA, compacted"])):
-            yield f"sora-lora {kind}{network}", {"value": 1 / item["speed_ratio"], "low": 1 / item["speed_ratio_max"], "high": 1 / item["speed_ratio_min"], "ours": item["seconds"],
+            yield f"sora-lora {kind}{network}", {"value": 1 / item["speed_ratio"], "low": 1 / item["speed_ratio_high"], "high": 1 / item["speed_ratio_low"], "ours": item["seconds"],
                                                  "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 

@@ -70,11 +70,9 @@ def make_row(key, part, figures):
 def verdict(row):
     if row.get("value") is None:
         return "not measured"
-    if row["met"] is False:
-        return "not met"
-    if row["stretch_met"] is not None:
-        return "stretch met" if row["stretch_met"] else "met" if row["met"] else "stretch not met"
-    return "met" if row["met"] else ""
+    word, bound = (("not met", row["target"]) if row["met"] is False else ("stretch met", row["stretch"]) if row["stretch_met"] else ("met", row["target"]) if row["met"] else
+                   ("stretch not met", row["stretch"]) if row["stretch_met"] is False else ("", None))
+    return word + (", within noise" if bound is not None and row.get("low") is not None and row["low"] < bound < row["high"] else "")
 
 
 def print_row(key, row):

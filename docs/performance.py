@@ -34,7 +34,7 @@ def sides(row):
 
 def targets():
     known = [(TARGETS[key], data["rows"][key]) for key in TARGETS if key in data["rows"]]
-    yield from table(["work", "measured (range over rounds)", "target", "stretch", "", "ours; the peer"],
+    yield from table(["work", "measured (where the median lies with a confidence of 95 %; of up to 7 rounds and of times, the range)", "target", "stretch", "", "ours; the peer"],
                      ([t.work, spread(r, t.unit), format_bound(t, r["target"]), format_bound(t, r["stretch"]), verdict(r), sides(r)] for t, r in known))
     missed = [(t, r) for t, r in known if r["take"]]
     if missed:
@@ -66,7 +66,7 @@ def items(groups):
     for group, members in groups.items():
         for name, item in members.items():
             speed = item["flops"] / item["seconds"]
-            beside = f"{item['speed_ratio']:.2f} × ({item['speed_ratio_min']:.2f} to {item['speed_ratio_max']:.2f})" if "speed_ratio" in item else ""
+            beside = f"{item['speed_ratio']:.2f} × ({item['speed_ratio_low']:.2f} to {item['speed_ratio_high']:.2f})" if "speed_ratio" in item else ""
             yield [group, name.replace("_", " "), f"{1e3 * item['seconds']:.2f}", f"{1e-9 * speed:.0f}", f"{100 * speed / peak:.0f} %", beside]
             group = ""
 

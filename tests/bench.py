@@ -70,6 +70,8 @@ check("a ratio above its target is not met", row["met"] is False and row["stretc
 check("what it would take is counted", "17 % less, 1.200 s to 1.000 s, or 60 % of the multiply-add rate instead of 50 %" in row["take"], row["take"])
 check("speeds have bounds from below", table.make_row("gemm packed", "gemm", {"value": 1.0})["met"] is True and "1.25 times as fast" in take(TARGETS["gemm packed"], 0.8, None, None))
 check("nothing is said where all is met", table.make_row("t5 time", "t5", {"value": 0.3})["take"] == "")
+check("a bound between what the value lies is within noise", [table.verdict(table.make_row("t5 time", "t5", {"value": value, "low": value - 0.02, "high": value + 0.02})) for value in (0.6, 0.51, 0.4, 0.32)]
+      == ["not met", "not met, within noise", "met", "stretch met, within noise"])
 check("without a value nothing is met", table.make_row("t5 time", "t5", {})["met"] is None and table.verdict(table.make_row("t5 time", "t5", {})) == "not measured")
 
 order = []
@@ -80,6 +82,8 @@ theirs = lambda seconds: {"step_s": seconds, "peak_rss_mib": 1000}
 kept = parts.Bench(build, None, None, 2, 3, {"steps": {}})
 time_row, memory_row = parts.step_figures(kept, "a step", {"ours": [ours(1), ours(3), ours(2)], "peer": [theirs(4), theirs(4), theirs(4)]}, "PEFT")
 check("a ratio is the median of the rounds' own", (time_row["value"], time_row["low"], time_row["high"], memory_row["value"]) == (0.5, 0.25, 0.75, 0.4), time_row)
+nine = measure.spread([9, 1, 8, 2, 7, 3, 6, 4, 5])
+check("where a median lies is counted from either end", (nine["value"], nine["low"], nine["high"], nine["rounds"]) == (5, 2, 8, 9) and measure.spread([2, 1, 3])["low"] == 1, nine)
 check("the median run is kept", kept.data["steps"]["a step"]["seconds_per_step"] == 2)
 check("the worst shape counts", parts.worst(True, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 0.5 and parts.worst(False, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 2)
 
