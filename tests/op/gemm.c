@@ -2,21 +2,10 @@
 /* Products in every variant against double precision: every transposition and epilogue, B in panels and as halves, at sizes that
  * divide nothing. */
 #include "op/gemm.h"
-#include "../gpu.h"
-#include "../test.h"
+#include "guarded.h"
 #include "base/half.h"
-#include "base/random.h"
-#include "op/update.h"
 
-#include <math.h>
-
-enum { GUARD = 64, MOST = 300 * 300 };
-
-typedef struct fixture {
-    sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
-    sora_buffer buffers[7];    /* a, b, a2, b2, scale, bias, c */
-    float *host[7];
-} fixture;
+enum { A, B, A2, B2, SCALE, BIAS, C };
 
 typedef struct product {
     int64_t m, n, k, k2;
@@ -29,44 +18,12 @@ typedef struct product {
     bool zeros;      /* three in four of A's numbers are 0, and it says so */
 } product;
 
-static int open_fixture(void **state)
-{
-    static fixture f;
-    *state = &f;
-    return open_with_gpu(f.contexts);
-}
-
-static int close_fixture(void **state)
-{
-    fixture *f = *state;
-    return close_with_gpu(f->contexts);
-}
-
-/* Values in the middle of a buffer, NaN around: what reads past an operand shows in C. */
-static sora_view operand(sora_context *context, uint32_t stream, int64_t elements, sora_buffer *buffer, float **host)
-{
-    sora_error error;
-    sora_random_stream random = { .seed = 4, .purpose = SORA_PURPOSE_TEST, .stream = stream };
-    int64_t all = elements + 2 * GUARD;
-    *host = malloc((size_t)all * sizeof(float));
-    assert_non_null(*host);
-    for (int64_t i = 0; i < all; i++)
-        (*host)[i] = i < GUARD || i >= GUARD + elements ? NAN : (float)(2 * sora_random_uniform(&random) - 1);
-    OK(sora_buffer_create(context, (uint64_t)all * sizeof(float), "test", buffer, &error));
-    sora_view view = sora_view_dense(buffer, 0, SORA_SHAPE(all));
-    OK(sora_view_write(context, &view, *host, &error));
-    view.offset = GUARD;
-    return view;
-}
-
 /* Three in four of an operand's numbers are 0. */
-static void pass_relu(sora_context *context, int64_t elements, float *host, sora_view *a)
+static void pass_relu(sora_context *context, int64_t elements, float *values, const sora_view *a)
 {
     sora_error error;
-    for (int64_t i = GUARD; i < GUARD + elements; i++) host[i] = host[i] < 0.5f ? 0 : host[i];
-    a->offset = 0;
-    OK(sora_view_write(context, a, host, &error));
-    a->offset = GUARD;
+    for (int64_t i = 0; i < elements; i++) values[i] = values[i] < 0.5f ? 0 : values[i];
+    OK(sora_view_write(context, a, values, &error));
 }
 
 /* B as halves, which stand where the buffer began, and its values on the host as they are now. */
@@ -107,15 +64,13 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     int64_t lda = (p->ta ? p->m : p->k) + p->padding, ldb = (p->tb ? p->k : p->n) + p->padding;
     int64_t lda2 = p->k2 + p->padding, ldb2 = p->n + p->padding, ldc = p->n + p->padding, k2 = p->k2 ? p->k2 : 1;
-    sora_view a = operand(context, 1, lda * (p->ta ? p->k : p->m), &f->buffers[0], &f->host[0]);
-    sora_view b = operand(context, 2, ldb * (p->tb ? p->n : p->k), &f->buffers[1], &f->host[1]);
-    sora_view a2 = operand(context, 3, lda2 * p->m, &f->buffers[2], &f->host[2]);
-    sora_view b2 = operand(context, 4, ldb2 * k2, &f->buffers[3], &f->host[3]);
-    sora_view scale = operand(context, 5, p->n, &f->buffers[4], &f->host[4]);
-    sora_view bias = operand(context, 6, p->n, &f->buffers[5], &f->host[5]);
-    sora_view c = operand(context, 7, ldc * p->m, &f->buffers[6], &f->host[6]);
-    if (p->zeros) pass_relu(context, lda * (p->ta ? p->k : p->m), f->host[0], &a);
-    if (p->half) round_to_halves(context, ldb * (p->tb ? p->n : p->k), f->host[1] + GUARD, &b);
+    int64_t left = lda * (p->ta ? p->k : p->m), right = ldb * (p->tb ? p->n : p->k), all = ldc * p->m;
+    sora_view a = operand(f, context, A, SORA_SHAPE(left)), b = operand(f, context, B, SORA_SHAPE(right)),
+              a2 = operand(f, context, A2, SORA_SHAPE(lda2 * p->m)), b2 = operand(f, context, B2, SORA_SHAPE(ldb2 * k2)),
+              scale = operand(f, context, SCALE, SORA_SHAPE(p->n)), bias = operand(f, context, BIAS, SORA_SHAPE(p->n)),
+              c = operand(f, context, C, SORA_SHAPE(all));
+    if (p->zeros) pass_relu(context, left, f->host[A] + GUARD, &a);
+    if (p->half) round_to_halves(context, right, f->host[B] + GUARD, &b);
     sora_buffer scratch = { 0 }, panels = { 0 }, panels2 = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
@@ -145,24 +100,19 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         OK(sora_fill(context, &desc.workspace, NAN, &error));
     }
     OK(sora_gemm(context, &desc, &error));
-    int64_t all = ldc * p->m + 2 * GUARD;
-    float *got = malloc((size_t)all * sizeof *got);
-    assert_non_null(got);
-    c.offset = 0;
-    c.shape = SORA_SHAPE(all);
-    OK(sora_view_read(context, &c, got, &error));
-    const float *A = f->host[0] + GUARD, *B = f->host[1] + GUARD, *A2 = f->host[2] + GUARD, *B2 = f->host[3] + GUARD;
+    float *got = read_operand(f, context, C, all);
+    const float *a_ = f->host[A] + GUARD, *b_ = f->host[B] + GUARD, *a2_ = f->host[A2] + GUARD, *b2_ = f->host[B2] + GUARD;
     double bound = (double)(p->k + p->k2 + 8) * ldexp(1, -23);
     for (int64_t i = 0; i < p->m; i++) {
         for (int64_t j = 0; j < p->n; j++) {
             double sum = 0;
             for (int64_t l = 0; l < p->k; l++)
-                sum += (double)(p->ta ? A[l * lda + i] : A[i * lda + l]) * (p->tb ? B[j * ldb + l] : B[l * ldb + j]);
-            for (int64_t l = 0; l < p->k2; l++) sum += (double)A2[i * lda2 + l] * B2[l * ldb2 + j];
+                sum += (double)(p->ta ? a_[l * lda + i] : a_[i * lda + l]) * (p->tb ? b_[j * ldb + l] : b_[l * ldb + j]);
+            for (int64_t l = 0; l < p->k2; l++) sum += (double)a2_[i * lda2 + l] * b2_[l * ldb2 + j];
             sum *= p->alpha != 0 ? p->alpha : 1;
-            if (p->scale) sum *= f->host[4][GUARD + j];
-            if (p->accumulate) sum += f->host[6][GUARD + i * ldc + j];
-            if (p->bias) sum += f->host[5][GUARD + j];
+            if (p->scale) sum *= f->host[SCALE][GUARD + j];
+            if (p->accumulate) sum += f->host[C][GUARD + i * ldc + j];
+            if (p->bias) sum += f->host[BIAS][GUARD + j];
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
             if (!(fabs(value - sum) <= bound))
@@ -170,15 +120,14 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                          exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
                          (long long)p->n, (long long)p->k, (long long)p->k2, p->ta, p->tb, p->half, (long long)i, (long long)j,
                          value, sum);
-            got[GUARD + i * ldc + j] = f->host[6][GUARD + i * ldc + j];
+            got[GUARD + i * ldc + j] = f->host[C][GUARD + i * ldc + j];
         }
     }
-    assert_memory_equal(got, f->host[6], (size_t)all * sizeof *got); /* nothing else was written */
-    free(got);
+    check_rest(f, C, got, all);
     sora_buffer_destroy(&scratch);
     sora_buffer_destroy(&panels);
     sora_buffer_destroy(&panels2);
-    for (int i = 0; i < 7; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+    destroy_operands(f);
     return exists;
 }
 
@@ -242,15 +191,15 @@ static void check_zeros(fixture *f, sora_context *context)
 /* Three products in one launch, gaps between their operands, give what each gives alone. */
 static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n, int64_t k, bool transposed)
 {
-    enum { COUNT = 3, GAP = 5 };
+    enum { COUNT = 3, GAP = 5, PANELS = C + 1, ALONE = BIAS };
     sora_error error;
     int panel = sora_gemm_panel(&sora_context_device(context)->limits, n);
-    int64_t right = panel ? (int64_t)sora_gemm_panel_elements(panel, n, k) : k * n;
-    sora_view a = operand(context, 1, COUNT * (m * k + GAP), &f->buffers[0], &f->host[0]),
-              b = operand(context, 2, COUNT * (k * n + GAP), &f->buffers[1], &f->host[1]),
-              panels = operand(context, 3, COUNT * (right + GAP), &f->buffers[2], &f->host[2]),
-              together = operand(context, 4, COUNT * (m * n + GAP), &f->buffers[3], &f->host[3]),
-              alone = operand(context, 4, COUNT * (m * n + GAP), &f->buffers[4], &f->host[4]);
+    int64_t right = panel ? (int64_t)sora_gemm_panel_elements(panel, n, k) : k * n, elements = COUNT * (m * n + GAP);
+    sora_view a = operand(f, context, A, SORA_SHAPE(COUNT * (m * k + GAP))),
+              b = operand(f, context, B, SORA_SHAPE(COUNT * (k * n + GAP))),
+              panels = operand(f, context, PANELS, SORA_SHAPE(COUNT * (right + GAP))),
+              together = operand(f, context, C, SORA_SHAPE(elements)), alone = operand(f, context, ALONE, SORA_SHAPE(elements));
+    OK(sora_view_write(context, &alone, f->host[C] + GUARD, &error));
     sora_gemm_variant variants[SORA_GEMM_VARIANTS];
     sora_gemm_desc desc = { .m = m,
                             .n = n,
@@ -269,7 +218,6 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
         OK(sora_gemm_pack(context, &one, n, k, panel, &out, "test", &error));
     }
     int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
-    int64_t elements = COUNT * (m * n + GAP);
     float *got = malloc((size_t)elements * sizeof *got), *expected = malloc((size_t)elements * sizeof *got);
     assert_true(got && expected);
     for (int v = 0; v < count; v++) {
@@ -284,11 +232,10 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
             one.c.offset += (uint64_t)(i * desc.batch.c);
             OK(sora_gemm(context, &one, &error));
         }
-        together.shape = alone.shape = SORA_SHAPE(elements);
         OK(sora_view_read(context, &together, got, &error));
         OK(sora_view_read(context, &alone, expected, &error));
         assert_memory_equal(got, expected, (size_t)elements * sizeof *got);
-        assert_memory_not_equal(got, f->host[3] + GUARD, (size_t)elements * sizeof *got);
+        assert_memory_not_equal(got, f->host[C] + GUARD, (size_t)elements * sizeof *got);
     }
     desc.k2 = 1;
     FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "one pair of operands");
@@ -297,7 +244,7 @@ static void check_batch(fixture *f, sora_context *context, int64_t m, int64_t n,
     FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "in panels of");
     free(got);
     free(expected);
-    for (int i = 0; i < 5; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+    destroy_operands(f);
 }
 
 static void test_batches(void **state)

@@ -2,61 +2,9 @@
 /* Products of op/narrow.h against double precision: ranks that fill no block or are 0, rows and columns that fill none or
  * several, more rows than one part of the sum has. */
 #include "op/narrow.h"
-#include "../gpu.h"
-#include "../test.h"
-#include "base/random.h"
-#include "op/update.h"
+#include "guarded.h"
 
-#include <math.h>
-
-enum { GUARD = 16, X, FACTOR, DY, UP, T, DT, PARTS, OPERANDS };
-
-typedef struct fixture {
-    sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
-    sora_buffer buffers[OPERANDS];
-    float *host[OPERANDS];
-} fixture;
-
-static int open_fixture(void **state)
-{
-    static fixture f;
-    *state = &f;
-    return open_with_gpu(f.contexts);
-}
-
-static int close_fixture(void **state)
-{
-    fixture *f = *state;
-    return close_with_gpu(f->contexts);
-}
-
-/* Values with NaN around: what reads past an operand shows. */
-static sora_view operand(fixture *f, sora_context *context, int which, int64_t elements)
-{
-    sora_error error;
-    sora_random_stream random = { .seed = 6, .purpose = SORA_PURPOSE_TEST, .stream = (uint32_t)which };
-    int64_t all = elements + 2 * GUARD;
-    float *values = f->host[which] = malloc((size_t)all * sizeof(float));
-    assert_non_null(values);
-    for (int64_t i = 0; i < all; i++)
-        values[i] = i < GUARD || i >= GUARD + elements ? NAN : (float)(2 * sora_random_uniform(&random) - 1);
-    OK(sora_buffer_create(context, (uint64_t)all * sizeof(float), "test", &f->buffers[which], &error));
-    sora_view view = sora_view_dense(&f->buffers[which], 0, SORA_SHAPE(all));
-    OK(sora_view_write(context, &view, values, &error));
-    view.offset = GUARD;
-    return view;
-}
-
-static float *read_all(sora_context *context, sora_view view, int64_t elements)
-{
-    sora_error error;
-    float *got = malloc((size_t)(elements + 2 * GUARD) * sizeof *got);
-    assert_non_null(got);
-    view.offset = 0;
-    view.shape = SORA_SHAPE(elements + 2 * GUARD);
-    OK(sora_view_read(context, &view, got, &error));
-    return got;
-}
+enum { X, FACTOR, DY, UP, T, DT, PARTS };
 
 static void compare(const char *what, int64_t i, int64_t j, double got, double expected, int64_t terms)
 {
@@ -76,29 +24,13 @@ static sora_view scratch_of(sora_context *context, uint64_t need, sora_buffer *b
     return view;
 }
 
-static void destroy_operands(fixture *f)
-{
-    for (int i = X; i < OPERANDS; i++) {
-        sora_buffer_destroy(&f->buffers[i]);
-        free(f->host[i]);
-        f->host[i] = NULL;
-    }
-}
-
-/* Everything around what was compared is as it was. */
-static void check_rest(fixture *f, int which, float *got, int64_t elements)
-{
-    assert_memory_equal(got, f->host[which], (size_t)(elements + 2 * GUARD) * sizeof *got);
-    free(got);
-}
-
 static void check_forward(fixture *f, sora_context *context, int64_t m, int64_t n, int64_t rank, int64_t padding)
 {
     sora_error error;
     sora_buffer buffer;
     int64_t leading = n + padding;
-    sora_view x = operand(f, context, X, m * leading), factor = operand(f, context, FACTOR, rank * n),
-              t = operand(f, context, T, m * rank);
+    sora_view x = operand(f, context, X, SORA_SHAPE(m * leading)), factor = operand(f, context, FACTOR, SORA_SHAPE(rank * n)),
+              t = operand(f, context, T, SORA_SHAPE(m * rank));
     sora_view scratch = scratch_of(context, sora_narrow_workspace(&sora_context_device(context)->limits, m, n, rank), &buffer);
     OK(sora_narrow(context,
                    &(sora_narrow_desc) { .m = m,
@@ -111,7 +43,7 @@ static void check_forward(fixture *f, sora_context *context, int64_t m, int64_t 
                                          .workspace = scratch,
                                          .label = "test" },
                    &error));
-    float *got = read_all(context, t, m * rank);
+    float *got = read_operand(f, context, T, m * rank);
     const float *X_ = f->host[X] + GUARD, *F = f->host[FACTOR] + GUARD;
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < rank; j++) {
@@ -164,9 +96,9 @@ static void check_back(fixture *f, sora_context *context, const back_case *c)
         factors += c->of[i].outputs * c->of[i].rank;
     }
     int64_t ldx = c->n + c->padding, ldy = p + c->padding, size = factors + r * c->n;
-    sora_view x = operand(f, context, X, c->m * ldx), dy = operand(f, context, DY, c->m * ldy),
-              up = operand(f, context, UP, factors), t = operand(f, context, T, c->m * r), dt = operand(f, context, DT, c->m * r),
-              parts = operand(f, context, PARTS, count * size);
+    sora_view x = operand(f, context, X, SORA_SHAPE(c->m * ldx)), dy = operand(f, context, DY, SORA_SHAPE(c->m * ldy)),
+              up = operand(f, context, UP, SORA_SHAPE(factors)), t = operand(f, context, T, SORA_SHAPE(c->m * r)),
+              dt = operand(f, context, DT, SORA_SHAPE(c->m * r)), parts = operand(f, context, PARTS, SORA_SHAPE(count * size));
     sora_narrow_back_desc desc = { .m = c->m,
                                    .n = c->n,
                                    .layer_count = c->layers,
@@ -183,7 +115,7 @@ static void check_back(fixture *f, sora_context *context, const back_case *c)
                                    .label = "test" };
     memcpy(desc.layers, c->of, sizeof c->of);
     OK(sora_narrow_back(context, &desc, &error));
-    float *got_dt = read_all(context, dt, c->m * r), *got = read_all(context, parts, count * size);
+    float *got_dt = read_operand(f, context, DT, c->m * r), *got = read_operand(f, context, PARTS, count * size);
     const float *DY_ = f->host[DY] + GUARD, *U = f->host[UP] + GUARD, *T_ = f->host[T] + GUARD, *X_ = f->host[X] + GUARD;
     /* Its sums are of the dT that was made. */
     if (c->x) check_product(f, "q", got, count, size, factors, c->m, got_dt + GUARD, r, r, X_, ldx, c->n, sqrt((double)p));

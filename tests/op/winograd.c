@@ -2,53 +2,9 @@
 /* Convolutions by transformed tiles, and their gradients of weights, against double precision: any channels, sizes that divide
  * nothing, both ways, in place of y and on top of it, with rounding errors within what is said of them. */
 #include "op/winograd.h"
-#include "../gpu.h"
-#include "../test.h"
-#include "base/random.h"
-#include "op/update.h"
+#include "guarded.h"
 
-#include <math.h>
-
-enum { GUARD = 64, X, W, BIAS, Y, DW, BUFFERS };
-
-typedef struct fixture {
-    sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
-    sora_buffer buffers[BUFFERS];
-    float *host[BUFFERS];
-} fixture;
-
-static int open_fixture(void **state)
-{
-    static fixture f;
-    *state = &f;
-    return open_with_gpu(f.contexts);
-}
-
-static int close_fixture(void **state)
-{
-    fixture *f = *state;
-    return close_with_gpu(f->contexts);
-}
-
-/* Values in the middle of a buffer, NaN around: what reads past an operand shows in the result. */
-static sora_view operand(fixture *f, sora_context *context, int which, sora_shape shape)
-{
-    sora_error error;
-    sora_random_stream random = { .seed = 5, .purpose = SORA_PURPOSE_TEST, .stream = (uint32_t)which };
-    int64_t elements = sora_shape_elements(&shape), all = elements + 2 * GUARD;
-    float *host = malloc((size_t)all * sizeof(float));
-    assert_non_null(host);
-    for (int64_t i = 0; i < all; i++)
-        host[i] = i < GUARD || i >= GUARD + elements ? NAN : (float)(2 * sora_random_uniform(&random) - 1);
-    f->host[which] = host;
-    OK(sora_buffer_create(context, (uint64_t)all * sizeof(float), "test", &f->buffers[which], &error));
-    sora_view view = sora_view_dense(&f->buffers[which], 0, SORA_SHAPE(all));
-    OK(sora_view_write(context, &view, host, &error));
-    view.offset = GUARD;
-    view.shape = shape;
-    view.stride = sora_view_inner(&view);
-    return view;
-}
+enum { X, W, BIAS, Y, DW };
 
 /* With a larger workspace than asked for, whose end must stay as it was. */
 static sora_view scratch(sora_context *context, uint64_t elements, sora_buffer *buffer)
@@ -71,27 +27,20 @@ static void check_scratch(sora_context *context, sora_view view, uint64_t elemen
     for (int i = 0; i < GUARD; i++) assert_true(isnan(end[i]));
 }
 
-static void compare(sora_context *context, sora_view view, const float *host, const double *expected, double terms,
+static void compare(fixture *f, sora_context *context, int which, const sora_shape *shape, const double *expected, double terms,
                     const char *what)
 {
-    sora_error error;
-    int64_t elements = sora_shape_elements(&view.shape), all = elements + 2 * GUARD;
+    int64_t elements = sora_shape_elements(shape);
     double bound = sora_winograd_error(terms);
-    float *got = malloc((size_t)all * sizeof *got);
-    assert_non_null(got);
-    view.offset = 0;
-    view.shape = SORA_SHAPE(all);
-    view.stride = 1;
-    OK(sora_view_read(context, &view, got, &error));
+    float *got = read_operand(f, context, which, elements);
     for (int64_t i = 0; i < elements; i++) {
         double off = fabs((double)got[GUARD + i] - expected[i]);
         if (!(off <= bound))
             fail_msg("%s, element %lld: %.9g; expected %.9g, bound %.3g", what, (long long)i, (double)got[GUARD + i], expected[i],
                      bound);
-        got[GUARD + i] = host[GUARD + i];
+        got[GUARD + i] = f->host[which][GUARD + i];
     }
-    assert_memory_equal(got, host, (size_t)all * sizeof *got); /* nothing else was written */
-    free(got);
+    check_rest(f, which, got, elements);
 }
 
 typedef struct sizes {
@@ -162,10 +111,10 @@ static void check_convolutions(fixture *f, sora_context *context, const sizes *s
         OK(sora_winograd(context, &desc, &error));
         check_scratch(context, desc.workspace, need);
         double *expected = convolved(f, s, flip, flip);
-        compare(context, y, f->host[Y], expected, (double)s->inputs, flip ? "the way back" : "y");
+        compare(f, context, Y, &y.shape, expected, (double)s->inputs, flip ? "the way back" : "y");
         free(expected);
         sora_buffer_destroy(&room);
-        for (int i = X; i <= Y; i++) sora_buffer_destroy(&f->buffers[i]), free(f->host[i]);
+        destroy_operands(f);
     }
 }
 
@@ -191,11 +140,10 @@ static void check_gradient(fixture *f, sora_context *context, const sizes *s)
     check_scratch(context, desc.workspace, need);
     double *expected = gradient_of(f, s);
     double tiles = (double)(s->images * ((s->height + 3) / 4) * ((s->width + 3) / 4));
-    compare(context, dw, f->host[DW], expected, tiles, "gradient of the weights");
+    compare(f, context, DW, &dw.shape, expected, tiles, "gradient of the weights");
     free(expected);
     sora_buffer_destroy(&room);
-    static const int used[] = { X, Y, BIAS, DW };
-    for (int i = 0; i < 4; i++) sora_buffer_destroy(&f->buffers[used[i]]), free(f->host[used[i]]);
+    destroy_operands(f);
 }
 
 static void check_sizes(fixture *f, sora_context *context, const sizes *s)
