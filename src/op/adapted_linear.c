@@ -96,7 +96,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
         if (sora_gemm_panel(l, q)) rule->saved[PANELS] = SORA_SHAPE((int64_t)panel_elements(l, q, r));
     }
     if (!a->relu) rule->uses_outputs = 0;
-    rule->forward_workspace = panel_elements(l, p, r) + dropped + t + forward;
+    rule->forward_workspace = panel_elements(l, p, r) + dropped + (rule->training ? 0 : t) + forward;
     rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(parts, data);
     return SORA_OK;
 }
