@@ -8,34 +8,36 @@
 
 #define load_inside(plane, at, n) LOADX((plane) + (at))
 
-/* One tile's sums over the inputs, read by LOAD. */
-#define FORWARD(LOAD)                                                \
-    for (int c = 0; c < inputs; c++) {                               \
-        floatx v = LOAD(x + (long)c * n, at, n);                     \
-        __global const float *taps = w + (long)c * outputs * 4;      \
-        FOR(t, 4) sum[t] = MAD((floatx)(taps[t]), v, sum[t]);        \
+/* y[o] = b[o] + sum over c of w[c][o][tap] x[c]: what is read of x serves OB outputs. Work-items: (runs of tiles, blocks of OB outputs, images). */
+#define OB 2
+#define FORWARD(LOAD)                                                                      \
+    for (int c = 0; c < inputs; c++) {                                                     \
+        floatx v = LOAD(x + (long)c * n, at, n);                                           \
+        __global const float *taps = w + (long)c * outputs * 4;                            \
+        FOR(k, OB) FOR(t, 4) sum[k][t] = MAD((floatx)(taps[offset[k] + t]), v, sum[k][t]); \
     }
 
-/* y[o] = b[o] + sum over c of w[c][o][tap] x[c]. Work-items: (runs of tiles, outputs, images). */
 __kernel void transpose_forward(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
                                 ulong b_at, __global float *restrict y, ulong y_at, long x_stride, long y_stride, int inputs, int outputs, int height,
                                 int width, int has_bias)
 {
-    int n = height * width, o = (int)get_global_id(1);
+    int n = height * width, o = (int)get_global_id(1) * OB;
+    long offset[OB];
     x += x_at + (long)get_global_id(2) * x_stride;
-    y += y_at + (long)get_global_id(2) * y_stride + (long)o * 4 * n;
-    w += w_at + o * 4;
+    y += y_at + (long)get_global_id(2) * y_stride;
+    w += w_at;
+    FOR(k, OB) offset[k] = min(o + k, outputs - 1) * 4;
     EACH(tile, (n + XV - 1) / XV)
     {
         int at = (int)tile * XV;
-        floatx sum[4];
-        FOR(t, 4) sum[t] = (floatx)(has_bias ? b[b_at + o] : 0.0f);
+        floatx sum[OB][4];
+        FOR(k, OB) FOR(t, 4) sum[k][t] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
         if (at + XV <= n) {
             FORWARD(load_inside)
         } else {
             FORWARD(load_within)
         }
-        store_squares(sum, y, at, n, width, 2 * width);
+        FOR(k, OB) if (o + k < outputs) store_squares(sum[k], y + (long)(o + k) * 4 * n, at, n, width, 2 * width);
     }
 }
 

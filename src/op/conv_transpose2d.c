@@ -2,7 +2,8 @@
 #include "op/ops.h"
 #include "op/plane.h"
 
-/* CB and BB of the kernels */
+/* OB, CB and BB of the kernels */
+#define OUTPUT_BLOCK 2
 #define INPUT_BLOCK 4
 #define BACK_BLOCK 8
 /* A part's pixels of x and dy are read by many work-items, one after the other: they should stay in a near cache. */
@@ -59,7 +60,8 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                                           SORA_LONG(x->stride), SORA_LONG(y->stride), SORA_INT(in->dim[1]),
                                                           SORA_INT(y->shape.dim[1]), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
                                                           SORA_INT(bias->memory != NULL)) };
-    return sora_launch_planes(run->context, desc, in->dim[2] * in->dim[3], y->shape.dim[1], in->dim[0], in->dim[1], error);
+    return sora_launch_planes(run->context, desc, in->dim[2] * in->dim[3], (y->shape.dim[1] + OUTPUT_BLOCK - 1) / OUTPUT_BLOCK,
+                              in->dim[0], OUTPUT_BLOCK * in->dim[1], error);
 }
 
 static sora_status weight_gradient(const sora_op_run *run, const char *options, sora_error *error)
