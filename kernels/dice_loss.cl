@@ -10,8 +10,7 @@ __kernel void dice_parts(__global const float *restrict p, ulong p_at, __global 
     float both, squares;
     p += p_at + row * p_stride;
     target += target_at + row * target_stride;
-    SUM_PART(both, first, last, i, p[i] * target[i]);
-    SUM_PART(squares, first, last, i, p[i] * p[i] + target[i] * target[i]);
+    SUM_PAIR(both, squares, first, last, i, v = p[i], v * target[i], v * v + target[i] * target[i]);
     partial += partial_at + 2 * (row * parts + part);
     partial[0] = both;
     partial[1] = squares;

@@ -20,7 +20,7 @@ inline float add_lanes(const float *s)
         float sum_lanes[LANES] = { 0 };                                                                                          \
         long i = (first), sum_last = (last);                                                                                     \
         for (; i + LANES <= sum_last;) {                                                                                         \
-            for (int sum_l = 0; sum_l < LANES; sum_l++, i++) sum_lanes[sum_l] += (expression);                                   \
+            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++, i++) sum_lanes[sum_l] += (expression);                 \
         }                                                                                                                        \
         for (int sum_l = 0; i < sum_last; sum_l++, i++) sum_lanes[sum_l] += (expression);                                        \
         result = add_lanes(sum_lanes);                                                                                           \
@@ -32,7 +32,7 @@ inline float add_lanes(const float *s)
         float sum_one[LANES] = { 0 }, sum_two[LANES] = { 0 };                                                                    \
         long i = (first), sum_last = (last);                                                                                     \
         for (; i + LANES <= sum_last;) {                                                                                         \
-            for (int sum_l = 0; sum_l < LANES; sum_l++, i++) {                                                                   \
+            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++, i++) {                                                 \
                 float value;                                                                                                     \
                 sum_one[sum_l] += (first_expression);                                                                            \
                 sum_two[sum_l] += (second_expression);                                                                           \
