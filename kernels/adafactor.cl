@@ -157,7 +157,7 @@ __kernel void adafactor_squares(TABLE, __global const float *restrict value, ulo
             __global const float *c = second + second_at + e->second_at + row / e->rows * n;
             float f = row_factor(e, r, means + means_at, row, row == begin, &mean), sum;
             if (e->factored)
-                SUM_PART(sum, 0, n, j, square_of(g[j] * factor * (f * rsqrt(c[j]))));
+                SUM_PART(sum, 0, n, j, square_of(g[j] * factor * f) / c[j]);
             else
                 sum = square_of(g[0] * factor * f);
             total += sum;

@@ -18,11 +18,14 @@ inline float add_lanes(const float *s)
 #define SUM_PART(result, first, last, i, expression)                                                                             \
     do {                                                                                                                         \
         float sum_lanes[LANES] = { 0 };                                                                                          \
-        long i = (first), sum_last = (last);                                                                                     \
-        for (; i + LANES <= sum_last;) {                                                                                         \
-            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++, i++) sum_lanes[sum_l] += (expression);                 \
-        }                                                                                                                        \
-        for (int sum_l = 0; i < sum_last; sum_l++, i++) sum_lanes[sum_l] += (expression);                                        \
+        long sum_at = (first), sum_last = (last);                                                                                \
+        for (; sum_at + LANES <= sum_last; sum_at += LANES)                                                                      \
+            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++)                                                        \
+            {                                                                                                                    \
+                long i = sum_at + sum_l;                                                                                         \
+                sum_lanes[sum_l] += (expression);                                                                                \
+            }                                                                                                                    \
+        for (long i = sum_at; i < sum_last; i++) sum_lanes[i - sum_at] += (expression);                                          \
         result = add_lanes(sum_lanes);                                                                                           \
     } while (0)
 
@@ -30,18 +33,19 @@ inline float add_lanes(const float *s)
 #define SUM_PAIR(first_result, second_result, first, last, i, value, first_expression, second_expression)                        \
     do {                                                                                                                         \
         float sum_one[LANES] = { 0 }, sum_two[LANES] = { 0 };                                                                    \
-        long i = (first), sum_last = (last);                                                                                     \
-        for (; i + LANES <= sum_last;) {                                                                                         \
-            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++, i++) {                                                 \
+        long sum_at = (first), sum_last = (last);                                                                                \
+        for (; sum_at + LANES <= sum_last; sum_at += LANES)                                                                      \
+            _Pragma("unroll") for (int sum_l = 0; sum_l < LANES; sum_l++)                                                        \
+            {                                                                                                                    \
+                long i = sum_at + sum_l;                                                                                         \
                 float value;                                                                                                     \
                 sum_one[sum_l] += (first_expression);                                                                            \
                 sum_two[sum_l] += (second_expression);                                                                           \
             }                                                                                                                    \
-        }                                                                                                                        \
-        for (int sum_l = 0; i < sum_last; sum_l++, i++) {                                                                        \
+        for (long i = sum_at; i < sum_last; i++) {                                                                               \
             float value;                                                                                                         \
-            sum_one[sum_l] += (first_expression);                                                                                \
-            sum_two[sum_l] += (second_expression);                                                                               \
+            sum_one[i - sum_at] += (first_expression);                                                                           \
+            sum_two[i - sum_at] += (second_expression);                                                                          \
         }                                                                                                                        \
         first_result = add_lanes(sum_one);                                                                                       \
         second_result = add_lanes(sum_two);                                                                                      \
