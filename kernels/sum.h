@@ -4,7 +4,8 @@
 #define PART_FIRST(n, parts, p) min((long)(n), (long)(p) * PART_RUN(n, parts))
 #define PART_LAST(n, parts, p) min((long)(n), ((long)(p) + 1) * PART_RUN(n, parts))
 
-/* Sixteen running sums and a tree at the end: less rounding than one sum, and vectors on a CPU. */
+/* Sixteen running sums and a tree at the end: less rounding than one sum, and vectors on a CPU, where they are unrolled: in a loop compilers add them one by one,
+ * each through memory. */
 #define LANES 16
 
 inline float add_lanes(const float *s)
