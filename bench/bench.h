@@ -22,7 +22,7 @@ typedef struct bench_item {
     size_t rounds;
 } bench_item;
 
-/* At least 5 rounds of at least 40 ms an item; more while `seconds` last, or until every ratio is known within 1 %. */
+/* At least 5 rounds of at least 40 ms an item; more while `seconds` last, until every ratio is known within 1 %. */
 sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error);
 
 typedef struct bench_state {

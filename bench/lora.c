@@ -5,9 +5,7 @@
 
 static sora_status run_steps(void *self, int times, sora_error *error)
 {
-    sora_status status = SORA_OK;
-    for (int i = 0; i < times && status == SORA_OK; i++) status = sora_bench_training_step(self, error);
-    return status;
+    return sora_bench_training_run(self, times, error);
 }
 
 /* Whole steps of our SoRA beside our LoRA's, one of each in turn: what a gate adds is less than what one process differs from the

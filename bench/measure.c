@@ -134,8 +134,8 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
             json_object_set_new(one, "beside", json_string(b->beside));
             json_object_set_new(one, "speed_ratio", json_real(b->ratio));
             json_object_set_new(one, "speed_ratio_low", json_real(b->ratio_low));
-            json_object_set_new(one, "rounds", json_integer((json_int_t)b->rounds));
             json_object_set_new(one, "speed_ratio_high", json_real(b->ratio_high));
+            json_object_set_new(one, "rounds", json_integer((json_int_t)b->rounds));
         }
         json_array_append_new(list, one);
     }

@@ -77,6 +77,17 @@ class Bench:
         self.data["steps"][name] = sorted(results, key=lambda result: result["seconds_per_step"])[len(results) // 2]
 
 
+def speed(item):
+    """Against what stands beside it: the median ratio, and between what it lies."""
+    return item["speed_ratio"], item["speed_ratio_low"], item["speed_ratio_high"]
+
+
+def slowness(item):
+    """The same of times."""
+    ratio, low, high = speed(item)
+    return 1 / ratio, 1 / high, 1 / low
+
+
 def worst(target_is_speed, items):
     """Of (name, ratio, low, high) the one farthest from its target, and the mean of all in the note."""
     pick = (min if target_is_speed else max)(items, key=lambda item: item[1])
@@ -93,7 +104,7 @@ def gemm(bench):
     bench.data["products"] = groups
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
-        found = [(name, i[item]["speed_ratio"], i[item]["speed_ratio_low"], i[item]["speed_ratio_high"]) for name, i in large.items() if "beside" in i.get(item, {})]
+        found = [(name, *speed(i[item])) for name, i in large.items() if "beside" in i.get(item, {})]
         yield row, {**worst(True, found), "peer_name": "OpenBLAS"} if found else {"note": "built without OpenBLAS"}
         if item == "B packed":
             rates = [(name, i[item]["flops"] / i[item]["seconds"] / peak, i[item]["flops"] / i[item]["max"] / peak, i[item]["flops"] / i[item]["min"] / peak)
@@ -104,8 +115,7 @@ def gemm(bench):
 def adapter(bench):
     groups = bench.data["adapters"] = bench.adapters
     for way in ("forward", "backward"):
-        items = [(name, i[f"adapted {way}"]) for name, i in groups.items()]
-        yield f"adapter {way}", {**worst(False, [(name, 1 / i["speed_ratio"], 1 / i["speed_ratio_high"], 1 / i["speed_ratio_low"]) for name, i in items]), "peer_name": "the bare one"}
+        yield f"adapter {way}", {**worst(False, [(name, *slowness(i[f"adapted {way}"])) for name, i in groups.items()]), "peer_name": "the bare one"}
 
 
 def rank(bench):
@@ -146,7 +156,7 @@ def conv(bench):
                 one.update(peer_seconds=statistics.median(peer), speed_ratio=speeds["value"], speed_ratio_low=speeds["low"], speed_ratio_high=speeds["high"])
     for row, group in (("conv large", LARGE_CONVOLUTIONS), ("conv small", SMALL_CONVOLUTIONS)):
         for way in PASSES:
-            found = [(name(s), d["speed_ratio"], d["speed_ratio_low"], d["speed_ratio_high"]) for s in group for d in [details[name(s)][way]] if "speed_ratio" in d]
+            found = [(name(s), *speed(d)) for s in group for d in [details[name(s)][way]] if "speed_ratio" in d]
             yield f"{row} {way}", {**worst(True, found), "peer_name": "oneDNN", "rounds": bench.rounds} if found else {"note": "no peer"}
 
 
@@ -265,8 +275,8 @@ def unet(bench):
 def sora_lora(bench):
     for network, items in bench.group("lora", *LONGEST).items():
         for kind, item in (("", items["SoRA"]), ("compacted ", items["SoRA, compacted"])):
-            yield f"sora-lora {kind}{network}", {"value": 1 / item["speed_ratio"], "low": 1 / item["speed_ratio_high"], "high": 1 / item["speed_ratio_low"], "ours": item["seconds"],
-                                                 "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
+            value, low, high = slowness(item)
+            yield f"sora-lora {kind}{network}", {"value": value, "low": low, "high": high, "ours": item["seconds"], "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------

@@ -6,20 +6,14 @@
 #include "train/bench_training.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { WARM = 2 };
-
-static sora_status run_steps(sora_bench_training *training, int steps, sora_error *error)
-{
-    sora_status status = SORA_OK;
-    for (int i = 0; i < steps && status == SORA_OK; i++) status = sora_bench_training_step(training, error);
-    return status;
-}
 
 /* callgrind collects while it is in here, so it stays a function. */
 static __attribute__((noinline)) sora_status run_counted_steps(sora_bench_training *training, int steps, sora_error *error)
 {
-    return run_steps(training, steps, error);
+    return sora_bench_training_run(training, steps, error);
 }
 
 sora_status bench_step(bench_state *state, sora_error *error)
@@ -30,12 +24,14 @@ sora_status bench_step(bench_state *state, sora_error *error)
         .model = state->network, .batch = 1, .rank = 4, .source = 16, .target_length = 8, .size = 64
     };
     sora_t5_config narrow;
+    if (strcmp(state->network, "t5-small") != 0 && strcmp(state->network, "unet-fc") != 0)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "network \"%s\"; expected t5-small or unet-fc", state->network);
     sora_t5_config_small(&narrow);
     narrow.vocabulary = 512;
     narrow.width = narrow.inner_width = 64;
     narrow.head_size = 8;
     SORA_TRY(sora_bench_training_open(state->context, &few, &narrow, &training, error));
-    SORA_TRY(run_steps(&training, WARM, error));
+    SORA_TRY(sora_bench_training_run(&training, WARM, error));
     uint64_t before = sora_context_work(state->context).launches;
     SORA_TRY(run_counted_steps(&training, state->steps, error));
     uint64_t launches = (sora_context_work(state->context).launches - before) / (uint64_t)state->steps;

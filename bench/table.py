@@ -70,9 +70,17 @@ def make_row(key, part, figures):
 def verdict(row):
     if row.get("value") is None:
         return "not measured"
-    word, bound = (("not met", row["target"]) if row["met"] is False else ("stretch met", row["stretch"]) if row["stretch_met"] else ("met", row["target"]) if row["met"] else
-                   ("stretch not met", row["stretch"]) if row["stretch_met"] is False else ("", None))
-    return word + (", within noise" if bound is not None and row.get("low") is not None and row["low"] < bound < row["high"] else "")
+    if row["met"] is False:
+        word, bound = "not met", row["target"]
+    elif row["stretch_met"]:
+        word, bound = "stretch met", row["stretch"]
+    elif row["met"]:
+        word, bound = "met", row["target"]
+    elif row["stretch_met"] is False:
+        word, bound = "stretch not met", row["stretch"]
+    else:
+        return ""
+    return word + (", within noise" if row.get("low") is not None and row["low"] < bound < row["high"] else "")
 
 
 def print_row(key, row):

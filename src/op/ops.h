@@ -50,8 +50,9 @@ typedef struct sora_conv2d_attributes {
 } sora_conv2d_attributes;
 extern const sora_op sora_op_conv2d;
 
-/* The same with an adapter: t = conv_k(x, W_d), y = conv_k(x, W₀) + b + s·conv_1(g ⊙ t, W_u). inputs x [n, c, h, w], W₀ [o,
- * c, k, k], b [o] or absent, W_d [r, c, k, k], W_u [o, r], g [r] or absent; saves t [n, r, h, w]. */
+/* The same with an adapter: t = conv_k(x, W_d), y = conv_k(x, W₀) + b + s·conv_1(g ⊙ t, W_u).
+ * inputs x [n, c, h, w], W₀ [o, c, k, k], b [o] or absent, W_d [r, c, k, k], W_u [o, r], g [r] or absent;
+ * saves t [n, r, h, w]. */
 extern const sora_op sora_op_adapted_conv2d;
 
 /* 2 × 2 transposed convolution, stride 2.  inputs x [n, c, h, w], W [c, o, 2, 2] (PyTorch's layout), b [o] or absent;

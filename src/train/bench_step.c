@@ -17,7 +17,7 @@ sora_status sora_bench_run_step(sora_context *context, const sora_bench_options 
     for (int i = 0; i < steps; i++) {
         sora_work_account before = sora_context_work(context);
         double began = sora_bench_now();
-        SORA_TRY(sora_bench_training_step(&t, error));
+        SORA_TRY(sora_bench_training_run(&t, 1, error));
         seconds[i] = sora_bench_now() - began;
         sora_work_account after = sora_context_work(context);
         out->flops = after.flops - before.flops;

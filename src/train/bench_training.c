@@ -187,15 +187,17 @@ cleanup:
     return status;
 }
 
-sora_status sora_bench_training_step(sora_bench_training *t, sora_error *error)
+sora_status sora_bench_training_run(sora_bench_training *t, int steps, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_optimizer_rates rates = { .lr = 1e-4f, .gate_lr = 1e-4f, .xi = 1e-5f };
-    SORA_TRY(sora_graph_forward(t->graph, t->o.batch, t->step++, 0, error));
-    SORA_TRY(sora_params_zero_gradients(t->params, error));
-    SORA_TRY(sora_graph_backward(t->graph, error));
-    SORA_TRY(sora_optimizer_step(t->optimizer, t->graph, t->loss, &rates, 1, error));
-    SORA_TRY(sora_context_finish(t->context, error));
+    for (int i = 0; i < steps; i++) {
+        SORA_TRY(sora_graph_forward(t->graph, t->o.batch, t->step++, 0, error));
+        SORA_TRY(sora_params_zero_gradients(t->params, error));
+        SORA_TRY(sora_graph_backward(t->graph, error));
+        SORA_TRY(sora_optimizer_step(t->optimizer, t->graph, t->loss, &rates, 1, error));
+        SORA_TRY(sora_context_finish(t->context, error));
+    }
 cleanup:
     return status;
 }

@@ -27,7 +27,7 @@ sora_status sora_bench_training_open(sora_context *context, const sora_bench_opt
                                      sora_bench_training *out, sora_error *error);
 void sora_bench_training_close(sora_bench_training *training); /* accepts a zeroed one */
 
-/* Forward, backward and update, until the device has done them. */
-sora_status sora_bench_training_step(sora_bench_training *training, sora_error *error);
+/* So many steps of forward, backward and update, each until the device has done it. */
+sora_status sora_bench_training_run(sora_bench_training *training, int steps, sora_error *error);
 
 #endif
