@@ -17,7 +17,12 @@ typedef int intx;
 typedef JOIN(float, XV) floatx;
 typedef JOIN(int, XV) intx;
 #define LOADX(p) JOIN(vload, XV)(0, p)
-#define STOREX(v, p) JOIN(vstore, XV)(v, 0, p)
+typedef struct __attribute__((packed)) {
+    floatx v;
+} anywhere;
+inline void __attribute__((overloadable)) STOREX(floatx v, __global float *p) { ((__global anywhere *)p)->v = v; }
+inline void __attribute__((overloadable)) STOREX(floatx v, __local float *p) { ((__local anywhere *)p)->v = v; }
+inline void __attribute__((overloadable)) STOREX(floatx v, float *p) { ((anywhere *)p)->v = v; }
 #if XV == 8
 #define LANE_LIST 0, 1, 2, 3, 4, 5, 6, 7
 #define LANE_NUMBERS (int8)(LANE_LIST)
