@@ -156,8 +156,18 @@ inline void put_rows(const float *rows, __global float *restrict x, long stride,
 /* columns[DK][BLOCK_QUERIES] of rows[BLOCK_QUERIES][WIDTH]. */
 inline void turn(const float *rows, float *columns)
 {
-    for (int c = 0; c < DK; c++)
-        for (int r = 0; r < BLOCK_QUERIES; r++) columns[c * BLOCK_QUERIES + r] = rows[r * WIDTH + c];
+    for (int r = 0; r < BLOCK_QUERIES; r += 8) {
+        const float *from = rows + r * WIDTH;
+        int c = 0;
+        for (; c + 4 <= DK; c += 4) {
+            float8 v[4];
+            FOR(l, 4) v[l] = (float8)(vload4(0, from + l * WIDTH + c), vload4(0, from + (l + 4) * WIDTH + c));
+            turn_4x8(v);
+            FOR(i, 4) vstore8(v[i], 0, columns + (c + i) * BLOCK_QUERIES + r);
+        }
+        for (; c < DK; c++)
+            for (int l = 0; l < 8; l++) columns[c * BLOCK_QUERIES + r + l] = from[l * WIDTH + c];
+    }
 }
 
 /* What is added to the score of query i0 + i and key j0 + j, at [BLOCK_KEYS - 1 - j + i]: -INFINITY where the query may not see the key. */

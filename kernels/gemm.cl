@@ -296,7 +296,111 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     }
 }
 
-#ifdef BLOCK_ROWS
+/* What a work-item of several tiles has. */
+#define HEIGHT (BLOCK_ROWS + MR)
+#define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
+
+#ifdef SAMPLED
+
+/* C = alpha * (A B + A2 B2) where `wanted` is not 0, elsewhere 0: inner products of a row of A, HELD vectors of it at a time in registers, with those rows of
+ * B^T that are asked for, which stands in panels of PANEL columns. Rows of as many columns of C as stay in the nearest cache meet all rows of A. Work-items,
+ * apart: (blocks of columns, runs of rows). */
+#define HELD 8
+#define PART (HELD * XV)
+#define NEAR 64
+#define PIECES ((PART + PANEL - 1) / PANEL)
+#define LISTS (BLOCK_COLUMNS / NEAR)
+
+/* Where wanted[columns] is not 0, in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none could be foreseen. */
+inline int list_of(__global const float *wanted, int columns, ushort *list)
+{
+    int count = 0;
+    for (int j = 0; j < columns; j++) {
+        list[count] = (ushort)(j * PANEL);
+        count += wanted[j] != 0.0f;
+    }
+    for (int l = count; l & 3; l++) list[l] = list[count - 1];
+    return count;
+}
+
+/* sums[count] (+)= the products of some terms of a row of A; what is behind its last counts as 0. */
+__attribute__((noinline)) void add_sampled(__global const float *a, int terms, __global const B_ELEMENT *const *piece, const ushort *list, int count, int more, float *sums)
+{
+    floatx left[HELD];
+    if (terms >= PART)
+        FOR(v, HELD) left[v] = LOADX(a + v * XV);
+    else
+        FOR(v, HELD) left[v] = load_within(a, v * XV, terms);
+    for (int l = 0; l < count; l += 4) {
+        floatx sum[4];
+        FOR(v, HELD)
+        FOR(t, 4)
+        {
+            floatx right = B_VECTOR(piece[v * XV / PANEL] + list[l + t] + v * XV % PANEL);
+            sum[t] = v ? MAD(left[v], right, sum[t]) : left[v] * right;
+        }
+        float4 s = SUMS_OF_FOUR(sum);
+        vstore4(more ? vload4(0, sums + l) + s : s, 0, sums + l);
+    }
+}
+
+__kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
+                           __global const float *restrict b2, ulong b2_at, __global const float *restrict wanted, ulong wanted_at, __global float *restrict c, ulong c_at,
+                           long lead, long b_panel, long lead2, long b2_panel, long b2_row, int split2, long wanted_row, long c_row, int m, int n, int k, int k2, int run,
+                           float alpha)
+{
+    int item = item_of((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
+    if (item < 0) return;
+    int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
+    ushort list[HEIGHT * BLOCK_COLUMNS];
+    int count[HEIGHT * LISTS];
+    float sums[HEIGHT * BLOCK_COLUMNS];
+    wanted += wanted_at + first * wanted_row;
+    c += c_at + first * c_row;
+    for (int i = 0; i < last - first; i++)
+        for (int l = 0; begin + l * NEAR < end; l++) {
+            int column = begin + l * NEAR;
+            for (int x = 0; x < NEAR; x += 16) ASK_FOR(wanted + (i + AHEAD) * wanted_row + column + x);
+            count[i * LISTS + l] = list_of(wanted + i * wanted_row + column, min(NEAR, end - column), list + i * BLOCK_COLUMNS + l * NEAR);
+        }
+    for (int l = 0; begin + l * NEAR < end; l++)
+        for (int at = 0; at < k; at += PART) {
+            __global const B_ELEMENT *piece[PIECES];
+            FOR(p, PIECES) piece[p] = b + b_at + min(at / PANEL + p, (k - 1) / PANEL) * b_panel + (long)(begin + l * NEAR) * PANEL;
+            for (int i = 0; i < last - first; i++) {
+                for (int x = 0; at == 0 && x < NEAR; x += 16) ASK_FOR(c + i * c_row + begin + l * NEAR + x);
+                add_sampled(a + a_at + (first + i) * lead + at, k - at, piece, list + i * BLOCK_COLUMNS + l * NEAR, count[i * LISTS + l], at > 0,
+                            sums + i * BLOCK_COLUMNS + l * NEAR);
+            }
+        }
+    float line[BLOCK_COLUMNS];
+    for (int i = 0; i < last - first; i++) {
+        float *row = sums + i * BLOCK_COLUMNS;
+        for (int j = 0; j < BLOCK_COLUMNS; j += XV) STOREX((floatx)0.0f, line + j);
+        for (int l = 0; begin + l * NEAR < end; l++)
+            for (int e = 0; e < count[i * LISTS + l]; e++) line[l * NEAR + list[i * BLOCK_COLUMNS + l * NEAR + e] / PANEL] = row[l * NEAR + e];
+        for (int j = 0; j < BLOCK_COLUMNS; j += XV) STOREX(LOADX(line + j), row + j);
+    }
+    for (int column = begin; column < end; column += W)
+        for (int row = first; row < last; row += MR) {
+            int rows = min(MR, m - row);
+            float *block = sums + (row - first) * BLOCK_COLUMNS + column - begin;
+            if (k2) {
+                floatx sum[MR][NV];
+                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * BLOCK_COLUMNS + j * XV);
+                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
+                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * BLOCK_COLUMNS + j * XV);
+            }
+            _Pragma("nounroll") for (int i = 0; i < rows; i++)
+            _Pragma("nounroll") for (int j = 0; j < W && column + j < n; j += XV)
+            {
+                floatx v = load_within(wanted + (row - first + i) * wanted_row, column + j, n) != 0.0f ? alpha * LOADX(block + i * BLOCK_COLUMNS + j) : (floatx)0.0f;
+                store_within(v, c + (row - first + i) * c_row, column + j, n);
+            }
+        }
+}
+
+#elif defined BLOCK_ROWS
 
 #ifdef A_ZEROS
 /* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
@@ -334,9 +438,7 @@ inline void add_nonzero(const float *left, ulong places, __global const B_ELEMEN
 /* Blocks of terms pass a block of C that stands in memory near by. What of them doesn't lie together is copied: A where it is stored [k, m];
  * B, a strip of tiles at a time, where it is rows and no panels (B_ROWS). Or, A_ZEROS, terms of A that are 0 are left out, a row at a time. Work-items,
  * apart: (blocks of columns, runs of rows). */
-#define HEIGHT (BLOCK_ROWS + MR)
 #define STRIP ((BLOCK_COLUMNS * BLOCK_TERMS < 16384 ? BLOCK_COLUMNS : 16384 / BLOCK_TERMS) / W * W)
-#define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 #define BLOCK_OF(column) (sums + ((column) - begin) * HEIGHT + (row - first) * W)
 #ifdef A_BY_COLUMNS
 #define LEFT_VECTORS ((MR + XV - 1) / XV)

@@ -14,20 +14,6 @@
 #define COLUMNS 512
 #define LINE 16 /* floats of a cache line, which are asked for at once */
 
-/* The sum of neighbours in each of four vectors. */
-inline float4 sums_of(const floatx *v)
-{
-    float4 w[4];
-#if XV == 16
-    FOR(j, 4) w[j] = (v[j].lo.lo + v[j].lo.hi) + (v[j].hi.lo + v[j].hi.hi);
-#else
-    FOR(j, 4) w[j] = v[j].lo + v[j].hi;
-#endif
-    float4 a = (float4)(w[0].s0, w[0].s2, w[1].s0, w[1].s2) + (float4)(w[0].s1, w[0].s3, w[1].s1, w[1].s3);
-    float4 b = (float4)(w[2].s0, w[2].s2, w[3].s0, w[3].s2) + (float4)(w[2].s1, w[2].s3, w[3].s1, w[3].s3);
-    return (float4)(a.s02, b.s02) + (float4)(a.s13, b.s13);
-}
-
 /* Rows that a tile asks for, x_row apart from `next` on. */
 #define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))
 
@@ -58,7 +44,7 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
         FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
     }
     for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
-    FOR(i, TILE_ROWS) out[i] = sums_of(sum[i]);
+    FOR(i, TILE_ROWS) out[i] = SUMS_OF_FOUR(sum[i]);
 }
 
 inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, int ranks, int more)

@@ -43,6 +43,22 @@ inline float SUM_LANES(float16 v)
 #endif
 #endif
 
+#if XV > 1
+/* SUM_LANES of each of four. */
+inline float4 SUMS_OF_FOUR(const floatx *v)
+{
+    float4 w[4];
+#if XV == 16
+    FOR(j, 4) w[j] = (v[j].lo.lo + v[j].lo.hi) + (v[j].hi.lo + v[j].hi.hi);
+#else
+    FOR(j, 4) w[j] = v[j].lo + v[j].hi;
+#endif
+    float4 a = (float4)(w[0].s0, w[0].s2, w[1].s0, w[1].s2) + (float4)(w[0].s1, w[0].s3, w[1].s1, w[1].s3);
+    float4 b = (float4)(w[2].s0, w[2].s2, w[3].s0, w[3].s2) + (float4)(w[2].s1, w[2].s3, w[3].s1, w[3].s3);
+    return (float4)(a.s02, b.s02) + (float4)(a.s13, b.s13);
+}
+#endif
+
 /* XV floats from `at` of a plane of n; what lies outside is 0 and never touched. */
 #if XV > 1
 __attribute__((noinline)) floatx load_edge(__global const float *plane, int at, int n)

@@ -28,6 +28,7 @@ typedef struct sora_view {
     int64_t stride; /* between neighbours of the first dimension */
     int panel;      /* not 0: a weight [p, q] in panels of that many columns (op/gemm.h), of Wᵀ as y = x Wᵀ takes it, */
     bool back;      /* or of W, as dx = dy W does; dense, and no other op can read it */
+    uint64_t front; /* of a weight that is `back`: the offset of the panels of Wᵀ, in the same memory */
 } sora_view;
 
 /* The whole buffer from `offset` on as a dense tensor of that shape. */

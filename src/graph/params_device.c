@@ -208,6 +208,7 @@ sora_view sora_param_back_view(const sora_param *param)
 {
     sora_view view = sora_param_view(param, SORA_PART_VALUE);
     if (!view.panel || !param->back) return view;
+    view.front = view.offset;
     view.offset = param->back;
     view.panel = sora_frozen_panel(param, param->shape.dim[1]);
     view.back = true;

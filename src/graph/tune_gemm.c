@@ -11,7 +11,7 @@
 
 #define CHECKED 96
 
-enum { A, B, A2, B2, C, PANELS, PANELS2, SCRATCH, OPERANDS };
+enum { A, B, A2, B2, WANTED, C, PANELS, PANELS2, PANELS_TURNED, SCRATCH, OPERANDS };
 
 typedef struct product {
     sora_context *context;
@@ -20,7 +20,7 @@ typedef struct product {
 } product;
 
 /* shape: as sora_gemm_tuning_key makes it. Views have no memory yet. */
-static sora_gemm_desc desc_of(const int64_t *shape)
+static sora_gemm_desc desc_of(const sora_device_limits *limits, const int64_t *shape)
 {
     int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
@@ -28,6 +28,11 @@ static sora_gemm_desc desc_of(const int64_t *shape)
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a, .zeros = forms & 32 };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
     d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
+    if (forms & 64) {
+        d.wanted_leading = n;
+        d.bt = d.b;
+        d.bt.panel = sora_gemm_panel(limits, k);
+    }
     d.a2 = (sora_gemm_operand) { .leading = k2 };
     d.b2 = (sora_gemm_operand) { .leading = n };
     return d;
@@ -35,11 +40,11 @@ static sora_gemm_desc desc_of(const int64_t *shape)
 
 static void describe(const int64_t *shape, char text[96])
 {
-    sora_gemm_desc d = desc_of(shape);
+    sora_gemm_desc d = desc_of(&(sora_device_limits) { 0 }, shape);
     char second[32] = "";
     if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
-    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
-             d.a.transposed ? ", A by columns" : "", d.a.zeros ? ", A behind a ReLU" : "",
+    snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
+             d.a.transposed ? ", A by columns" : "", d.a.zeros ? ", A behind a ReLU" : "", d.wanted_leading ? ", C in part" : "",
              d.b.panel && d.b.turned ? ", B's transpose in panels"
              : d.b.panel             ? ", B in panels"
              : d.b.transposed        ? ", B by columns"
@@ -49,7 +54,7 @@ static void describe(const int64_t *shape, char text[96])
 
 static int variants(const sora_device_limits *limits, const int64_t *shape, sora_tuning_variant out[SORA_TUNE_VARIANTS])
 {
-    sora_gemm_desc d = desc_of(shape);
+    sora_gemm_desc d = desc_of(limits, shape);
     sora_gemm_variant list[SORA_GEMM_VARIANTS];
     int count = sora_gemm_variants(limits, &d, list);
     for (int i = 0; i < count; i++) out[i] = sora_gemm_tuning_variant(&list[i]);
@@ -60,7 +65,9 @@ static void name(const sora_tuning_variant *variant, char text[48])
 {
     sora_gemm_variant v = sora_gemm_variant_of(variant);
     const char *provider = sora_gemm_provider_name(v.provider);
-    if (v.group_rows)
+    if (v.provider == SORA_GEMM_SAMPLED)
+        snprintf(text, 48, "%s %d x %d", provider, v.group_rows, v.group_columns);
+    else if (v.group_rows)
         snprintf(text, 48, "%s %d x %d by %d, %d x %d", provider, v.group_rows, v.group_columns, v.group_depth,
                  v.rows ? v.rows : v.item_rows, v.rows ? v.vectors : v.item_columns);
     else if (v.rows)
@@ -89,12 +96,12 @@ static sora_status draw(product *p, int which, int64_t elements, sora_view *view
     return status;
 }
 
-/* Leaves of A, in -1 to 1, a quarter, as a trained network's ReLU does. */
-static sora_status pass_relu(product *p, sora_error *error)
+/* Leaves of numbers in -1 to 1 a quarter, as a trained network's ReLU does. */
+static sora_status pass_relu(product *p, sora_tune_operand *operand, int64_t elements, sora_error *error)
 {
-    float *a = p->operands[A].host;
-    for (int64_t i = 0; i < p->desc.m * p->desc.k; i++) a[i] = a[i] < 0.5f ? 0.0f : a[i];
-    return sora_view_write(p->context, &p->operands[A].view, a, error);
+    float *v = operand->host;
+    for (int64_t i = 0; i < elements; i++) v[i] = v[i] < 0.5f ? 0.0f : v[i];
+    return sora_view_write(p->context, &operand->view, v, error);
 }
 
 /* B, which stands as floats, as halves in the same memory, and on the host as it is then. */
@@ -135,10 +142,12 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     SORA_TRY(sora_allocate(1, sizeof *p, "tuning", &p, error));
     *self = p;
     p->context = context;
-    p->desc = desc_of(shape);
+    p->desc = desc_of(&sora_context_device(context)->limits, shape);
     sora_gemm_desc *d = &p->desc;
     SORA_TRY(draw(p, A, d->m * d->k, &d->a.view, error));
-    if (d->a.zeros) SORA_TRY(pass_relu(p, error));
+    if (d->a.zeros) SORA_TRY(pass_relu(p, &p->operands[A], d->m * d->k, error));
+    if (d->wanted_leading) SORA_TRY(draw(p, WANTED, d->m * d->n, &d->wanted, error));
+    if (d->wanted_leading) SORA_TRY(pass_relu(p, &p->operands[WANTED], d->m * d->n, error));
     bool half = d->b.view.dtype == SORA_F16;
     SORA_TRY(draw(p, B, d->k * d->n, &d->b.view, error));
     if (half) SORA_TRY(narrow(p, d->k * d->n, error));
@@ -147,6 +156,11 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     SORA_TRY(draw(p, C, d->m * d->n, &d->c, error));
     int64_t columns = d->b.turned ? d->k : d->n, rows = d->b.turned ? d->n : d->k;
     int panel2 = sora_gemm_panel(&sora_context_device(context)->limits, d->n);
+    if (d->wanted_leading) {
+        d->bt.view = d->b.view;
+        d->bt.turned = true;
+        SORA_TRY(bring_into_panels(p, &d->bt, d->k, d->n, d->bt.panel, &p->operands[PANELS_TURNED], error));
+    }
     if (d->b.panel) SORA_TRY(bring_into_panels(p, &d->b, columns, rows, d->b.panel, &p->operands[PANELS], error));
     if (d->k2 && panel2) SORA_TRY(bring_into_panels(p, &d->b2, d->n, d->k2, panel2, &p->operands[PANELS2], error));
     uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k);
@@ -186,8 +200,10 @@ static sora_status check(void *self, bool *right, sora_error *error)
         for (int64_t l = 0; l < d->k2; l++)
             sum += term(p->operands[A2].host, &d->a2, i, l) * term(p->operands[B2].host, &d->b2, l, j);
         /* Each of k sums rounds by at most half an ulp of a partial sum, which is below k. */
+        double got = (double)p->operands[C].host[i * d->n + j];
+        bool needless = d->wanted_leading && p->operands[WANTED].host[i * d->n + j] == 0.0f && got == 0.0;
         double bound = (double)(d->k + d->k2 + 8) * ldexp(1.0, -23);
-        *right &= fabs((double)p->operands[C].host[i * d->n + j] - sum) <= bound;
+        *right &= needless || fabs(got - sum) <= bound;
     }
     return status;
 }

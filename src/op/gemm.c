@@ -34,7 +34,7 @@
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
-    static const char *const names[] = { "tile", "dot", "block", "clblast", "sparse" };
+    static const char *const names[] = { "tile", "dot", "block", "clblast", "sparse", "sampled" };
     return names[provider];
 }
 
@@ -126,6 +126,15 @@ static bool is_sparse_first(const sora_device_limits *limits, const sora_gemm_de
     return is_sparse(d) && d->k >= SPARSE_LEAST && items >= 2 * (int64_t)limits->compute_units;
 }
 
+/* Rows and columns of C of a sampled product's work-item. */
+static const int sampled_size[] = { 128, 128, 0 };
+
+static bool is_sampled(const sora_gemm_desc *d)
+{
+    bool plain = !d->column_scale.memory && !d->bias.memory && !d->relu && !d->accumulate;
+    return d->wanted_leading && d->bt.panel && !d->a.transposed && plain && products_of(d) == 1;
+}
+
 /* The largest that has no more rows than C needs and of which there are enough for all compute units. */
 static int block_size_for(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
@@ -158,6 +167,10 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     sora_gemm_variant sparse = block_variant(lanes, first, sparse_size);
     bool sparse_first = is_sparse_first(limits, d);
     sparse.provider = SORA_GEMM_SPARSE;
+    if (is_sampled(d)) {
+        out[count] = block_variant(lanes, most, sampled_size);
+        out[count++].provider = SORA_GEMM_SAMPLED;
+    }
     if (sparse_first) out[count++] = sparse;
     if (is_inner(d) && d->m < DOT_MOST) out[count++] = dot;
     if (blocked) out[count++] = block_variant(lanes, first, block_sizes[size]);
@@ -223,7 +236,8 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
-    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | is_half(&d->b) << 4 | is_sparse(d) << 5;
+    int forms =
+        d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | is_half(&d->b) << 4 | is_sparse(d) << 5 | is_sampled(d) << 6;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -306,7 +320,8 @@ static double bytes_of(const sora_gemm_desc *d)
 
 enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16 };
 
-static void program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
+/* Returns their length. */
+static int program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
     int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
     int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s", lanes, v->vectors, v->rows,
@@ -314,8 +329,13 @@ static void program_options(const sora_context *context, const sora_gemm_variant
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
                            forms & B_TOGETHER ? " -D B_TOGETHER" : "");
     if (v->group_rows)
-        snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d%s",
-                 v->group_rows, v->group_columns, v->group_depth, v->provider == SORA_GEMM_SPARSE ? " -D A_ZEROS" : "");
+        written +=
+            snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d%s",
+                     v->group_rows, v->group_columns, v->group_depth,
+                     v->provider == SORA_GEMM_SPARSE    ? " -D A_ZEROS"
+                     : v->provider == SORA_GEMM_SAMPLED ? " -D SAMPLED"
+                                                        : "");
+    return written;
 }
 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
@@ -459,6 +479,33 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         error);
 }
 
+static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
+{
+    int width = v->vectors * sora_conv_lanes(&sora_context_device(context)->limits);
+    panels second = { .split = 1 };
+    if (d->k2) second = standing_panels(&d->b2, d->k2, width);
+    int64_t down = panels_of(v->rows, d->m), across = panels_of(v->group_columns, d->n), run = block_run(v, d->m);
+    char options[OPTIONS];
+    int written = program_options(context, v, is_half(&d->bt) ? B_HALF : 0, options);
+    snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", d->bt.panel);
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "gemm",
+                              .kernel = "gemm_sampled",
+                              .options = options,
+                              .flops = flops_of(d),
+                              .bytes = bytes_of(d),
+                              .global = { (size_t)(across * SORA_APART), (size_t)panels_of((int)run, down) },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(&d->a.view), SORA_VIEW(&d->bt.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                                  SORA_VIEW(&d->wanted), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->n * d->bt.panel),
+                                  SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
+                                  SORA_INT(second.split), SORA_LONG(d->wanted_leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
+                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run), SORA_FLOAT(or_one(d->alpha))) },
+        error);
+}
+
 static sora_status run_group(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     steps a = steps_of(&d->a), b = steps_of(&d->b);
@@ -571,5 +618,6 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, &variant, error);
     if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
+    if (variant.provider == SORA_GEMM_SAMPLED) return run_sampled(context, desc, &variant, error);
     return sora_is_cpu(context) ? run_tiles(context, desc, &variant, error) : run_group(context, desc, &variant, error);
 }

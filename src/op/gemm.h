@@ -14,7 +14,8 @@ typedef enum sora_gemm_provider {
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
     SORA_GEMM_BLOCK,    /* ours, on a CPU: k in blocks that stay near, copied where an operand's rows lie far apart */
     SORA_GEMM_CLBLAST,
-    SORA_GEMM_SPARSE, /* block, without the terms that are 0 in A */
+    SORA_GEMM_SPARSE,  /* block, without the terms that are 0 in A */
+    SORA_GEMM_SAMPLED, /* ours, on a CPU: inner products of what is wanted alone */
 } sora_gemm_provider;
 
 /* One way to do a product. */
@@ -54,6 +55,10 @@ typedef struct sora_gemm_desc {
     sora_view bias;           /* [n]; NULL: none */
     bool relu;
     bool accumulate; /* C += instead of C = */
+    /* [m, n]: where it is 0 nobody needs C, which may be 0 there; and Bᵀ in panels besides, without which that saves nothing. */
+    sora_view wanted;
+    int64_t wanted_leading; /* 0: all is wanted */
+    sora_gemm_operand bt;
     sora_view c;
     int64_t c_leading;
     sora_gemm_batch batch;

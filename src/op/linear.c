@@ -29,6 +29,16 @@ sora_gemm_operand sora_linear_weight_back(const sora_view *weight)
     };
 }
 
+void sora_linear_sample(const sora_op_run *run, const sora_view *x, const sora_view *weight, sora_gemm_desc *desc)
+{
+    desc->wanted = *x;
+    desc->wanted_leading = sora_linear_leading(x, desc->n);
+    if (!weight->back) return;
+    desc->bt =
+        (sora_gemm_operand) { .view = *weight, .panel = sora_gemm_panel(&sora_context_device(run->context)->limits, desc->k) };
+    desc->bt.view.offset = weight->front;
+}
+
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_shape *x = &rule->inputs[X], *w = &rule->inputs[WEIGHT], *b = &rule->inputs[BIAS];
@@ -142,18 +152,19 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                                      SORA_LONG(sora_linear_leading(&dy, p)), SORA_INT(m), SORA_LONG(p)) };
         SORA_TRY(sora_launch_range(run->context, desc, p, 1, error));
     }
-    if (gradients[X].memory)
-        SORA_TRY(sora_gemm(run->context,
-                           &(sora_gemm_desc) { .m = m,
-                                               .n = q,
-                                               .k = p,
-                                               .a = { dy, sora_linear_leading(&dy, p), .zeros = a->relu },
-                                               .b = sora_linear_weight_back(w),
-                                               .c = gradients[X],
-                                               .c_leading = sora_linear_leading(&gradients[X], q),
-                                               .workspace = workspace,
-                                               .label = run->name },
-                           error));
+    if (gradients[X].memory) {
+        sora_gemm_desc data = { .m = m,
+                                .n = q,
+                                .k = p,
+                                .a = { dy, sora_linear_leading(&dy, p), .zeros = a->relu },
+                                .b = sora_linear_weight_back(w),
+                                .c = gradients[X],
+                                .c_leading = sora_linear_leading(&gradients[X], q),
+                                .workspace = workspace,
+                                .label = run->name };
+        if (a->zeros) sora_linear_sample(run, x, w, &data);
+        SORA_TRY(sora_gemm(run->context, &data, error));
+    }
 cleanup:
     return status;
 }

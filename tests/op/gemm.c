@@ -5,7 +5,7 @@
 #include "guarded.h"
 #include "base/half.h"
 
-enum { A, B, A2, B2, SCALE, BIAS, C };
+enum { A, B, A2, B2, SCALE, BIAS, WANTED, C };
 
 typedef struct product {
     int64_t m, n, k, k2;
@@ -16,6 +16,7 @@ typedef struct product {
     bool turned;     /* or Bᵀ is */
     bool half;       /* B is halves */
     bool zeros;      /* three in four of A's numbers are 0, and it says so */
+    bool sampled;    /* a quarter of C is wanted, and Bᵀ there in panels, too */
 } product;
 
 /* Three in four of an operand's numbers are 0. */
@@ -71,7 +72,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
               c = operand(f, context, C, SORA_SHAPE(all));
     if (p->zeros) pass_relu(context, left, f->host[A] + GUARD, &a);
     if (p->half) round_to_halves(context, right, f->host[B] + GUARD, &b);
-    sora_buffer scratch = { 0 }, panels = { 0 }, panels2 = { 0 };
+    sora_buffer scratch = { 0 }, panels = { 0 }, panels2 = { 0 }, panels_turned = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
                             .k = p->k,
@@ -83,6 +84,13 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                             .c = c,
                             .c_leading = ldc,
                             .label = "test" };
+    if (p->sampled) {
+        desc.wanted = operand(f, context, WANTED, SORA_SHAPE(all));
+        desc.wanted_leading = ldc;
+        pass_relu(context, all, f->host[WANTED] + GUARD, &desc.wanted);
+        desc.bt = desc.b;
+        bring_into_panels(context, true, p->n, p->k, &desc.bt, &panels_turned);
+    }
     if (p->panels) bring_into_panels(context, p->turned, p->n, p->k, &desc.b, &panels);
     if (p->k2)
         desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { .view = a2, .leading = lda2 },
@@ -115,6 +123,8 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
             if (p->bias) sum += f->host[BIAS][GUARD + j];
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
+            bool needless = p->sampled && f->host[WANTED][GUARD + i * ldc + j] == 0;
+            if (needless && value == 0) sum = 0;
             if (!(fabs(value - sum) <= bound))
                 fail_msg("%s, variant %d, %lldx%lldx%lld+%lld ta %d tb %d half %d, element %lld, %lld: %.9g; expected %.9g",
                          exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
@@ -127,6 +137,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     sora_buffer_destroy(&scratch);
     sora_buffer_destroy(&panels);
     sora_buffer_destroy(&panels2);
+    sora_buffer_destroy(&panels_turned);
     destroy_operands(f);
     return exists;
 }
@@ -184,6 +195,24 @@ static void check_zeros(fixture *f, sora_context *context)
             p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = true, p.padding = 3;
             check_product(f, context, &p);
             p.accumulate = true, p.scale = s % 2, p.alpha = -1.5f, p.relu = p.bias = false;
+            check_product(f, context, &p);
+        }
+}
+
+/* A variant makes only what is wanted of C, from rows of Bᵀ: at every edge of its blocks, of its lists and of what it has in
+ * registers. */
+static void check_sampled(fixture *f, sora_context *context)
+{
+    static const int64_t sampled_sizes[][3] = { { 1, 1, 1 },      { 3, 17, 65 },   { 65, 257, 3 },   { 257, 65, 17 },
+                                                { 64, 64, 64 },   { 129, 16, 40 }, { 130, 300, 257 }, { 70, 130, 512 } };
+    for (size_t s = 0; s < sizeof sampled_sizes / sizeof *sampled_sizes; s++)
+        for (int half = 0; half < 2; half++) {
+            product p = {
+                .m = sampled_sizes[s][0], .n = sampled_sizes[s][1], .k = sampled_sizes[s][2], .panels = true, .sampled = true
+            };
+            p.half = half;
+            check_product(f, context, &p);
+            p.k2 = 1 + (int64_t)s % 9, p.padding = 3, p.alpha = -1.5f;
             check_product(f, context, &p);
         }
 }
@@ -263,6 +292,7 @@ static void test_cpu(void **state)
     fixture *f = *state;
     check_context(f, f->contexts[0]);
     check_zeros(f, f->contexts[0]);
+    check_sampled(f, f->contexts[0]);
 }
 
 static void test_gpu(void **state)
