@@ -71,7 +71,6 @@ __kernel void attention_line_total(__global const float *restrict shares, ulong 
  * those of the other pass. */
 
 #define AT(p) (*(floatx *)(p)) /* where it is aligned: PoCL's vload8 comes apart where a sum follows it */
-#define ALIGNED __attribute__((aligned(64)))
 #define UP(x, by) (((x) + (by) - 1) / (by) * (by))
 #define WIDTH UP(DK, 2 * XV)
 #define GROUPS (BLOCK_QUERIES / 8) /* of queries that share random words */

@@ -354,7 +354,7 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
     int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     ushort list[HEIGHT * BLOCK_COLUMNS];
     int count[HEIGHT * LISTS];
-    float sums[HEIGHT * BLOCK_COLUMNS];
+    ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
     wanted += wanted_at + first * wanted_row;
     c += c_at + first * c_row;
     for (int i = 0; i < last - first; i++)
@@ -373,7 +373,7 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
                             sums + i * BLOCK_COLUMNS + l * NEAR);
             }
         }
-    float line[BLOCK_COLUMNS];
+    ALIGNED float line[BLOCK_COLUMNS];
     for (int i = 0; i < last - first; i++) {
         float *row = sums + i * BLOCK_COLUMNS;
         for (int j = 0; j < BLOCK_COLUMNS; j += XV) STOREX((floatx)0.0f, line + j);
@@ -462,11 +462,11 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     if (item < 0) return;
     int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
         last = min(m, first + run * MR);
-    float sums[HEIGHT * BLOCK_COLUMNS];
+    ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
     for (int at = 0; at < k; at += BLOCK_TERMS) {
         int terms = min(BLOCK_TERMS, k - at);
 #ifdef A_BY_COLUMNS
-        float left[HEIGHT / MR * LEFT_BLOCK];
+        ALIGNED float left[HEIGHT / MR * LEFT_BLOCK];
         /* A vector may reach over the numbers of the next term, which come after it. */
         for (int p = 0; p < terms; p++) {
             __global const float *from = a + a_at + (at + p) * lead;
@@ -480,10 +480,10 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
         }
 #endif
 #ifdef B_ROWS
-        float strip[STRIP * BLOCK_TERMS];
+        ALIGNED float strip[STRIP * BLOCK_TERMS];
 #endif
 #ifdef A_ZEROS
-        float left[HEIGHT * PLACES];
+        ALIGNED float left[HEIGHT * PLACES];
         ulong places[HEIGHT];
         for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
         for (int column = begin; column < end; column += ACROSS * W) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Neighbouring pixels in one register: XV of them on a CPU (its float width), one on a GPU, where neighbouring work-items have them. */
+#define ALIGNED __attribute__((aligned(64))) /* vectors of a private array, which otherwise lie across cache lines */
 /* A loop over sums in registers, which an array is only where every index is known. */
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 /* A loop over the lanes at an edge, which is rare: unrolled it would be most of what there is to compile. */

@@ -277,7 +277,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
     int begin = item * run, end = min(count, begin + run);
     int left_row = (inputs + XV - 1) / XV * XV, right_row = (outputs + W - 1) / W * W;
     long left_matrix = run * left_row + 16, right_matrix = run * right_row + 16;
-    float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
+    ALIGNED float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
     int plane[XV];
     float offset[XV];
     for (int channel = 0; channel < inputs; channel += XV) {
