@@ -4,7 +4,7 @@
 
 /* Products of activations with few ranks, in one pass over each activation (op/narrow.h). Everything is row-major. A GPU takes products instead.
  *
- * A few rows of x, copied into the nearest cache, meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
+ * A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
  * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
  * the next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
@@ -12,11 +12,10 @@
 #define RANKS 4
 #define PAIR 2
 #define COLUMNS 512
-#define NEAR_ROW (COLUMNS + 16) /* where rows are copied: they are often powers of 2 apart, and would share few places of the nearest cache */
 #define LINE 16 /* floats of a cache line, which are asked for at once */
 
 /* Rows that a tile asks for, x_row apart from `next` on. */
-#define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * next_row + (at))
+#define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))
 
 #define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                              \
     do {                                                                             \
@@ -29,21 +28,22 @@
         }                                                                            \
     } while (0)
 
-/* A tile of t: ranks behind the last are that one again. By itself, as what follows: within the kernel
+/* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel
  * its loop had too few registers. */
-__attribute__((noinline)) void tile_of_t(const float *x, __global const float *factor, long factor_row, int ranks, int n,
-                                         __global const float *next, long next_row, int asks, float4 *out)
+__attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
+                                         __global const float *next, int asks, float4 *out)
 {
-    long factor_offset[RANKS];
+    long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
+    FOR(i, TILE_ROWS) x_offset[i] = min(i, rows - 1) * x_row;
     FOR(j, RANKS) factor_offset[j] = min(j, ranks - 1) * factor_row;
     FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
     int at = 0;
     for (; at + LINE <= n; at += LINE) {
         ASK_FOR_ROWS(at);
-        FOR(v, LINE / XV) TILE_TERMS(LOADX(x + i * NEAR_ROW + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
+        FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
     }
-    for (; at < n; at += XV) TILE_TERMS(LOADX(x + i * NEAR_ROW + at), load_within(factor + factor_offset[j], at, n));
+    for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
     FOR(i, TILE_ROWS) out[i] = SUMS_OF_FOUR(sum[i]);
 }
 
@@ -73,32 +73,31 @@ inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, i
         FOR(j, PAIR) STORE;                                                   \
     } while (0)
 
-/* total, two rows of it `other` apart, (+)= s^T x of a group's rows; those behind the last have zeros in s. */
-__attribute__((noinline)) void add_to_total(const float *x, const float *s, __global float *total, long other, int n, int more, __global const float *next,
-                                            long next_row, int asks)
+/* total, two rows of it `other` apart, (+)= s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
+#define TAKE_ROWS                                                                    \
+    long x_offset[ROWS], offset[PAIR] = { 0, other };                                \
+    floatx left[ROWS][PAIR];                                                         \
+    FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;                             \
+    FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j])
+
+__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n,
+                                            __global const float *next, int asks)
 {
-    long offset[PAIR] = { 0, other };
-    floatx left[ROWS][PAIR];
-    FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j]);
-    int at = 0;
-    if (more)
-        for (; at + LINE <= n; at += LINE) {
-            ASK_FOR_ROWS(at);
-            FOR(v, LINE / XV)
-            TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + i * NEAR_ROW + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
-        }
-    /* What is behind whole lines, and the first rows, which find nothing in total. */
-    for (; at < n; at += XV)
-        TOTAL_TERMS(load_within(total + offset[j], at, n), LOADX(x + i * NEAR_ROW + at), store_within(sum[j], total + offset[j], at, n));
+    const int more = 1;
+    TAKE_ROWS;
+    for (int at = 0; at < n; at += LINE) {
+        ASK_FOR_ROWS(at);
+        FOR(v, LINE / XV)
+        TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
+    }
 }
 
-/* Some columns of a group's rows; rows behind the last are that one again. */
-inline void copy_rows(__global const float *x, long x_row, int rows, int columns, float *near)
+/* What is behind whole lines, and the first rows, which find nothing in total. Apart, as its calls would leave the other nothing in registers. */
+__attribute__((noinline)) void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n, int more)
 {
-    for (int i = 0; i < ROWS; i++, near += NEAR_ROW) {
-        __global const float *row = x + min(i, rows - 1) * x_row;
-        for (int at = 0; at < columns; at += XV) STOREX(load_within(row, at, columns), near + at);
-    }
+    TAKE_ROWS;
+    for (int at = 0; at < n; at += XV)
+        TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
 
 /* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n], rows of t and s t_row apart. */
@@ -106,17 +105,15 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
                        long t_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
     int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
-    ALIGNED float near[ROWS * NEAR_ROW];
     for (int column = 0; column < n; column += COLUMNS) {
         int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
         __global const float *block = x + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
-        copy_rows(block, x_row, rows, columns, near);
         for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
             int ranks = min(RANKS, rank - rank_at);
             for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
                 float4 sums[TILE_ROWS];
                 int asks = ++tile * ROWS / tiles - asked;
-                tile_of_t(near + i * NEAR_ROW, factor + (long)rank_at * n + column, n, ranks, columns, next + asked * x_row, x_row, asks, sums);
+                tile_of_t(block + i * x_row, x_row, rows - i, factor + (long)rank_at * n + column, n, ranks, columns, next + asked * x_row, asks, sums);
                 put_t(sums, t + i * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
                 asked += asks;
             }
@@ -129,7 +126,10 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
                     left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
                     left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
                 }
-                add_to_total(near, left, total + (long)(rank_at + j) * n + column, (long)(other - j) * n, columns, more, next + asked * x_row, x_row, asks);
+                __global float *to = total + (long)(rank_at + j) * n + column;
+                int whole = more ? columns / LINE * LINE : 0;
+                add_to_total(block, x_row, rows, left, to, (long)(other - j) * n, whole, next + asked * x_row, asks);
+                if (whole < columns) add_edge_to_total(block + whole, x_row, rows, left, to + whole, (long)(other - j) * n, columns - whole, more);
                 asked += asks;
             }
         }
