@@ -373,31 +373,29 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
                             sums + i * BLOCK_COLUMNS + l * NEAR);
             }
         }
-    ALIGNED float line[BLOCK_COLUMNS];
-    for (int i = 0; i < last - first; i++) {
-        float *row = sums + i * BLOCK_COLUMNS;
-        for (int j = 0; j < BLOCK_COLUMNS; j += XV) STOREX((floatx)0.0f, line + j);
-        for (int l = 0; begin + l * NEAR < end; l++)
-            for (int e = 0; e < count[i * LISTS + l]; e++) line[l * NEAR + list[i * BLOCK_COLUMNS + l * NEAR + e] / PANEL] = row[l * NEAR + e];
-        for (int j = 0; j < BLOCK_COLUMNS; j += XV) STOREX(LOADX(line + j), row + j);
-    }
-    for (int column = begin; column < end; column += W)
-        for (int row = first; row < last; row += MR) {
-            int rows = min(MR, m - row);
-            float *block = sums + (row - first) * BLOCK_COLUMNS + column - begin;
-            if (k2) {
-                floatx sum[MR][NV];
-                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * BLOCK_COLUMNS + j * XV);
-                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
-                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * BLOCK_COLUMNS + j * XV);
+    for (int row = first; row < last; row += MR) {
+        int rows = min(MR, m - row);
+        ALIGNED float block[MR * BLOCK_COLUMNS];
+        for (int e = 0; e < MR * BLOCK_COLUMNS; e += XV) STOREX((floatx)0.0f, block + e);
+        for (int i = 0; i < rows; i++)
+            for (int l = 0; begin + l * NEAR < end; l++) {
+                int from = (row - first + i) * BLOCK_COLUMNS + l * NEAR;
+                for (int e = 0; e < count[from / NEAR]; e++) block[i * BLOCK_COLUMNS + l * NEAR + list[from + e] / PANEL] = sums[from + e];
             }
-            _Pragma("nounroll") for (int i = 0; i < rows; i++)
-            _Pragma("nounroll") for (int j = 0; j < W && column + j < n; j += XV)
-            {
-                floatx v = load_within(wanted + (row - first + i) * wanted_row, column + j, n) != 0.0f ? alpha * LOADX(block + i * BLOCK_COLUMNS + j) : (floatx)0.0f;
-                store_within(v, c + (row - first + i) * c_row, column + j, n);
-            }
+        for (int column = begin; column < end; column += W) {
+            floatx sum[MR][NV];
+            FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * BLOCK_COLUMNS + column - begin + j * XV);
+            if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
+            FOR(i, MR) FOR(j, NV) STOREX(alpha * sum[i][j], block + i * BLOCK_COLUMNS + column - begin + j * XV);
         }
+        _Pragma("nounroll") for (int i = 0; i < rows; i++)
+        _Pragma("nounroll") for (int column = begin; column < end; column += XV)
+        {
+            floatx v = LOADX(block + i * BLOCK_COLUMNS + column - begin);
+            v = select(v, (floatx)0.0f, load_within(wanted + (row - first + i) * wanted_row, column, n) == 0.0f);
+            store_within(v, c + (row - first + i) * c_row, column, n);
+        }
+    }
 }
 
 #elif defined BLOCK_ROWS

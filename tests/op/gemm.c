@@ -203,8 +203,8 @@ static void check_zeros(fixture *f, sora_context *context)
  * registers. */
 static void check_sampled(fixture *f, sora_context *context)
 {
-    static const int64_t sampled_sizes[][3] = { { 1, 1, 1 },      { 3, 17, 65 },   { 65, 257, 3 },   { 257, 65, 17 },
-                                                { 64, 64, 64 },   { 129, 16, 40 }, { 130, 300, 257 }, { 70, 130, 512 } };
+    static const int64_t sampled_sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },   { 65, 257, 3 },    { 257, 65, 17 },
+                                                { 64, 64, 64 }, { 129, 16, 40 }, { 130, 300, 257 }, { 70, 130, 512 } };
     for (size_t s = 0; s < sizeof sampled_sizes / sizeof *sampled_sizes; s++)
         for (int half = 0; half < 2; half++) {
             product p = {
@@ -314,34 +314,44 @@ static void test_groups(void **state)
     assert_int_equal(ours, 5);
 }
 
-/* The product that leaves zeros out, at edges of its blocks: as a CPU does it, on any device. */
-static void test_sparse(void **state)
+/* The products that leave out what is 0 or not wanted, at edges of their blocks: as a CPU does them, on any device. */
+static void test_partial(void **state)
 {
     fixture *f = *state;
-    static const product one = {
-        .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true
+    static const product products[] = {
+        { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
+        { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .sampled = true },
     };
+    static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
     sora_error error;
     sora_context *context;
     OK(open_as_cpu(f->contexts[0], &context, &error));
-    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
-    const sora_gemm_desc desc = {
-        .m = one.m, .n = one.n, .k = one.k, .k2 = one.k2, .a = { .zeros = true }, .b = { .panel = 16 }
-    };
-    int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), sparse = 0;
-    for (int number = 0; number < count; number++)
-        if (variants[number].provider == SORA_GEMM_SPARSE) sparse += check_variant(f, context, number, &one);
+    for (int p = 0; p < 2; p++) {
+        const product *one = &products[p];
+        sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+        sora_gemm_desc desc = { .m = one->m,
+                                .n = one->n,
+                                .k = one->k,
+                                .k2 = one->k2,
+                                .a = { .zeros = one->zeros },
+                                .b = { .panel = 16 },
+                                .wanted_leading = one->sampled ? one->n : 0,
+                                .bt = { .panel = 16 } };
+        int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), found = 0;
+        for (int number = 0; number < count; number++)
+            if (variants[number].provider == providers[p]) found += check_variant(f, context, number, one);
+        assert_int_equal(found, 1);
+    }
     sora_context_destroy(&context);
-    assert_int_equal(sparse, 1);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),    cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),     cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial),
     };
-    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_sparse) };
+    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_partial) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
     if (argc > 1 && strcmp(argv[1], "--small") == 0) return cmocka_run_group_tests(small, open_fixture, close_fixture);
     return cmocka_run_group_tests(all, open_fixture, close_fixture);
