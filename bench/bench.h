@@ -22,19 +22,18 @@ typedef struct bench_item {
     size_t rounds;
 } bench_item;
 
-/* At least 5 rounds of at least 40 ms an item; more while `seconds` last, until every ratio is known within 1 %. */
-sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error);
-
 typedef struct bench_state {
     sora_context *context;
     double flops;        /* a second: the device's measured limit; 0 before */
     double seconds;      /* for a group */
+    double enough;       /* that part up and down, within which a ratio has to be known before they are over */
     const char *network; /* whose steps run, and how many behind two that warm up */
     int steps;
     json_t *json; /* gets "group": [ ... ] */
 } bench_state;
 
-/* Measures, prints a table and adds to the JSON. */
+/* Measures, prints a table and adds to the JSON: at least 5 rounds of at least 40 ms an item, more while `seconds` last, until
+ * every ratio is known. */
 sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error);
 
 sora_status bench_gemm(bench_state *state, sora_error *error);

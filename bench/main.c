@@ -52,7 +52,7 @@ int main(int argc, char **argv)
 {
     sora_status status = SORA_OK;
     sora_error error;
-    bench_state state = { .seconds = 1, .network = "unet-fc", .steps = 1 };
+    bench_state state = { .seconds = 1, .enough = 0.01, .network = "unet-fc", .steps = 1 };
     const char *json = NULL, *device_name = NULL;
     bool wanted[SORA_COUNT(parts)] = { 0 }, any = false;
     for (int i = 1; i < argc; i++) {

@@ -10,7 +10,6 @@
 #define MAX_ROUNDS 1001
 #define LEAST_ROUNDS 5
 #define LEAST_SECONDS 0.04
-#define ENOUGH 0.01 /* of a ratio, up and down */
 
 static double now(void)
 {
@@ -55,7 +54,7 @@ static void sum_up_ratio(double *values, size_t count, bench_item *item)
 }
 
 /* Whether every ratio is known well enough; false where there is none. */
-static bool sum_up_ratios(bench_item *items, size_t count, double (*times)[MAX_ROUNDS], size_t rounds)
+static bool sum_up_ratios(bench_item *items, size_t count, double (*times)[MAX_ROUNDS], size_t rounds, double close)
 {
     bool any = false, enough = true;
     for (size_t i = 0; i < count; i++) {
@@ -65,12 +64,12 @@ static bool sum_up_ratios(bench_item *items, size_t count, double (*times)[MAX_R
         for (size_t r = 0; r < rounds; r++) ratios[r] = other[r] / times[i][r];
         sum_up_ratio(ratios, rounds, &items[i]);
         any = true;
-        enough &= items[i].ratio_high - items[i].ratio_low <= 2 * ENOUGH * items[i].ratio;
+        enough &= items[i].ratio_high - items[i].ratio_low <= 2 * close * items[i].ratio;
     }
     return any && enough;
 }
 
-sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_error *error)
+static sora_status measure(const bench_state *state, bench_item *items, size_t count, sora_error *error)
 {
     sora_status status = SORA_OK;
     double(*times)[MAX_ROUNDS] = NULL, start = 0;
@@ -89,14 +88,14 @@ sora_status bench_measure(bench_item *items, size_t count, double seconds, sora_
         }
     }
     bool enough = false;
-    for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && !enough && now() - start < seconds);) {
+    for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && !enough && now() - start < state->seconds);) {
         for (size_t i = 0; i < count; i++) {
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
             times[i][rounds] = (now() - began) / repeats[i];
             rest(items[i].rest);
         }
-        enough = sum_up_ratios(items, count, times, ++rounds);
+        enough = sum_up_ratios(items, count, times, ++rounds, state->enough);
     }
     for (size_t i = 0; i < count; i++) {
         items[i].rounds = rounds;
@@ -112,7 +111,7 @@ cleanup:
 
 sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error)
 {
-    sora_status status = bench_measure(items, count, state->seconds, error);
+    sora_status status = measure(state, items, count, error);
     if (status != SORA_OK) return status;
     json_t *list = json_array();
     printf("\n%-52s %11s %19s %9s %7s  %s\n", group, "median", "least .. most", "GFLOP/s", "GB/s", "");

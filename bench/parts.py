@@ -65,6 +65,10 @@ class Bench:
         """Measured once, for all parts that look at them."""
         return self.group("adapter", *LONGER)
 
+    @functools.cached_property
+    def trainings(self):
+        return self.group("lora", *LONGEST)
+
     def peer(self, script, *words):
         result = run([self.python, script, *words, "--threads", self.threads])
         for name in ("torch", "transformers", "peft"):
@@ -118,15 +122,15 @@ def adapter(bench):
         yield f"adapter {way}", {**worst(False, [(name, *slowness(i[f"adapted {way}"])) for name, i in groups.items()]), "peer_name": "the bare one"}
 
 
-def rank(bench):
-    """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
+def rank_linear(bench):
+    """What adapters add to the layers' time, both ways and all shapes together."""
     groups = bench.adapters
     added = {}
     for kind in ("adapted", "compacted"):
         added[kind] = sum(items[f"bare {way}"]["seconds"] * (1 / items[f"{kind} {way}"]["speed_ratio"] - 1) for items in groups.values() for way in ("forward", "backward"))
     if added["adapted"] <= 0:
         raise Failure("adapted layers were no slower than bare ones: the machine was too busy to see what adapters add")
-    yield "rank", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
+    yield "rank linear", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
 
 
 def plan(bench):
@@ -273,10 +277,23 @@ def unet(bench):
 
 
 def sora_lora(bench):
-    for network, items in bench.group("lora", *LONGEST).items():
+    for network, items in bench.trainings.items():
         for kind, item in (("", items["SoRA"]), ("compacted ", items["SoRA, compacted"])):
             value, low, high = slowness(item)
             yield f"sora-lora {kind}{network}", {"value": value, "low": low, "high": high, "ours": item["seconds"], "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
+
+
+def rank(bench):
+    """What adapters take of a T5-small step after compaction, of what they took: what a step with hardly any does not need. Each beside our LoRA's."""
+    items = bench.trainings["t5-small"]
+    (least, *bare), (after, *compacted), (before, *whole) = (slowness(items[name]) for name in ("SoRA, hardly any", "SoRA, compacted", "SoRA"))
+    if before <= least:
+        raise Failure("steps with adapters were no longer than with hardly any: the machine was too busy to see what adapters add")
+    share, was = 1 - least / after, 1 - least / before
+    value = share / was
+    errors = [(high - low) / 2 * weight for (low, high), weight in ((compacted, 1), (whole, value), (bare, 1 - value))]
+    error = sum(e * e for e in errors) ** 0.5 / (before - least)
+    yield "rank", {"value": value, "low": value - error, "high": value + error, "note": f"{100 * share:.1f} % of the step, {100 * was:.1f} % before"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------
@@ -390,4 +407,4 @@ def profile(bench):
 
 
 PARTS = {"gemm": gemm, "adapter": adapter, "conv": conv, "t5": t5, "t5-long": t5_long, "t5-full": t5_full, "unet-fc": unet_fc, "unet": unet, "sora-lora": sora_lora,
-         "rank": rank, "plan": plan, "generate": generate, "start": start, "host": host, "profile": profile}
+         "rank": rank, "rank-linear": rank_linear, "plan": plan, "generate": generate, "start": start, "host": host, "profile": profile}

@@ -24,6 +24,7 @@ GENERATION = "Each token reads every weight of the decoder once: fewer launches 
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
 ADAPTER = "The adapter passes over x and dy by itself (op/narrow), mostly at the speed of memory: it would have to ride on the base product's loads of them."
 GATE = "The gate's part is two small launches: less than this machine's noise in most runs."
+RANK = "The adapter's passes over x and dy cost their bytes whatever the rank where these come from far, and each adapter has its launches."
 
 TARGETS = {
     "gemm packed": Target("products, B packed, against OpenBLAS: worst shape", False, 1.0, None, "x", "Larger tiles or blocks of k where the worst shape is; soracl tune tries them."),
@@ -53,7 +54,8 @@ TARGETS = {
     "sora-lora compacted t5-small": Target("T5-small step, our SoRA compacted to a quarter of the rank: time against our LoRA", True, None, 1.0, "x", GATE),
     "sora-lora unet-fc": Target("unet-fc step, our SoRA: time against our LoRA", True, 1.0, None, "x", GATE),
     "sora-lora compacted unet-fc": Target("unet-fc step, our SoRA compacted to a quarter of the rank: time against our LoRA", True, None, 1.0, "x", GATE),
-    "rank": Target("adapters' time after compaction from rank 16 to 4, over the adapted linears' shapes", True, 1 / 3, None, "x", "The adapter's passes over x and dy cost their bytes whatever the rank where these come from far, and each adapter has its launches."),
+    "rank": Target("adapters' share of a T5-small step after compaction from rank 16 to 4, of what it was", True, 1 / 3, None, "x", RANK),
+    "rank linear": Target("the same of adapted linears' times, layer by layer", True, None, None, "x", RANK),
     "plan": Target("graphs for 8 lengths of T5-small planned on the host", True, 50.0, None, "ms", "Fewer passes over the tensors while planning."),
     "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
     "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),

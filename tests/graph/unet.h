@@ -32,9 +32,11 @@ typedef struct result {
     float values[MOST];
 } result;
 
+/* A seed for which no value stands so near to 0 that sums in another order make a ReLU or a maximum decide otherwise: that changes
+ * small gradients by a hundredth, rounding by less than a ten-thousandth. */
 static inline void fill(float *out, int64_t n, uint32_t stream, bool mask)
 {
-    sora_random_stream random = { .seed = 5, .purpose = SORA_PURPOSE_TEST, .stream = stream };
+    sora_random_stream random = { .seed = 8, .purpose = SORA_PURPOSE_TEST, .stream = stream };
     for (int64_t i = 0; i < n; i++) {
         out[i] = (float)(2 * sora_random_uniform(&random) - 1);
         if (mask) out[i] = out[i] > 0.5f;
