@@ -122,15 +122,15 @@ def adapter(bench):
         yield f"adapter {way}", {**worst(False, [(name, *slowness(i[f"adapted {way}"])) for name, i in groups.items()]), "peer_name": "the bare one"}
 
 
-def rank_linear(bench):
-    """What adapters add to the layers' time, both ways and all shapes together."""
+def rank(bench):
+    """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
     groups = bench.adapters
     added = {}
     for kind in ("adapted", "compacted"):
         added[kind] = sum(items[f"bare {way}"]["seconds"] * (1 / items[f"{kind} {way}"]["speed_ratio"] - 1) for items in groups.values() for way in ("forward", "backward"))
     if added["adapted"] <= 0:
         raise Failure("adapted layers were no slower than bare ones: the machine was too busy to see what adapters add")
-    yield "rank linear", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
+    yield "rank", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
 
 
 def plan(bench):
@@ -283,7 +283,7 @@ def sora_lora(bench):
             yield f"sora-lora {kind}{network}", {"value": value, "low": low, "high": high, "ours": item["seconds"], "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 
-def rank(bench):
+def rank_step(bench):
     """What adapters take of a T5-small step after compaction, of what they took: what a step with hardly any does not need. Each beside our LoRA's."""
     items = bench.trainings["t5-small"]
     (least, *bare), (after, *compacted), (before, *whole) = (slowness(items[name]) for name in ("SoRA, hardly any", "SoRA, compacted", "SoRA"))
@@ -293,7 +293,7 @@ def rank(bench):
     value = share / was
     errors = [(high - low) / 2 * weight for (low, high), weight in ((compacted, 1), (whole, value), (bare, 1 - value))]
     error = sum(e * e for e in errors) ** 0.5 / (before - least)
-    yield "rank", {"value": value, "low": value - error, "high": value + error, "note": f"{100 * share:.1f} % of the step, {100 * was:.1f} % before"}
+    yield "rank step", {"value": value, "low": value - error, "high": value + error, "note": f"{100 * share:.1f} % of the step, {100 * was:.1f} % before"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------
@@ -407,4 +407,4 @@ def profile(bench):
 
 
 PARTS = {"gemm": gemm, "adapter": adapter, "conv": conv, "t5": t5, "t5-long": t5_long, "t5-full": t5_full, "unet-fc": unet_fc, "unet": unet, "sora-lora": sora_lora,
-         "rank": rank, "rank-linear": rank_linear, "plan": plan, "generate": generate, "start": start, "host": host, "profile": profile}
+         "rank": rank, "rank-step": rank_step, "plan": plan, "generate": generate, "start": start, "host": host, "profile": profile}

@@ -3,7 +3,7 @@
 
   table.py BUILD [PART ...] [--against torch] [--python PYTHON] [--peers DIR] [--rounds 5] [--json FILE] [--html FILE]
 
-BUILD is meson's folder. PART: gemm adapter conv t5 t5-long t5-full unet-fc unet sora-lora rank rank-linear plan generate start host profile (all
+BUILD is meson's folder. PART: gemm adapter conv t5 t5-long t5-full unet-fc unet sora-lora rank rank-step plan generate start host profile (all
 where none is named). --against torch runs the peers, with PYTHON (torch, transformers, peft; default $SORACL_PEER_PYTHON) and the
 scripts of DIR (hf_t5_peft.py, torch_unet.py; default $SORACL_PEERS); without it those rows have our figures alone. FILE of --json is
 written after every row; rows that are in it already stay unless they are measured again. --html writes it as a page."""

@@ -72,7 +72,7 @@ def items(groups):
 
 
 peers = ", ".join(f"{name} {version}" for name, version in data["peers"].items())
-lines = ["# Performance", "", f"Written by `docs/performance.py` from `results/bench.json`, which `./dev bench --against torch --json docs/results/bench.json` measures: {data['device']['name']}, "
+lines = ["# Performance", "", f"Written by `docs/performance.py` from `results/{source.name}`, which `./dev bench --against torch --json docs/results/{source.name}` measures: {data['device']['name']}, "
          f"{data['device']['platform']} {data['device']['driver']}, {data['cores']} cores; soracl {data['version']}{'; beside ' + peers if peers else ''}. Ours and the peer's run in turn, "
          "with the same shapes and threads: their ratios count; single times drift by 20 % and more from run to run.", "",
          f"The device's limits, the best that was measured: {1e-9 * peak:.0f} GFLOP/s of multiply-adds from registers, {1e-9 * rate:.1f} GB/s copied, {1e6 * data['limits']['launch_seconds']:.1f} µs for an empty launch.", "",
