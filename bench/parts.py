@@ -67,6 +67,7 @@ class Bench:
 
     @functools.cached_property
     def trainings(self):
+        """The same."""
         return self.group("lora", *LONGEST)
 
     def peer(self, script, *words):

@@ -61,10 +61,10 @@ inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, i
     }
 }
 
-#define TOTAL_TERMS(LOAD_TOTAL, LOAD_X, STORE)                                \
+#define TOTAL_TERMS(START, LOAD_X, STORE)                                     \
     do {                                                                      \
         floatx sum[PAIR];                                                     \
-        FOR(j, PAIR) sum[j] = more ? LOAD_TOTAL : (floatx)0.0f;               \
+        FOR(j, PAIR) sum[j] = START;                                          \
         FOR(i, ROWS)                                                          \
         {                                                                     \
             floatx right = LOAD_X;                                            \
@@ -73,17 +73,16 @@ inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, i
         FOR(j, PAIR) STORE;                                                   \
     } while (0)
 
-/* total, two rows of it `other` apart, (+)= s^T x of some rows; rows behind the last are that one again, and have zeros in s. */
 #define TAKE_ROWS                                                                    \
     long x_offset[ROWS], offset[PAIR] = { 0, other };                                \
     floatx left[ROWS][PAIR];                                                         \
     FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;                             \
     FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j])
 
+/* total, two rows of it `other` apart, += s^T x of some rows, whole lines; rows behind the last are that one again, and have zeros in s. */
 __attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n,
                                             __global const float *next, int asks)
 {
-    const int more = 1;
     TAKE_ROWS;
     for (int at = 0; at < n; at += LINE) {
         ASK_FOR_ROWS(at);
@@ -97,7 +96,7 @@ __attribute__((noinline)) void add_edge_to_total(__global const float *x, long x
 {
     TAKE_ROWS;
     for (int at = 0; at < n; at += XV)
-        TOTAL_TERMS(load_within(total + offset[j], at, n), load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
+        TOTAL_TERMS(more ? load_within(total + offset[j], at, n) : (floatx)0.0f, load_within(x + x_offset[i], at, n), store_within(sum[j], total + offset[j], at, n));
 }
 
 /* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n], rows of t and s t_row apart. */

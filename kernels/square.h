@@ -68,13 +68,13 @@ __attribute__((noinline)) void load_squares_edge(__global const float *plane, in
         __global const float *square = plane + square_at(min(at + l, n - 1), width, pitch);
         FOR(t, 4) lanes[t][l] = at + l < n ? square[t / 2 * pitch + t % 2] : 0.0f;
     }
-    FOR(t, 4) q[t] = JOIN(vload, XV)(0, lanes[t]);
+    FOR(t, 4) q[t] = LOADX(lanes[t]);
 }
 
 __attribute__((noinline)) void store_squares_edge(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
 {
     float lanes[4][XV];
-    FOR(t, 4) JOIN(vstore, XV)(q[t], 0, lanes[t]);
+    FOR(t, 4) STOREX(q[t], lanes[t]);
     for (int l = 0; l < XV && at + l < n; l++) {
         __global float *square = plane + square_at(at + l, width, pitch);
         FOR(t, 4) square[t / 2 * pitch + t % 2] = lanes[t][l];

@@ -18,6 +18,7 @@ typedef int intx;
 typedef JOIN(float, XV) floatx;
 typedef JOIN(int, XV) intx;
 #define LOADX(p) JOIN(vload, XV)(0, p)
+/* A vector wherever a float may stand: PoCL's vstore16 comes apart into three stores, its vstore8 into two. */
 typedef struct __attribute__((packed)) {
     floatx v;
 } anywhere;
@@ -66,7 +67,7 @@ __attribute__((noinline)) floatx load_edge(__global const float *plane, int at, 
 {
     float lanes[XV];
     EDGE_LOOP(l) lanes[l] = at + l >= 0 && at + l < n ? plane[at + l] : 0.0f;
-    return JOIN(vload, XV)(0, lanes);
+    return LOADX(lanes);
 }
 #endif
 
@@ -90,7 +91,7 @@ inline void store_within(floatx v, __global float *plane, int at, int n)
         return;
     }
     float lanes[XV];
-    JOIN(vstore, XV)(v, 0, lanes);
+    STOREX(v, lanes);
     for (int l = 0; at + l < n; l++) plane[at + l] = lanes[l];
 #endif
 }

@@ -20,7 +20,7 @@ typedef struct product {
 } product;
 
 /* shape: as sora_gemm_tuning_key makes it. Views have no memory yet. */
-static sora_gemm_desc desc_of(const sora_device_limits *limits, const int64_t *shape)
+static sora_gemm_desc desc_of(const int64_t *shape)
 {
     int64_t m = shape[0], n = shape[1], k = shape[2], k2 = shape[3], forms = shape[4];
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
@@ -28,11 +28,7 @@ static sora_gemm_desc desc_of(const sora_device_limits *limits, const int64_t *s
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a, .zeros = forms & 32 };
     d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
     d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
-    if (forms & 64) {
-        d.wanted_leading = n;
-        d.bt = d.b;
-        d.bt.panel = sora_gemm_panel(limits, k);
-    }
+    d.wanted_leading = forms & 64 ? n : 0;
     d.a2 = (sora_gemm_operand) { .leading = k2 };
     d.b2 = (sora_gemm_operand) { .leading = n };
     return d;
@@ -40,7 +36,7 @@ static sora_gemm_desc desc_of(const sora_device_limits *limits, const int64_t *s
 
 static void describe(const int64_t *shape, char text[96])
 {
-    sora_gemm_desc d = desc_of(&(sora_device_limits) { 0 }, shape);
+    sora_gemm_desc d = desc_of(shape);
     char second[32] = "";
     if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
     snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
@@ -54,7 +50,7 @@ static void describe(const int64_t *shape, char text[96])
 
 static int variants(const sora_device_limits *limits, const int64_t *shape, sora_tuning_variant out[SORA_TUNE_VARIANTS])
 {
-    sora_gemm_desc d = desc_of(limits, shape);
+    sora_gemm_desc d = desc_of(shape);
     sora_gemm_variant list[SORA_GEMM_VARIANTS];
     int count = sora_gemm_variants(limits, &d, list);
     for (int i = 0; i < count; i++) out[i] = sora_gemm_tuning_variant(&list[i]);
@@ -142,12 +138,11 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     SORA_TRY(sora_allocate(1, sizeof *p, "tuning", &p, error));
     *self = p;
     p->context = context;
-    p->desc = desc_of(&sora_context_device(context)->limits, shape);
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    p->desc = desc_of(shape);
     sora_gemm_desc *d = &p->desc;
     SORA_TRY(draw(p, A, d->m * d->k, &d->a.view, error));
     if (d->a.zeros) SORA_TRY(pass_relu(p, &p->operands[A], d->m * d->k, error));
-    if (d->wanted_leading) SORA_TRY(draw(p, WANTED, d->m * d->n, &d->wanted, error));
-    if (d->wanted_leading) SORA_TRY(pass_relu(p, &p->operands[WANTED], d->m * d->n, error));
     bool half = d->b.view.dtype == SORA_F16;
     SORA_TRY(draw(p, B, d->k * d->n, &d->b.view, error));
     if (half) SORA_TRY(narrow(p, d->k * d->n, error));
@@ -155,15 +150,18 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     if (d->k2) SORA_TRY(draw(p, B2, d->k2 * d->n, &d->b2.view, error));
     SORA_TRY(draw(p, C, d->m * d->n, &d->c, error));
     int64_t columns = d->b.turned ? d->k : d->n, rows = d->b.turned ? d->n : d->k;
-    int panel2 = sora_gemm_panel(&sora_context_device(context)->limits, d->n);
+    int panel2 = sora_gemm_panel(limits, d->n);
     if (d->wanted_leading) {
-        d->bt.view = d->b.view;
-        d->bt.turned = true;
-        SORA_TRY(bring_into_panels(p, &d->bt, d->k, d->n, d->bt.panel, &p->operands[PANELS_TURNED], error));
+        sora_gemm_operand turned = d->b;
+        turned.turned = true;
+        SORA_TRY(draw(p, WANTED, d->m * d->n, &d->wanted, error));
+        SORA_TRY(pass_relu(p, &p->operands[WANTED], d->m * d->n, error));
+        SORA_TRY(bring_into_panels(p, &turned, d->k, d->n, sora_gemm_panel(limits, d->k), &p->operands[PANELS_TURNED], error));
+        d->bt = turned.view;
     }
     if (d->b.panel) SORA_TRY(bring_into_panels(p, &d->b, columns, rows, d->b.panel, &p->operands[PANELS], error));
     if (d->k2 && panel2) SORA_TRY(bring_into_panels(p, &d->b2, d->n, d->k2, panel2, &p->operands[PANELS2], error));
-    uint64_t room = sora_gemm_workspace(&sora_context_device(context)->limits, d->m, d->n, d->k);
+    uint64_t room = sora_gemm_workspace(limits, d->m, d->n, d->k);
     SORA_TRY(sora_tune_scratch(context, room, &p->operands[SCRATCH], error));
     d->workspace = p->operands[SCRATCH].view;
 cleanup:
@@ -199,9 +197,9 @@ static sora_status check(void *self, bool *right, sora_error *error)
         for (int64_t l = 0; l < d->k; l++) sum += term(p->operands[A].host, &d->a, i, l) * term(p->operands[B].host, &d->b, l, j);
         for (int64_t l = 0; l < d->k2; l++)
             sum += term(p->operands[A2].host, &d->a2, i, l) * term(p->operands[B2].host, &d->b2, l, j);
-        /* Each of k sums rounds by at most half an ulp of a partial sum, which is below k. */
         double got = (double)p->operands[C].host[i * d->n + j];
         bool needless = d->wanted_leading && p->operands[WANTED].host[i * d->n + j] == 0.0f && got == 0.0;
+        /* Each of k sums rounds by at most half an ulp of a partial sum, which is below k. */
         double bound = (double)(d->k + d->k2 + 8) * ldexp(1.0, -23);
         *right &= needless || fabs(got - sum) <= bound;
     }

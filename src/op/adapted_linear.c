@@ -213,7 +213,7 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
                             .c_leading = sora_linear_leading(dx, q),
                             .workspace = *workspace,
                             .label = run->name };
-    if (attributes_of(run->attributes)->zeros) sora_linear_sample(run, &run->inputs[X], w, &base);
+    if (attributes_of(run->attributes)->zeros) sora_linear_sample(&run->inputs[X], w, &base);
     if (!sora_adapted_drops(run)) {
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };

@@ -132,7 +132,7 @@ static const int sampled_size[] = { 128, 128, 0 };
 static bool is_sampled(const sora_gemm_desc *d)
 {
     bool plain = !d->column_scale.memory && !d->bias.memory && !d->relu && !d->accumulate;
-    return d->wanted_leading && d->bt.panel && !d->a.transposed && plain && products_of(d) == 1;
+    return d->wanted_leading && !d->a.transposed && plain && products_of(d) == 1;
 }
 
 /* The largest that has no more rows than C needs and of which there are enough for all compute units. */
@@ -481,13 +481,14 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
 
 static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    int width = v->vectors * sora_conv_lanes(&sora_context_device(context)->limits);
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int width = v->vectors * sora_conv_lanes(limits), panel = sora_gemm_panel(limits, d->k);
     panels second = { .split = 1 };
     if (d->k2) second = standing_panels(&d->b2, d->k2, width);
     int64_t down = panels_of(v->rows, d->m), across = panels_of(v->group_columns, d->n), run = block_run(v, d->m);
     char options[OPTIONS];
-    int written = program_options(context, v, is_half(&d->bt) ? B_HALF : 0, options);
-    snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", d->bt.panel);
+    int written = program_options(context, v, d->bt.dtype == SORA_F16 ? B_HALF : 0, options);
+    snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", panel);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "gemm",
@@ -498,8 +499,8 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
                               .global = { (size_t)(across * SORA_APART), (size_t)panels_of((int)run, down) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&d->bt.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                                  SORA_VIEW(&d->wanted), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->n * d->bt.panel),
+                                  SORA_VIEW(&d->a.view), SORA_VIEW(&d->bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                                  SORA_VIEW(&d->wanted), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->n * panel),
                                   SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
                                   SORA_INT(second.split), SORA_LONG(d->wanted_leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run), SORA_FLOAT(or_one(d->alpha))) },

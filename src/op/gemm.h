@@ -54,11 +54,9 @@ typedef struct sora_gemm_desc {
     sora_view column_scale;   /* [n] factor of C's columns before bias; NULL: ones */
     sora_view bias;           /* [n]; NULL: none */
     bool relu;
-    bool accumulate; /* C += instead of C = */
-    /* [m, n]: where it is 0 nobody needs C, which may be 0 there; and Bᵀ in panels besides, without which that saves nothing. */
-    sora_view wanted;
-    int64_t wanted_leading; /* 0: all is wanted */
-    sora_gemm_operand bt;
+    bool accumulate;        /* C += instead of C = */
+    sora_view wanted, bt;   /* [m, n]: where it is 0 nobody needs C, which may be 0 there; and Bᵀ in panels besides */
+    int64_t wanted_leading; /* 0: neither */
     sora_view c;
     int64_t c_leading;
     sora_gemm_batch batch;

@@ -29,14 +29,13 @@ sora_gemm_operand sora_linear_weight_back(const sora_view *weight)
     };
 }
 
-void sora_linear_sample(const sora_op_run *run, const sora_view *x, const sora_view *weight, sora_gemm_desc *desc)
+void sora_linear_sample(const sora_view *x, const sora_view *weight, sora_gemm_desc *desc)
 {
+    if (!weight->back) return;
     desc->wanted = *x;
     desc->wanted_leading = sora_linear_leading(x, desc->n);
-    if (!weight->back) return;
-    desc->bt =
-        (sora_gemm_operand) { .view = *weight, .panel = sora_gemm_panel(&sora_context_device(run->context)->limits, desc->k) };
-    desc->bt.view.offset = weight->front;
+    desc->bt = *weight;
+    desc->bt.offset = weight->front;
 }
 
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error)
@@ -162,7 +161,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                 .c_leading = sora_linear_leading(&gradients[X], q),
                                 .workspace = workspace,
                                 .label = run->name };
-        if (a->zeros) sora_linear_sample(run, x, w, &data);
+        if (a->zeros) sora_linear_sample(x, w, &data);
         SORA_TRY(sora_gemm(run->context, &data, error));
     }
 cleanup:

@@ -16,7 +16,7 @@ sora_gemm_operand sora_linear_weight(const sora_view *weight);
 sora_gemm_operand sora_linear_weight_back(const sora_view *weight);
 
 /* dx is only wanted where x, which comes from a ReLU, is not 0; `weight` is the way back's. */
-void sora_linear_sample(const sora_op_run *run, const sora_view *x, const sora_view *weight, sora_gemm_desc *desc);
+void sora_linear_sample(const sora_view *x, const sora_view *weight, sora_gemm_desc *desc);
 
 /* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] or [n, t, p] into outputs[0]. */
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);

@@ -88,8 +88,9 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         desc.wanted = operand(f, context, WANTED, SORA_SHAPE(all));
         desc.wanted_leading = ldc;
         pass_relu(context, all, f->host[WANTED] + GUARD, &desc.wanted);
-        desc.bt = desc.b;
-        bring_into_panels(context, true, p->n, p->k, &desc.bt, &panels_turned);
+        sora_gemm_operand turned = desc.b;
+        bring_into_panels(context, true, p->n, p->k, &turned, &panels_turned);
+        desc.bt = turned.view;
     }
     if (p->panels) bring_into_panels(context, p->turned, p->n, p->k, &desc.b, &panels);
     if (p->k2)
@@ -335,8 +336,7 @@ static void test_partial(void **state)
                                 .k2 = one->k2,
                                 .a = { .zeros = one->zeros },
                                 .b = { .panel = 16 },
-                                .wanted_leading = one->sampled ? one->n : 0,
-                                .bt = { .panel = 16 } };
+                                .wanted_leading = one->sampled ? one->n : 0 };
         int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), found = 0;
         for (int number = 0; number < count; number++)
             if (variants[number].provider == providers[p]) found += check_variant(f, context, number, one);
