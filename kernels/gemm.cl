@@ -310,6 +310,8 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #define NEAR 64
 #define PIECES ((PART + PANEL - 1) / PANEL)
 #define LISTS (BLOCK_COLUMNS / NEAR)
+#define PIECE(at, column) (b + b_at + min((at) / PANEL + p, (k - 1) / PANEL) * b_panel + (long)(column) * PANEL)
+#define ASKED (NEAR * PANEL / BLOCK_ROWS) /* of a piece's next terms or columns, with each row */
 
 /* Where wanted[columns] is not 0, in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none could be foreseen. */
 inline int list_of(__global const float *wanted, int columns, ushort *list)
@@ -365,10 +367,16 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
         }
     for (int l = 0; begin + l * NEAR < end; l++)
         for (int at = 0; at < k; at += PART) {
-            __global const B_ELEMENT *piece[PIECES];
-            FOR(p, PIECES) piece[p] = b + b_at + min(at / PANEL + p, (k - 1) / PANEL) * b_panel + (long)(begin + l * NEAR) * PANEL;
+            int then = at + PART < k ? at + PART : 0;
+            __global const B_ELEMENT *piece[PIECES], *next[PIECES];
+            FOR(p, PIECES)
+            {
+                piece[p] = PIECE(at, begin + l * NEAR);
+                next[p] = PIECE(then, begin + (then ? l : l + 1) * NEAR);
+            }
             for (int i = 0; i < last - first; i++) {
                 for (int x = 0; at == 0 && x < NEAR; x += 16) ASK_FOR(c + i * c_row + begin + l * NEAR + x);
+                FOR(p, PIECES) for (int x = 0; x < ASKED; x += 16) ASK_FOR(next[p] + i * ASKED + x);
                 add_sampled(a + a_at + (first + i) * lead + at, k - at, piece, list + i * BLOCK_COLUMNS + l * NEAR, count[i * LISTS + l], at > 0,
                             sums + i * BLOCK_COLUMNS + l * NEAR);
             }
@@ -419,6 +427,7 @@ inline ulong copy_row(__global const float *a, int terms, float *row)
 /* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. BLOCK_COLUMNS are whole groups
  * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
+#define ASKED (BLOCK_TERMS * W / BLOCK_ROWS) /* of a tile's next terms or columns, with each row */
 inline void add_nonzero(const float *left, ulong places, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
 {
     floatx sum[ACROSS][NV];
@@ -485,10 +494,17 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
         ulong places[HEIGHT];
         for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
         for (int column = begin; column < end; column += ACROSS * W) {
-            __global const B_ELEMENT *panel[ACROSS];
-            FOR(t, ACROSS) panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
-            for (int i = 0; i < last - first; i++)
+            int then = column + ACROSS * W < end ? column + ACROSS * W : begin;
+            __global const B_ELEMENT *panel[ACROSS], *next[ACROSS];
+            FOR(t, ACROSS)
+            {
+                panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
+                next[t] = B_PANEL(min(then + t * W, (n - 1) / W * W)) + (then == begin ? BLOCK_TERMS * b_row : 0);
+            }
+            for (int i = 0; i < last - first; i++) {
+                FOR(t, ACROSS) for (int x = 0; x < ASKED; x += 16) ASK_FOR(next[t] + i * ASKED + x);
                 add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
+            }
         }
 #else
         for (int column = begin; column < end; column += W) {
