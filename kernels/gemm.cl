@@ -613,6 +613,15 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
 
 #endif
 
+/* C stays where it is wanted. */
+__kernel void gemm_mask(__global const float *restrict wanted, ulong wanted_at, __global float *restrict c, ulong c_at, long wanted_row, long c_row, int n)
+{
+    long row = (long)get_global_id(1);
+    wanted += wanted_at + row * wanted_row;
+    c += c_at + row * c_row;
+    EACH(j, n) c[j] = wanted[j] == 0.0f ? 0.0f : c[j];
+}
+
 /* What a library's product leaves to do. */
 __kernel void gemm_epilogue(__global const float *restrict product, ulong product_at, __global float *restrict c, ulong c_at, long c_row, int m, int n,
                             EPILOGUE_PARAMETERS)

@@ -103,15 +103,20 @@ static bool fuse_dropout(sora_graph *graph, int index)
     return true;
 }
 
-/* What a linear layer has from another's ReLU is mostly zeros, which its product may leave out. */
-static void note_zeros(sora_graph *graph, int index)
+/* What a linear layer has from another's ReLU is mostly zeros, which its product may leave out; and where nothing else has it,
+ * the gradient is wanted elsewhere alone. */
+static void fuse_relu(sora_graph *graph, int index)
 {
     sora_node *node = &graph->nodes[index];
+    sora_relu_before *before = NULL;
     sora_relu_dropout *behind;
     if (node->op == &sora_op_linear)
-        ((sora_linear_attributes *)node->attributes)->zeros = relu_maker(graph, node->inputs[0], &behind);
+        before = &((sora_linear_attributes *)node->attributes)->before;
     else if (node->op == &sora_op_adapted_linear)
-        ((sora_adapted_attributes *)node->attributes)->zeros = relu_maker(graph, node->inputs[0], &behind);
+        before = &((sora_adapted_attributes *)node->attributes)->before;
+    if (!before || !relu_maker(graph, node->inputs[0], &behind)) return;
+    behind->masked = users_of(graph, node->inputs[0]) == 1;
+    *before = (sora_relu_before) { .zeros = true, .masks = behind->masked, .probability = behind->probability };
 }
 
 /* A sum with what dropout made: dropout adds it, under its own name, which its random numbers hang on. */
@@ -142,7 +147,7 @@ sora_status sora_graph_fuse(sora_graph *graph, sora_error *error)
     sora_status status = SORA_OK;
     for (int n = 0; status == SORA_OK && n < (int)graph->node_count;) {
         status = fuse_statistics(graph, n, error);
-        note_zeros(graph, n);
+        fuse_relu(graph, n);
         n += !fuse_pool(graph, n) && !fuse_dropout(graph, n) && !fuse_residual(graph, n);
     }
     return status;

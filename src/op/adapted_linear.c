@@ -95,9 +95,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
         rule->saved[OWN] = SORA_SHAPE((int64_t)factors);
         if (sora_gemm_panel(l, q)) rule->saved[PANELS] = SORA_SHAPE((int64_t)panel_elements(l, q, r));
     }
-    if (!a->relu) rule->uses_outputs = 0;
+    bool copies = sora_linear_copies(a->relu, &a->behind_relu);
+    if (!copies) rule->uses_outputs = 0;
     rule->forward_workspace = panel_elements(l, p, r) + dropped + (rule->training ? 0 : t) + forward;
-    rule->backward_workspace = (a->relu ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(parts, data);
+    rule->backward_workspace = (copies ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(parts, data);
     return SORA_OK;
 }
 
@@ -178,7 +179,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                        &(sora_gemm_desc) { .m = m,
                                            .n = p,
                                            .k = q,
-                                           .a = { *x, leading, .zeros = a->zeros },
+                                           .a = { *x, leading, .zeros = a->before.zeros },
                                            .b = sora_linear_weight(w),
                                            .k2 = r,
                                            .a2 = { t, r },
@@ -201,20 +202,21 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
 {
     sora_status status = SORA_OK;
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
+    const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *w = &run->inputs[WEIGHT], *down = &run->inputs[DOWN], *dx = &run->input_gradients[X];
     int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = down->shape.dim[0], m = sora_linear_rows(&dx->shape, q);
     sora_gemm_operand branch = factor_operand(limits, run->saved[PANELS].memory ? &run->saved[PANELS] : down, q);
     sora_gemm_desc base = { .m = m,
                             .n = q,
                             .k = p,
-                            .a = { *dy, sora_linear_leading(dy, p), .zeros = attributes_of(run->attributes)->relu },
+                            .a = { *dy, sora_linear_leading(dy, p), .zeros = a->relu },
                             .b = sora_linear_weight_back(w),
                             .c = *dx,
                             .c_leading = sora_linear_leading(dx, q),
                             .workspace = *workspace,
                             .label = run->name };
-    if (attributes_of(run->attributes)->zeros) sora_linear_sample(&run->inputs[X], w, &base);
     if (!sora_adapted_drops(run)) {
+        sora_linear_before(run, &a->before, &base);
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
         base.b2 = branch;
@@ -232,7 +234,8 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
                                            .workspace = *workspace,
                                            .label = run->name },
                        error));
-    SORA_TRY(sora_dropout_apply(run, attributes_of(run->attributes)->dropout, dropped, dx, true, error));
+    SORA_TRY(sora_dropout_apply(run, a->dropout, dropped, dx, true, error));
+    if (a->before.masks) SORA_TRY(sora_linear_mask(run, &run->inputs[X], a->before.probability, dx, dx, error));
 cleanup:
     return status;
 }

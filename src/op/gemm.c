@@ -132,7 +132,7 @@ static const int sampled_size[] = { 128, 128, 0 };
 static bool is_sampled(const sora_gemm_desc *d)
 {
     bool plain = !d->column_scale.memory && !d->bias.memory && !d->relu && !d->accumulate;
-    return d->wanted_leading && !d->a.transposed && plain && products_of(d) == 1;
+    return d->wanted_leading && d->has_bt && !d->a.transposed && plain && products_of(d) == 1;
 }
 
 /* The largest that has no more rows than C needs and of which there are enough for all compute units. */
@@ -604,6 +604,27 @@ cleanup:
     return status;
 }
 
+static sora_status run_all(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
+{
+    if (v->provider == SORA_GEMM_CLBLAST) return run_clblast(context, d, v, error);
+    if (v->provider == SORA_GEMM_DOT) return run_dot(context, d, error);
+    return sora_is_cpu(context) ? run_tiles(context, d, v, error) : run_group(context, d, v, error);
+}
+
+static sora_status mask(sora_context *context, const sora_gemm_desc *d, sora_error *error)
+{
+    return sora_launch(
+        context,
+        &(sora_launch_desc) { .file = "gemm",
+                              .kernel = "gemm_mask",
+                              .options = "-D XV=1",
+                              .label = d->label,
+                              .global = { sora_is_cpu(context) ? 1 : (size_t)d->n, (size_t)d->m },
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->wanted), SORA_VIEW(&d->c), SORA_LONG(d->wanted_leading),
+                                                          SORA_LONG(d->c_leading), SORA_INT(d->n)) },
+        error);
+}
+
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error)
 {
     if (desc->m < 1 || desc->n < 1 || desc->k < 1 || desc->m > INT32_MAX || desc->n > INT32_MAX || desc->k > INT32_MAX)
@@ -617,8 +638,7 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a second pair's B in panels of %d; expected %d",
                          desc->label ? desc->label : "gemm", desc->b2.panel, panel);
     sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
-    if (variant.provider == SORA_GEMM_CLBLAST) return run_clblast(context, desc, &variant, error);
-    if (variant.provider == SORA_GEMM_DOT) return run_dot(context, desc, error);
     if (variant.provider == SORA_GEMM_SAMPLED) return run_sampled(context, desc, &variant, error);
-    return sora_is_cpu(context) ? run_tiles(context, desc, &variant, error) : run_group(context, desc, &variant, error);
+    sora_status status = run_all(context, desc, &variant, error);
+    return status == SORA_OK && desc->wanted_leading ? mask(context, desc, error) : status;
 }

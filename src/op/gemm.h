@@ -55,8 +55,10 @@ typedef struct sora_gemm_desc {
     sora_view bias;           /* [n]; NULL: none */
     bool relu;
     bool accumulate;        /* C += instead of C = */
-    sora_view wanted, bt;   /* [m, n]: where it is 0 nobody needs C, which may be 0 there; and Bᵀ in panels besides */
-    int64_t wanted_leading; /* 0: neither */
+    sora_view wanted;       /* [m, n]: where it is 0 C is 0, too */
+    int64_t wanted_leading; /* 0: all of C is wanted */
+    sora_view bt;           /* B's transpose, in panels of sora_gemm_panel's width besides */
+    bool has_bt;
     sora_view c;
     int64_t c_leading;
     sora_gemm_batch batch;

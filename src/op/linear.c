@@ -29,11 +29,14 @@ sora_gemm_operand sora_linear_weight_back(const sora_view *weight)
     };
 }
 
-void sora_linear_sample(const sora_view *x, const sora_view *weight, sora_gemm_desc *desc)
+void sora_linear_before(const sora_op_run *run, const sora_relu_before *before, sora_gemm_desc *desc)
 {
-    if (!weight->back) return;
+    const sora_view *x = &run->inputs[X], *weight = &run->inputs[WEIGHT];
+    if (!before->masks) return;
+    desc->alpha = sora_dropout_key_of(run, before->probability).factor;
     desc->wanted = *x;
     desc->wanted_leading = sora_linear_leading(x, desc->n);
+    desc->has_bt = weight->back;
     desc->bt = *weight;
     desc->bt.offset = weight->front;
 }
@@ -60,24 +63,36 @@ sora_status sora_linear_thin(const sora_op_run *run, const sora_relu_dropout *dr
     return sora_dropout_apply(&same, dropout->probability, &run->outputs[0], &run->outputs[0], false, error);
 }
 
-sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_relu_dropout *dropout, sora_view *workspace,
-                                 sora_view *out, sora_error *error)
+sora_status sora_linear_mask(const sora_op_run *run, const sora_view *y, float probability, const sora_view *gradient,
+                             const sora_view *out, sora_error *error)
 {
-    const sora_view *y = &run->outputs[0], *dy = &run->output_gradients[0];
-    *out = *dy;
-    if (!relu) return SORA_OK;
-    int64_t p = sora_view_inner(dy);
-    out->memory = workspace->memory;
-    out->offset = workspace->offset;
-    out->stride = p;
-    workspace->offset += (uint64_t)sora_view_elements(dy);
-    float factor = sora_dropout_key_of(run, dropout->probability).factor;
+    int64_t p = sora_view_inner(gradient);
+    float factor = sora_dropout_key_of(run, probability).factor;
     sora_launch_desc desc = { .file = "range",
                               .kernel = "linear_mask",
                               .label = run->name,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(dy), SORA_VIEW(out), SORA_LONG(y->stride),
-                                                          SORA_LONG(dy->stride), SORA_LONG(p), SORA_FLOAT(factor)) };
-    return sora_launch_range(run->context, desc, p, dy->shape.dim[0], error);
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(y), SORA_VIEW(gradient), SORA_VIEW(out), SORA_LONG(y->stride),
+                                                          SORA_LONG(gradient->stride), SORA_LONG(out->stride), SORA_LONG(p),
+                                                          SORA_FLOAT(factor)) };
+    return sora_launch_range(run->context, desc, p, gradient->shape.dim[0], error);
+}
+
+bool sora_linear_copies(bool relu, const sora_relu_dropout *dropout)
+{
+    return relu && !dropout->masked;
+}
+
+sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_relu_dropout *dropout, sora_view *workspace,
+                                 sora_view *out, sora_error *error)
+{
+    const sora_view *dy = &run->output_gradients[0];
+    *out = *dy;
+    if (!sora_linear_copies(relu, dropout)) return SORA_OK;
+    out->memory = workspace->memory;
+    out->offset = workspace->offset;
+    out->stride = sora_view_inner(dy);
+    workspace->offset += (uint64_t)sora_view_elements(dy);
+    return sora_linear_mask(run, &run->outputs[0], dropout->probability, dy, out, error);
 }
 
 static const sora_linear_attributes *attributes_of(const void *attributes)
@@ -90,10 +105,12 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     sora_status status = sora_linear_check(rule, error);
     if (status != SORA_OK) return status;
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
+    const sora_linear_attributes *a = attributes_of(rule->attributes);
+    bool copies = sora_linear_copies(a->relu, &a->behind_relu);
     uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, p, q, m), sora_gemm_workspace(rule->limits, m, q, p));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, m, p, q);
-    if (!attributes_of(rule->attributes)->relu) rule->uses_outputs = 0;
-    rule->backward_workspace = largest + (attributes_of(rule->attributes)->relu ? (uint64_t)(m * p) : 0);
+    if (!copies) rule->uses_outputs = 0;
+    rule->backward_workspace = largest + (copies ? (uint64_t)(m * p) : 0);
     return SORA_OK;
 }
 
@@ -107,7 +124,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                        &(sora_gemm_desc) { .m = sora_linear_rows(&x->shape, q),
                                            .n = p,
                                            .k = q,
-                                           .a = { *x, sora_linear_leading(x, q), .zeros = a->zeros },
+                                           .a = { *x, sora_linear_leading(x, q), .zeros = a->before.zeros },
                                            .b = sora_linear_weight(w),
                                            .bias = run->input_count > BIAS ? run->inputs[BIAS] : (sora_view) { 0 },
                                            .relu = a->relu,
@@ -161,7 +178,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                                 .c_leading = sora_linear_leading(&gradients[X], q),
                                 .workspace = workspace,
                                 .label = run->name };
-        if (a->zeros) sora_linear_sample(x, w, &data);
+        sora_linear_before(run, &a->before, &data);
         SORA_TRY(sora_gemm(run->context, &data, error));
     }
 cleanup:

@@ -15,8 +15,8 @@ int64_t sora_linear_leading(const sora_view *view, int64_t columns);
 sora_gemm_operand sora_linear_weight(const sora_view *weight);
 sora_gemm_operand sora_linear_weight_back(const sora_view *weight);
 
-/* dx is only wanted where x, which comes from a ReLU, is not 0; `weight` is the way back's. */
-void sora_linear_sample(const sora_view *x, const sora_view *weight, sora_gemm_desc *desc);
+/* dx = dy W as a ReLU before x has it. */
+void sora_linear_before(const sora_op_run *run, const sora_relu_before *before, sora_gemm_desc *desc);
 
 /* Shapes of x, weight and bias (inputs 0 to 2); y [m, p] or [n, t, p] into outputs[0]. */
 sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);
@@ -24,8 +24,13 @@ sora_status sora_linear_check(sora_op_shape_rule *rule, sora_error *error);
 /* Dropout behind the ReLU, of output 0 in its place, in training. */
 sora_status sora_linear_thin(const sora_op_run *run, const sora_relu_dropout *dropout, sora_error *error);
 
-/* dy, or, behind a ReLU and its dropout, what they let pass: a copy at the start of `workspace`, m · p elements, which moves on
- * by as much. */
+/* out = what a ReLU with output y, and a dropout behind it, let pass of a gradient; out may be where that is. */
+sora_status sora_linear_mask(const sora_op_run *run, const sora_view *y, float probability, const sora_view *gradient,
+                             const sora_view *out, sora_error *error);
+
+/* Whether dy has to be masked first, and dy as the way back takes it: then a copy at the start of `workspace`, m · p elements,
+ * which moves on by as much. */
+bool sora_linear_copies(bool relu, const sora_relu_dropout *dropout);
 sora_status sora_linear_arriving(const sora_op_run *run, bool relu, const sora_relu_dropout *dropout, sora_view *workspace,
                                  sora_view *out, sora_error *error);
 

@@ -12,14 +12,22 @@
 typedef struct sora_relu_dropout {
     float probability;
     uint32_t stream; /* of the dropout that it was */
+    bool masked;     /* dy arrives as what both let pass: the layer that reads the output sees to it */
 } sora_relu_dropout;
+
+/* What a linear layer knows of another's ReLU that x comes from (made by the graph, graph/fuse.c). */
+typedef struct sora_relu_before {
+    bool zeros;        /* there is one: many of x's numbers are 0 */
+    bool masks;        /* dx is what it and its dropout let pass: 0 where x is 0, elsewhere with dropout's factor */
+    float probability; /* of that dropout */
+} sora_relu_before;
 
 /* y = x·Wᵀ + b (, ReLU).  inputs x [m, q], W [p, q], b [p] or absent; output y [m, p]. x may be [m, c, h, w] with c·h·w = q
  * (flattening), or, dense, [n, t, q]: the output is then [n, t, p]. */
 typedef struct sora_linear_attributes {
     bool relu;
     sora_relu_dropout behind_relu;
-    bool zeros; /* x comes from a ReLU (made by the graph, graph/fuse.c) */
+    sora_relu_before before;
 } sora_linear_attributes;
 extern const sora_op sora_op_linear;
 
@@ -32,7 +40,7 @@ extern const sora_op sora_op_linear;
 typedef struct sora_adapted_attributes {
     bool relu; /* of the linear layer's own epilogue (linear only) */
     sora_relu_dropout behind_relu;
-    bool zeros;    /* linear only, as sora_linear_attributes' */
+    sora_relu_before before;
     float scale;   /* s */
     float dropout; /* on x in the branch, 0..1; inverted (kept values / (1 − p)) */
     int kernel;    /* conv only: k of W₀ and W_d */

@@ -66,6 +66,15 @@ static void test_networks(void **state)
 
 enum { ITEMS = 3, WIDTH = 17, NUMBERS = 4000 };
 
+/* What of the layers is adapted, and dropout in the adapters' branch. */
+typedef struct adaption {
+    const char *target;
+    float dropout;
+} adaption;
+
+static const adaption adaptions[] = { { NULL, 0 }, { "w.", 0 }, { "w.", 0.25f } };
+enum { ADAPTIONS = SORA_COUNT(adaptions) };
+
 /* Two linear layers, "wi" and "wo", by way of `hidden` numbers, in a graph from x to y. */
 typedef struct pair {
     sora_params *params;
@@ -76,7 +85,7 @@ typedef struct pair {
     uint64_t moved; /* by a step */
 } pair;
 
-static pair open_pair(int64_t hidden, const char *target, bool unfused)
+static pair open_pair(int64_t hidden, const adaption *how, bool unfused)
 {
     sora_error error;
     pair p;
@@ -84,7 +93,8 @@ static pair open_pair(int64_t hidden, const char *target, bool unfused)
     OK(sora_layers_create(p.params, 7, &p.layers, &error));
     OK(sora_layers_add(p.layers, "wi", &(sora_layer_desc) { .in = WIDTH, .out = hidden, .bias = true }, &p.wi, &error));
     OK(sora_layers_add(p.layers, "wo", &(sora_layer_desc) { .in = hidden, .out = WIDTH, .bias = true }, &p.wo, &error));
-    if (target) OK(sora_adapt(p.layers, target, &(sora_adapter_options) { .rank = 3, .dropout = 0.25f }, NULL, &error));
+    sora_adapter_options options = { .rank = 3, .dropout = how->dropout };
+    if (how->target) OK(sora_adapt(p.layers, how->target, &options, NULL, &error));
     for (size_t i = 0; i < sora_params_count(p.params); i++) {
         sora_shape shape = sora_param_shape(sora_params_at(p.params, i));
         fill(sora_param_host(sora_params_at(p.params, i)), sora_shape_elements(&shape), (uint32_t)i, false);
@@ -134,9 +144,9 @@ static int step_pair(pair *p, sora_tensor *out, sora_tensor *shown, float *numbe
 }
 
 /* Dropout between the layers, behind the first one's ReLU. `watched`: the ReLU's own output is one of the graph's. */
-static int run_dropout(const char *target, bool unfused, bool watched, float *out, int64_t *count)
+static int run_dropout(const adaption *how, bool unfused, bool watched, float *out, int64_t *count)
 {
-    pair p = open_pair(2 * WIDTH, target, unfused);
+    pair p = open_pair(2 * WIDTH, how, unfused);
     sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, true);
     if (watched) sora_graph_output(p.graph, hidden);
     hidden = sora_dropout(p.graph, "wi.dropout", hidden, 0.4f);
@@ -147,48 +157,52 @@ static int run_dropout(const char *target, bool unfused, bool watched, float *ou
 static void test_dropout_behind_relu(void **state)
 {
     (void)state;
-    static const char *const targets[] = { NULL, "w." };
     static float whole[NUMBERS], single[NUMBERS];
-    for (int t = 0; t < 2; t++) {
+    for (int a = 0; a < ADAPTIONS; a++) {
         int64_t count, others;
-        int nodes = run_dropout(targets[t], false, false, whole, &count);
-        assert_int_equal(run_dropout(targets[t], true, false, single, &others), nodes + 2);
+        int nodes = run_dropout(&adaptions[a], false, false, whole, &count);
+        assert_int_equal(run_dropout(&adaptions[a], true, false, single, &others), nodes + 2);
         assert_int_equal(count, others);
         assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
         int zeros = 0;
         for (int i = 1; i <= ITEMS * 2 * WIDTH; i++) zeros += whole[i] == 0;
         assert_in_range(zeros, ITEMS * WIDTH + 1, ITEMS * 2 * WIDTH - 8); /* the ReLU's half, and more */
-        assert_int_equal(run_dropout(targets[t], false, true, whole, &count), nodes + 2);
+        assert_int_equal(run_dropout(&adaptions[a], false, true, whole, &count), nodes + 2);
         assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
     }
 }
 
-static bool has_zeros(const sora_graph *graph, const char *name)
+static sora_relu_before relu_before(const sora_graph *graph, const char *name)
 {
     for (size_t n = 0; n < graph->node_count; n++) {
         const sora_node *node = &graph->nodes[n];
         if (strcmp(node->name, name) != 0) continue;
-        return node->op == &sora_op_linear ? ((const sora_linear_attributes *)node->attributes)->zeros
-                                           : ((const sora_adapted_attributes *)node->attributes)->zeros;
+        return node->op == &sora_op_linear ? ((const sora_linear_attributes *)node->attributes)->before
+                                           : ((const sora_adapted_attributes *)node->attributes)->before;
     }
     fail_msg("no node %s", name);
-    return false;
+    return (sora_relu_before) { 0 };
 }
 
-/* The layer that reads another's ReLU, by way of dropout or not, is told that its input has zeros, and no other. */
+/* The layer that reads another's ReLU, by way of dropout or not, is told that its input has zeros, and no other; it masks the
+ * gradient, unless somebody else has that input, too. */
 static void test_zeros_behind_relu(void **state)
 {
     (void)state;
-    for (int way = 0; way < 16; way++) {
-        bool relu = way & 1, dropout = way & 2, unfused = way & 4;
-        pair p = open_pair(2 * WIDTH, way & 8 ? "w." : NULL, unfused);
+    for (int way = 0; way < 32; way++) {
+        bool relu = way & 1, dropout = way & 2, unfused = way & 4, watched = way & 16;
+        pair p = open_pair(2 * WIDTH, &adaptions[way & 8 ? 1 : 0], unfused);
         sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, relu);
         if (dropout) hidden = sora_dropout(p.graph, "wi.dropout", hidden, 0.4f);
+        if (watched) sora_graph_output(p.graph, hidden);
         sora_tensor *out = sora_layer_forward(p.graph, p.wo, hidden, false);
         sora_error error;
         OK(sora_graph_plan(p.graph, sora_mse_loss(p.graph, "loss", out, p.y), &error));
-        assert_int_equal(has_zeros(p.graph, "wo"), relu && !unfused);
-        assert_false(has_zeros(p.graph, "wi"));
+        sora_relu_before before = relu_before(p.graph, "wo");
+        assert_int_equal(before.zeros, relu && !unfused);
+        assert_int_equal(before.masks, before.zeros && !watched);
+        assert_true(before.probability == (dropout && before.zeros ? 0.4f : 0.0f));
+        assert_false(relu_before(p.graph, "wi").zeros);
         sora_graph_destroy(&p.graph);
         sora_layers_destroy(&p.layers);
         sora_params_destroy(&p.params);
@@ -199,7 +213,7 @@ static void test_zeros_behind_relu(void **state)
  * of the graph's. */
 static int run_residual(bool first, bool unfused, bool watched, float *out, int64_t *count)
 {
-    pair p = open_pair(WIDTH, NULL, unfused);
+    pair p = open_pair(WIDTH, &adaptions[0], unfused);
     sora_tensor *base = sora_layer_forward(p.graph, p.wi, p.x, false);
     sora_tensor *dropped = sora_dropout(p.graph, "wo.dropout", sora_layer_forward(p.graph, p.wo, base, false), 0.4f);
     if (watched) sora_graph_output(p.graph, dropped);
@@ -226,7 +240,7 @@ static void test_dropout_before_sum(void **state)
  * the norms. Returns what a step moves. */
 static uint64_t run_norms(int norms, bool unfused, float *out, int64_t *count)
 {
-    pair p = open_pair(WIDTH, NULL, unfused);
+    pair p = open_pair(WIDTH, &adaptions[0], unfused);
     sora_tensor *weight = sora_graph_param(p.graph, sora_params_find(p.params, "wo.bias"));
     sora_tensor *base = sora_layer_forward(p.graph, p.wi, p.x, false), *sum = base;
     for (int i = 0; i < norms; i++)

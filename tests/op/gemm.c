@@ -16,7 +16,8 @@ typedef struct product {
     bool turned;     /* or Bᵀ is */
     bool half;       /* B is halves */
     bool zeros;      /* three in four of A's numbers are 0, and it says so */
-    bool sampled;    /* a quarter of C is wanted, and Bᵀ there in panels, too */
+    bool wanted;     /* a quarter of C is, */
+    bool sampled;    /* and Bᵀ is there in panels, too */
 } product;
 
 /* Three in four of an operand's numbers are 0. */
@@ -84,13 +85,16 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
                             .c = c,
                             .c_leading = ldc,
                             .label = "test" };
-    if (p->sampled) {
+    if (p->wanted) {
         desc.wanted = operand(f, context, WANTED, SORA_SHAPE(all));
         desc.wanted_leading = ldc;
         pass_relu(context, all, f->host[WANTED] + GUARD, &desc.wanted);
+    }
+    if (p->sampled) {
         sora_gemm_operand turned = desc.b;
         bring_into_panels(context, true, p->n, p->k, &turned, &panels_turned);
         desc.bt = turned.view;
+        desc.has_bt = true;
     }
     if (p->panels) bring_into_panels(context, p->turned, p->n, p->k, &desc.b, &panels);
     if (p->k2)
@@ -124,8 +128,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
             if (p->bias) sum += f->host[BIAS][GUARD + j];
             if (p->relu && sum < 0) sum = 0;
             float value = got[GUARD + i * ldc + j];
-            bool needless = p->sampled && f->host[WANTED][GUARD + i * ldc + j] == 0;
-            if (needless && value == 0) sum = 0;
+            if (p->wanted && f->host[WANTED][GUARD + i * ldc + j] == 0) sum = 0;
             if (!(fabs(value - sum) <= bound))
                 fail_msg("%s, variant %d, %lldx%lldx%lld+%lld ta %d tb %d half %d, element %lld, %lld: %.9g; expected %.9g",
                          exists ? sora_gemm_provider_name(desc.variant->provider) : "default", number, (long long)p->m,
@@ -167,6 +170,9 @@ static void check_context(fixture *f, sora_context *context)
             product gathering = plain;
             gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
+            product partial = plain;
+            partial.wanted = true, partial.padding = 1, partial.alpha = 1.25f;
+            check_product(f, context, &partial);
             dressed.half = gathering.half = true;
             check_product(f, context, &dressed);
             check_product(f, context, &gathering);
@@ -208,9 +214,12 @@ static void check_sampled(fixture *f, sora_context *context)
                                                 { 64, 64, 64 }, { 129, 16, 40 }, { 130, 300, 257 }, { 70, 130, 512 } };
     for (size_t s = 0; s < sizeof sampled_sizes / sizeof *sampled_sizes; s++)
         for (int half = 0; half < 2; half++) {
-            product p = {
-                .m = sampled_sizes[s][0], .n = sampled_sizes[s][1], .k = sampled_sizes[s][2], .panels = true, .sampled = true
-            };
+            product p = { .m = sampled_sizes[s][0],
+                          .n = sampled_sizes[s][1],
+                          .k = sampled_sizes[s][2],
+                          .panels = true,
+                          .wanted = true,
+                          .sampled = true };
             p.half = half;
             check_product(f, context, &p);
             p.k2 = 1 + (int64_t)s % 9, p.padding = 3, p.alpha = -1.5f;
@@ -321,7 +330,7 @@ static void test_partial(void **state)
     fixture *f = *state;
     static const product products[] = {
         { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
-        { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .sampled = true },
+        { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true },
     };
     static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
     sora_error error;
@@ -336,7 +345,8 @@ static void test_partial(void **state)
                                 .k2 = one->k2,
                                 .a = { .zeros = one->zeros },
                                 .b = { .panel = 16 },
-                                .wanted_leading = one->sampled ? one->n : 0 };
+                                .wanted_leading = one->sampled ? one->n : 0,
+                                .has_bt = one->sampled };
         int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), found = 0;
         for (int number = 0; number < count; number++)
             if (variants[number].provider == providers[p]) found += check_variant(f, context, number, one);
