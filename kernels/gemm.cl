@@ -313,13 +313,14 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 #define PIECE(at, column) (b + b_at + min((at) / PANEL + p, (k - 1) / PANEL) * b_panel + (long)(column) * PANEL)
 #define ASKED (NEAR * PANEL / BLOCK_ROWS) /* of a piece's next terms or columns, with each row */
 
-/* Where wanted[columns] is not 0, in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none could be foreseen. */
+/* Where wanted[columns] is not 0 (-0 may be one too many), in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none
+ * could be foreseen. */
 inline int list_of(__global const float *wanted, int columns, ushort *list)
 {
     int count = 0;
     for (int j = 0; j < columns; j++) {
         list[count] = (ushort)(j * PANEL);
-        count += wanted[j] != 0.0f;
+        count += as_int(wanted[j]) != 0;
     }
     for (int l = count; l & 3; l++) list[l] = list[count - 1];
     return count;

@@ -109,10 +109,11 @@ inline void turn_4x8(float8 *v)
     v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
 }
 
-/* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line. OpenCL's own prefetch() does nothing on PoCL. */
+/* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line, into the second cache, as only few lines at a time may
+ * be on their way into the first. OpenCL's own prefetch() does nothing on PoCL. */
 #if defined __has_builtin && defined __OPTIMIZE__
 #if __has_builtin(__builtin_prefetch)
-#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p))
+#define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p), 0, 2)
 #endif
 #endif
 #ifndef ASK_FOR
