@@ -614,7 +614,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
 
 #endif
 
-/* C stays where it is wanted. */
+/* C, made whole, is 0 where it isn't wanted. */
 __kernel void gemm_mask(__global const float *restrict wanted, ulong wanted_at, __global float *restrict c, ulong c_at, long wanted_row, long c_row, int n)
 {
     long row = (long)get_global_id(1);

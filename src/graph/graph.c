@@ -177,13 +177,6 @@ static sora_status run_rule(const sora_graph *graph, const sora_node *node, bool
     return status;
 }
 
-static void keep_needs(sora_node *node, const sora_op_shape_rule *rule)
-{
-    node->uses_outputs = rule->uses_outputs;
-    node->forward_workspace = rule->forward_workspace;
-    node->backward_workspace = rule->backward_workspace;
-}
-
 static sora_status add_results(sora_graph *graph, sora_node *node, const sora_op_shape_rule *rule, sora_error *error)
 {
     char name[160];
@@ -202,7 +195,6 @@ static sora_status add_results(sora_graph *graph, sora_node *node, const sora_op
         if (!node->saved[i]) return SORA_ERROR_MEMORY;
         node->saved[i]->producer = index;
     }
-    keep_needs(node, rule);
     return SORA_OK;
 }
 
@@ -294,19 +286,21 @@ sora_status sora_graph_infer(sora_graph *graph, int count, sora_error *error)
 
 /* ---- Planning ---------------------------------------------------------------------------------------------------- */
 
-/* Nodes that do more than they were added for, or less, need something else. */
-static sora_status fuse(sora_graph *graph, sora_error *error)
+/* What forward nodes need besides their tensors, which hangs on what is fused with them. */
+static sora_status note_needs(sora_graph *graph, sora_error *error)
 {
     sora_op_shape_rule rule;
     sora_shape shapes[SORA_OP_MAX_INPUTS];
-    sora_status status = sora_graph_fuse(graph, error);
-    for (size_t n = 0; status == SORA_OK && n < graph->node_count; n++) {
+    for (int n = 0; n < graph->forward_nodes; n++) {
         sora_node *node = &graph->nodes[n];
         if (node->kind == SORA_NODE_ALIAS) continue;
-        status = run_rule(graph, node, false, &rule, shapes, error);
-        if (status == SORA_OK) keep_needs(node, &rule);
+        sora_status status = run_rule(graph, node, false, &rule, shapes, error);
+        if (status != SORA_OK) return status;
+        node->uses_outputs = rule.uses_outputs;
+        node->forward_workspace = rule.forward_workspace;
+        node->backward_workspace = rule.backward_workspace;
     }
-    return status;
+    return SORA_OK;
 }
 
 sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *error)
@@ -318,8 +312,9 @@ sora_status sora_graph_plan(sora_graph *graph, sora_tensor *loss, sora_error *er
     }
     if (graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is planned already");
     if (graph->node_count == 0) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph has no nodes");
-    if (!graph->options.unfused) SORA_TRY(fuse(graph, error));
+    if (!graph->options.unfused) SORA_TRY(sora_graph_fuse(graph, error));
     graph->forward_nodes = (int)graph->node_count;
+    SORA_TRY(note_needs(graph, error));
     if (loss) SORA_TRY(sora_graph_differentiate(graph, loss, error));
     if (loss && graph->options.recompute) SORA_TRY(sora_graph_recompute(graph, error));
     SORA_TRY(sora_graph_place(graph, error));

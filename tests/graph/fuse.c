@@ -73,7 +73,6 @@ typedef struct adaption {
 } adaption;
 
 static const adaption adaptions[] = { { NULL, 0 }, { "w.", 0 }, { "w.", 0.25f } };
-enum { ADAPTIONS = SORA_COUNT(adaptions) };
 
 /* Two linear layers, "wi" and "wo", by way of `hidden` numbers, in a graph from x to y. */
 typedef struct pair {
@@ -158,7 +157,7 @@ static void test_dropout_behind_relu(void **state)
 {
     (void)state;
     static float whole[NUMBERS], single[NUMBERS];
-    for (int a = 0; a < ADAPTIONS; a++) {
+    for (size_t a = 0; a < SORA_COUNT(adaptions); a++) {
         int64_t count, others;
         int nodes = run_dropout(&adaptions[a], false, false, whole, &count);
         assert_int_equal(run_dropout(&adaptions[a], true, false, single, &others), nodes + 2);
