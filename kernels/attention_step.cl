@@ -62,6 +62,12 @@ __kernel void attention_step(__global const float *restrict q, ulong q_at, __glo
                 floatx products[ROWS];
                 float bias = has_line ? line[begin + i] : 0.0f;
                 at[i] = owner[(begin + i) * owner_key] * sample_stride + (begin + i) * key_stride;
+                int next = min(begin + KEYS + i, count - 1);
+                long next_at = owner[next * owner_key] * sample_stride + next * key_stride;
+                for (int d = 0; d < DK; d += LINE) {
+                    ASK_FOR(v + at[i] + d); /* read once the weights are known */
+                    ASK_FOR(k + next_at + d);
+                }
                 FOR(r, ROWS) products[r] = 0.0f;
                 FOR(d, DV)
                 {

@@ -12,7 +12,6 @@
 #define RANKS 4
 #define PAIR 2
 #define COLUMNS 512
-#define LINE 16 /* floats of a cache line, which are asked for at once */
 
 /* Rows that a tile asks for, x_row apart from `next` on. */
 #define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))

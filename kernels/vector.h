@@ -109,6 +109,7 @@ inline void turn_4x8(float8 *v)
     v[3] = (float8)(c.s23, d.s23, c.s67, d.s67);
 }
 
+#define LINE 16 /* floats of a cache line, which are asked for at once */
 /* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line, into the second cache, as only few lines at a time may
  * be on their way into the first. OpenCL's own prefetch() does nothing on PoCL. */
 #if defined __has_builtin && defined __OPTIMIZE__
@@ -117,5 +118,5 @@ inline void turn_4x8(float8 *v)
 #endif
 #endif
 #ifndef ASK_FOR
-#define ASK_FOR(p) prefetch(p, 16)
+#define ASK_FOR(p) prefetch(p, LINE)
 #endif
