@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--html", type=pathlib.Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     for part in given.parts:
         if part not in PARTS:
             parser.error(f"no part \"{part}\"; expected some of {' '.join(PARTS)}")
