@@ -12,7 +12,7 @@
 
 #define POINTS 6
 #define TILE 4
-#define SIDE (TILE + 2 * BORDER) /* of what a transformed tile is made from: d with a BORDER of 1, dY with none */
+#define SIDE(border) (TILE + 2 * (border)) /* of what a transformed tile is made from: d with a border of 1, dY with none */
 
 /* Along one line: B' d, A y, A' m, G g and G' u. */
 inline void transform_input(const floatx *d, floatx *v)
@@ -77,33 +77,38 @@ inline void load_turned(__global const float *row, const int *plane, float8 *v)
 }
 #endif
 
-/* SIDE pixels of a row from column x on, of the channels whose planes stand at `plane`; 0 beyond its edges. */
-inline void load_row(__global const float *row, const int *plane, int x, int width, floatx *d)
-{
+/* Pixels of a row from column x on, four or with a border six, of the channels whose planes stand at `plane`; 0 beyond its edges. */
 #if XV == 8
-    if (x + SIDE - BORDER <= width) {
-        float8 v[4];
-        int left = x < 0;
-        load_turned(row + x + left, plane, v);
-#if BORDER
-        /* The last two come with two that are here already, so that nothing beyond an edge is read. */
-        float8 w[4];
-        int right = x + SIDE > width;
-        load_turned(row + x + 2 - right, plane, w);
-        d[0] = left ? (float8)0.0f : v[0];
-        FOR(j, 3) d[j + 1] = left ? v[j] : v[j + 1];
-        d[4] = right ? w[3] : w[2];
-        d[5] = right ? (float8)0.0f : w[3];
+inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, float8 *d)
+{
+    if (x + TILE > width) return false;
+    load_turned(row + x, plane, d);
+    return true;
+}
+
+/* The last two come with two that are here already, so that nothing beyond an edge is read. */
+inline bool load_inside_1(__global const float *row, const int *plane, int x, int width, float8 *d)
+{
+    if (x + TILE + 1 > width) return false;
+    float8 v[4], w[4];
+    int left = x < 0, right = x + TILE + 2 > width;
+    load_turned(row + x + left, plane, v);
+    load_turned(row + x + 2 - right, plane, w);
+    d[0] = left ? (float8)0.0f : v[0];
+    FOR(j, 3) d[j + 1] = left ? v[j] : v[j + 1];
+    d[4] = right ? w[3] : w[2];
+    d[5] = right ? (float8)0.0f : w[3];
+    return true;
+}
 #else
-        FOR(j, 4) d[j] = v[j];
+#define load_inside_0(row, plane, x, width, d) false
+#define load_inside_1(row, plane, x, width, d) false
 #endif
-        return;
-    }
-#endif
-    float lanes[SIDE][XV];
-    _Pragma("nounroll") for (int j = 0; j < SIDE; j++)
-        EDGE_LOOP(l) lanes[j][l] = x + j >= 0 && x + j < width ? row[plane[l] + x + j] : 0.0f;
-    FOR(j, SIDE) d[j] = LOADX(lanes[j]);
+
+inline void load_edges(__global const float *row, const int *plane, int x, int width, int side, float *lanes)
+{
+    _Pragma("nounroll") for (int j = 0; j < side; j++)
+        EDGE_LOOP(l) lanes[j * XV + l] = x + j >= 0 && x + j < width ? row[plane[l] + x + j] : 0.0f;
 }
 
 /* A tile's image and its first pixel. */
@@ -122,33 +127,36 @@ inline place place_of(int tile, int height, int width)
 /* Where the lanes' planes begin; lanes behind the last channel have that one's again. */
 inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
 
-#if BORDER
-#define TRANSFORM_LINE transform_input
-#else
-#define TRANSFORM_LINE transform_gradient
-#endif
+#define transform_line_0 transform_gradient
+#define transform_line_1 transform_input
 
-/* A tile of an image whose first pixel, border and all, is at (y, column), transformed: `to` and on, matrix after matrix. */
-#define IMAGE_TILE(name, SPACE)                                                                                                                         \
-    inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)           \
+/* A tile of an image whose first pixel, border and all, is at (y, column), transformed: B' d B with a border of 1, A d A' with none. It goes to `to` and on,
+ * matrix after matrix. */
+#define IMAGE_TILE(name, SPACE, border)                                                                                                                 \
+    inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)            \
     {                                                                                                                                                   \
-        floatx lines[SIDE][POINTS];                                                                                                                     \
-        _Pragma("nounroll") for (int i = 0; i < SIDE; i++)                                                                                              \
+        floatx lines[SIDE(border)][POINTS];                                                                                                             \
+        _Pragma("nounroll") for (int i = 0; i < SIDE(border); i++)                                                                                      \
         {                                                                                                                                               \
-            floatx d[SIDE];                                                                                                                             \
-            FOR(j, SIDE) d[j] = (floatx)0.0f;                                                                                                           \
-            if (y + i >= 0 && y + i < height) load_row(pixels + (y + i) * width, plane, column, width, d);                                              \
-            TRANSFORM_LINE(d, lines[i]);                                                                                                                \
+            floatx d[SIDE(border)];                                                                                                                     \
+            __global const float *row = pixels + (y + i) * width;                                                                                       \
+            FOR(j, SIDE(border)) d[j] = (floatx)0.0f;                                                                                                   \
+            if (y + i >= 0 && y + i < height && !JOIN(load_inside_, border)(row, plane, column, width, d)) {                                            \
+                float lanes[SIDE(border) * XV];                                                                                                         \
+                load_edges(row, plane, column, width, SIDE(border), lanes);                                                                             \
+                FOR(j, SIDE(border)) d[j] = LOADX(lanes + j * XV);                                                                                      \
+            }                                                                                                                                           \
+            JOIN(transform_line_, border)(d, lines[i]);                                                                                                 \
         }                                                                                                                                               \
         _Pragma("nounroll") for (int j = 0; j < POINTS; j++)                                                                                            \
         {                                                                                                                                               \
-            floatx d[SIDE], v[POINTS];                                                                                                                  \
-            FOR(i, SIDE) d[i] = lines[i][j];                                                                                                            \
-            TRANSFORM_LINE(d, v);                                                                                                                       \
+            floatx d[SIDE(border)], v[POINTS];                                                                                                          \
+            FOR(i, SIDE(border)) d[i] = lines[i][j];                                                                                                    \
+            JOIN(transform_line_, border)(d, v);                                                                                                        \
             FOR(i, POINTS) STOREX(v[i], to + (i * POINTS + j) * matrix);                                                                                \
         }                                                                                                                                               \
     }
-IMAGE_TILE(image_tile, __global)
+IMAGE_TILE(image_tile, __global, BORDER)
 
 /* Tiles first .. first + count - 1 of x, transformed: B' d B with BORDER, else A d A'. Work-items: (groups of channels, runs of tiles). */
 __kernel void winograd_image(__global const float *restrict x, ulong x_at, __global float *restrict out, ulong out_at, long x_stride, int channels, int height,
@@ -241,7 +249,8 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
  * transformed weights, in panels of W outputs. Work-items, apart: runs of tiles. */
 #define NV (W / XV)
 #define MR (12 / NV)
-IMAGE_TILE(near_image_tile, )
+IMAGE_TILE(near_image_tile, , 1)
+IMAGE_TILE(near_gradient_tile, , 0)
 RESULT_TILE(near_result_tile, )
 
 /* out[count][width] = x[count][depth] u, where u is in panels. */
@@ -284,7 +293,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
         find_planes(channel, inputs, height * width, plane);
         for (int t = begin; t < end; t++) {
             place at = place_of(t, height, width);
-            near_image_tile(x + x_at + at.image * x_stride, plane, at.top - BORDER, at.column - BORDER, height, width, left + (t - begin) * left_row + channel,
+            near_image_tile(x + x_at + at.image * x_stride, plane, at.top - 1, at.column - 1, height, width, left + (t - begin) * left_row + channel,
                             left_matrix);
         }
     }
@@ -298,6 +307,65 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
             near_result_tile(right + (t - begin) * right_row + channel, right_matrix, y + y_at + at.image * y_stride, plane, offset, min(XV, outputs - channel),
                              at.top, at.column, height, width, accumulate);
         }
+    }
+}
+
+#define NEAR_ROWS 4 /* divides XV */
+
+/* out[depth][width] (+)= x' dy of `count` tiles, whose rows are `depth` and `width` channels: multiples of XV, and of W. */
+inline void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)
+{
+    for (int row = 0; row < depth; row += NEAR_ROWS)
+        for (int column = 0; column < width; column += W) {
+            __global float *to = out + row * width + column;
+            const float *left = x + row, *right = dy + column;
+            floatx sum[NEAR_ROWS][NV];
+            FOR(i, NEAR_ROWS) FOR(j, NV) sum[i][j] = more ? LOADX(to + i * width + j * XV) : (floatx)0.0f;
+            _Pragma("nounroll") for (int t = 0; t < count; t++, left += depth, right += width)
+            {
+                floatx v[NV];
+                FOR(j, NV) v[j] = LOADX(right + j * XV);
+                FOR(i, NEAR_ROWS)
+                {
+                    floatx l = (floatx)(left[i]);
+                    FOR(j, NV) sum[i][j] = MAD(l, v[j], sum[i][j]);
+                }
+            }
+            FOR(i, NEAR_ROWS) FOR(j, NV) STOREX(sum[i][j], to + i * width + j * XV);
+        }
+}
+
+/* The way back to the weights in the same way: of each part of the tiles, `run` at a time, the 36 sums of products. Work-items, apart:
+ * parts of `part` tiles. */
+__kernel void winograd_near_gradient(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at, __global float *restrict out,
+                                     ulong out_at, long x_stride, long dy_stride, long matrix, int inputs, int outputs, int height, int width, int count,
+                                     int part, int run)
+{
+    int item = item_of((count + part - 1) / part);
+    if (item < 0) return;
+    int end = min(count, (item + 1) * part), left_row = (inputs + XV - 1) / XV * XV, right_row = (outputs + W - 1) / W * W;
+    long left_matrix = run * left_row + 16, right_matrix = run * right_row + 16;
+    ALIGNED float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
+    int plane[XV];
+    out += out_at + item * POINTS * POINTS * matrix;
+    for (int begin = item * part; begin < end; begin += run) {
+        int tiles = min(run, end - begin);
+        for (int channel = 0; channel < left_row; channel += XV) {
+            find_planes(channel, inputs, height * width, plane);
+            for (int t = 0; t < tiles; t++) {
+                place at = place_of(begin + t, height, width);
+                near_image_tile(x + x_at + at.image * x_stride, plane, at.top - 1, at.column - 1, height, width, left + t * left_row + channel, left_matrix);
+            }
+        }
+        for (int channel = 0; channel < right_row; channel += XV) {
+            find_planes(channel, outputs, height * width, plane);
+            for (int t = 0; t < tiles; t++) {
+                place at = place_of(begin + t, height, width);
+                near_gradient_tile(dy + dy_at + at.image * dy_stride, plane, at.top, at.column, height, width, right + t * right_row + channel, right_matrix);
+            }
+        }
+        for (int i = 0; i < POINTS * POINTS; i++)
+            multiply_gradient(left + i * left_matrix, left_row, right + i * right_matrix, right_row, tiles, begin > item * part, out + i * matrix);
     }
 }
 #endif
@@ -331,10 +399,10 @@ __kernel void winograd_weights(__global const float *restrict w, ulong w_at, __g
     }
 }
 
-/* gradient[o][c] += scale * row[o] * column[c] * G' u G, where rows of u are input channels. Work-items: (groups of outputs, inputs). */
+/* gradient[o][c] += scale * row[o] * column[c] * G' u G, where rows of u are input channels and u is the sum of `parts`, in order. Work-items: (groups of outputs, inputs). */
 __kernel void winograd_weights_gradient(__global const float *restrict u, ulong u_at, __global float *restrict gradient, ulong gradient_at,
                                         __global const float *restrict row, ulong row_at, __global const float *restrict column, ulong column_at, int outputs,
-                                        long matrix, int leading, float scale, int has_row, int has_column)
+                                        long matrix, int leading, int parts, float scale, int has_row, int has_column)
 {
     int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1), inputs = (int)get_global_size(1);
     floatx lines[3][POINTS];
@@ -343,6 +411,7 @@ __kernel void winograd_weights_gradient(__global const float *restrict u, ulong 
     {
         floatx v[POINTS], g[3];
         FOR(i, POINTS) v[i] = LOADX(u + (i * POINTS + j) * matrix);
+        for (int p = 1; p < parts; p++) FOR(i, POINTS) v[i] += LOADX(u + (p * POINTS * POINTS + i * POINTS + j) * matrix);
         transform_weight_gradient(v, g);
         FOR(i, 3) lines[i][j] = g[i];
     }

@@ -21,6 +21,10 @@
  * that holds enough tiles. */
 #define NEAR 768
 #define NEAR_CHANNELS 64
+/* The same for gradients of weights, where each work-item has its own sums: so many for each compute unit, in panels of columns. */
+#define GRADIENT_CHANNELS 32
+#define GRADIENT_PARTS 4
+#define GRADIENT_COLUMNS 16
 
 static int64_t round_up(int64_t n, int64_t to)
 {
@@ -53,14 +57,15 @@ static uint64_t elements_of(const matrices *m)
 typedef struct plan {
     int64_t tiles, room; /* all, and most that are transformed at a time */
     matrices left, right, result;
-    int64_t near; /* tiles that a work-item does all of; 0: none, each step is a launch */
-    bool panels;  /* the right side is in panels, as gemm likes it */
+    int64_t near;  /* tiles that a work-item does all of; 0: none, each step is a launch */
+    int64_t parts; /* results, of work-items' tiles, to be added up */
+    bool panels;   /* the right side is in panels, as gemm likes it */
 } plan;
 
 /* Enough for each unit to have some. */
-static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t channels)
+static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t channels, int64_t most)
 {
-    return channels <= NEAR_CHANNELS ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (4 * (int64_t)limits->compute_units))) : 0;
+    return channels <= most ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (4 * (int64_t)limits->compute_units))) : 0;
 }
 
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
@@ -69,11 +74,14 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes);
     int64_t budget = SORA_MAX(CHUNK, MATRICES * across * along);
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
-    if (!gradient && panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, round_up(outputs, panel)));
+    int64_t columns = gradient ? round_up(outputs, GRADIENT_COLUMNS) : panel ? round_up(outputs, panel) : along;
+    if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
+    p.parts = gradient && p.near ? SORA_MIN(p.tiles, GRADIENT_PARTS * (int64_t)limits->compute_units) : 1;
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
     p.left = matrices_of(p.room, across, across);
     p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
     p.result = matrices_of(gradient ? inputs : p.room, along, along);
+    if (gradient && p.near) p.result = matrices_of(across, columns, columns);
     return p;
 }
 
@@ -86,7 +94,7 @@ static int64_t step_of(const plan *p)
 
 static uint64_t workspace_of(const plan *p)
 {
-    return p->near ? elements_of(&p->right) : elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
+    return elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
 }
 
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
@@ -98,13 +106,13 @@ bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, false);
-    return workspace_of(&p);
+    return p.near ? elements_of(&p.right) : workspace_of(&p);
 }
 
 uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, true);
-    return workspace_of(&p);
+    return p.near ? (uint64_t)p.parts * elements_of(&p.result) : workspace_of(&p);
 }
 
 /* The next part of the workspace. */
@@ -241,6 +249,28 @@ cleanup:
     return status;
 }
 
+/* The same of a part of the tiles each, with sums of its own. */
+static sora_status run_near_gradient(sora_context *context, const sora_conv_gradient_desc *d, const plan *p, int64_t part,
+                                     const sora_view *result, sora_error *error)
+{
+    const int64_t *size = d->x->shape.dim;
+    int64_t outputs = d->dy->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->dy->shape);
+    char options[64];
+    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", CHANNELS, GRADIENT_COLUMNS, NEAR);
+    sora_launch_desc desc = { .file = "winograd",
+                              .kernel = "winograd_near_gradient",
+                              .options = options,
+                              .global = { (size_t)((p->tiles + part - 1) / part * SORA_APART) },
+                              .flops = 2.0 * MATRICES * (double)(p->tiles * size[1] * outputs),
+                              .bytes = 4.0 * (double)images,
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(d->x), SORA_VIEW(d->dy), SORA_VIEW(result), SORA_LONG(d->x->stride),
+                                  SORA_LONG(d->dy->stride), SORA_LONG(p->result.matrix), SORA_INT(size[1]), SORA_INT(outputs),
+                                  SORA_INT(size[2]), SORA_INT(size[3]), SORA_INT(p->tiles), SORA_INT(part), SORA_INT(p->near)) };
+    return sora_launch(context, &desc, error);
+}
+
 sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradient_desc *d, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -248,12 +278,14 @@ sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradie
     const sora_view *row = d->row ? d->row : &none, *column = d->column ? d->column : &none;
     int64_t inputs = d->x->shape.dim[1], outputs = d->dy->shape.dim[1];
     plan p = plan_of(&sora_context_device(context)->limits, &d->x->shape, outputs, true);
-    sora_view rest = d->workspace, left = take(&rest, &p.left), right = take(&rest, &p.right), result = take(&rest, &p.result);
+    sora_view rest = d->workspace, result = take(&rest, &p.result), left = take(&rest, &p.left), right = take(&rest, &p.right);
     sora_gemm_desc product = products(&p, &left, &right, &result, d->label);
+    int64_t part = (p.tiles + p.parts - 1) / p.parts, parts = (p.tiles + part - 1) / part;
     product.m = inputs;
     product.n = outputs;
     product.a.transposed = true;
-    for (int64_t first = 0, step = step_of(&p); first < p.tiles; first += step) {
+    if (p.near) SORA_TRY(run_near_gradient(context, d, &p, part, &result, error));
+    for (int64_t first = 0, step = step_of(&p); !p.near && first < p.tiles; first += step) {
         product.k = SORA_MIN(step, p.tiles - first);
         product.accumulate = first > 0;
         SORA_TRY(transform_image(context, d->x, true, first, product.k, &left, &p.left, d->label, error));
@@ -267,7 +299,7 @@ sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradie
                              .label = d->label,
                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&result), SORA_VIEW(d->gradient), SORA_VIEW(row),
                                                          SORA_VIEW(column), SORA_INT(outputs), SORA_LONG(p.result.matrix),
-                                                         SORA_INT(p.result.row), SORA_FLOAT(d->scale),
+                                                         SORA_INT(p.result.row), SORA_INT(parts), SORA_FLOAT(d->scale),
                                                          SORA_INT(row->memory != NULL), SORA_INT(column->memory != NULL)) },
         true, error));
 cleanup:

@@ -187,7 +187,7 @@ static void test_near(void **state)
     sora_error error;
     sora_context *context;
     OK(open_as_cpu(f->contexts[0], &context, &error));
-    check_convolutions(f, context, &(sizes) { 1, 3, 9, 5, 7 });
+    check_sizes(f, context, &(sizes) { 1, 3, 9, 5, 7 });
     sora_context_destroy(&context);
 }
 
