@@ -248,7 +248,7 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
 /* Both and the products between, of a run of tiles whose transformed numbers stay in a near cache: at most NEAR of 36 matrices, inputs or outputs. u, the
  * transformed weights, in panels of W outputs. Work-items, apart: runs of tiles. */
 #define NV (W / XV)
-#define MR (12 / NV)
+#define MR (NV == 8 ? 2 : 12 / NV) /* panels of 8 are for processors that have 32 registers */
 IMAGE_TILE(near_image_tile, , 1)
 IMAGE_TILE(near_gradient_tile, , 0)
 RESULT_TILE(near_result_tile, )
