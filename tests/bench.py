@@ -54,7 +54,7 @@ with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     known = {"rows": {"t5 time": table.make_row("t5 time", "t5", {"value": 0.6, "low": 0.5, "high": 0.7, "ours": 1.2, "peer": 2.0, "peer_name": "PEFT", "figure": "s", "share": 0.5})}}
     (folder / "bench.json").write_text(json.dumps(known))
-    run = bench("plan", "--rounds", "1", "--json", str(folder / "bench.json"), "--html", str(folder / "page.html"))
+    run = bench("--rounds", "1", "plan", "--json", str(folder / "bench.json"), "--html", str(folder / "page.html"))
     check("a part runs", run.returncode == 0 and "planned on the host" in run.stdout, run.stdout + run.stderr)
     data = json.loads((folder / "bench.json").read_text())
     check("its row is in the JSON", data["rows"]["plan"]["value"] > 0 and data["rows"]["plan"]["met"] == (data["rows"]["plan"]["value"] <= 50))
