@@ -85,7 +85,7 @@ inline void dot_rows(__global const float *a, long a_row, __global const B_ELEME
     FOR(i, DM) FOR(j, DN) lanes[i][j] = (floatx)0.0f;
     int at = 0;
     for (; at + XV <= k; at += XV) {
-        if (at % 16 == 0) FOR(j, DN) ASK_FOR(b + b_offset[j] + DN * b_row + at);
+        if (at % LINE == 0) FOR(j, DN) ASK_FOR(b + b_offset[j] + DN * b_row + at);
         DOT_TERMS(LOADX(a + a_offset[i] + at), B_VECTOR(b + b_offset[j] + at));
     }
     if (at < k) DOT_TERMS(load_within(a + a_offset[i], at, k), B_WITHIN(b + b_offset[j], at, k));
@@ -214,7 +214,7 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 /* All blocks of rows that pass a panel of B ask for the next one, each for the same share of it. */
 #define ASK_FOR_NEXT                                                   \
     do {                                                               \
-        for (long at = 0; at < share; at += 16) ASK_FOR(next + at);    \
+        for (long at = 0; at < share; at += LINE) ASK_FOR(next + at);  \
         next += share;                                                 \
     } while (0)
 
@@ -363,7 +363,7 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
     for (int i = 0; i < last - first; i++)
         for (int l = 0; begin + l * NEAR < end; l++) {
             int column = begin + l * NEAR;
-            for (int x = 0; x < NEAR; x += 16) ASK_FOR(wanted + (i + AHEAD) * wanted_row + column + x);
+            for (int x = 0; x < NEAR; x += LINE) ASK_FOR(wanted + (i + AHEAD) * wanted_row + column + x);
             count[i * LISTS + l] = list_of(wanted + i * wanted_row + column, min(NEAR, end - column), list + i * BLOCK_COLUMNS + l * NEAR);
         }
     for (int l = 0; begin + l * NEAR < end; l++)
@@ -376,8 +376,8 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
                 next[p] = PIECE(then, begin + (then ? l : l + 1) * NEAR);
             }
             for (int i = 0; i < last - first; i++) {
-                for (int x = 0; at == 0 && x < NEAR; x += 16) ASK_FOR(c + i * c_row + begin + l * NEAR + x);
-                FOR(p, PIECES) for (int x = 0; x < ASKED; x += 16) ASK_FOR(next[p] + i * ASKED + x);
+                for (int x = 0; at == 0 && x < NEAR; x += LINE) ASK_FOR(c + i * c_row + begin + l * NEAR + x);
+                FOR(p, PIECES) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[p] + i * ASKED + x);
                 add_sampled(a + a_at + (first + i) * lead + at, k - at, piece, list + i * BLOCK_COLUMNS + l * NEAR, count[i * LISTS + l], at > 0,
                             sums + i * BLOCK_COLUMNS + l * NEAR);
             }
@@ -418,7 +418,7 @@ inline ulong copy_row(__global const float *a, int terms, float *row)
     ulong places = 0;
     for (int p = 0; p < PLACES; p += XV) {
         floatx v = load_within(a, p, terms);
-        if (p % 16 == 0) ASK_FOR(a + PLACES + p);
+        if (p % LINE == 0) ASK_FOR(a + PLACES + p);
         STOREX(v, row + p);
         places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
     }
@@ -480,7 +480,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
             __global const float *from = a + a_at + (at + p) * lead;
             float *to = left + p * MR;
             int row = first;
-            for (int i = first; i < last; i += 16) ASK_FOR(from + AHEAD * lead + i);
+            for (int i = first; i < last; i += LINE) ASK_FOR(from + AHEAD * lead + i);
             for (; row < last && row + LEFT_VECTORS * XV <= m; row += MR, to += LEFT_BLOCK)
                 FOR(v, LEFT_VECTORS) STOREX(LOADX(from + row + v * XV), to + v * XV);
             for (; row < last; row += MR, to += LEFT_BLOCK)
@@ -503,7 +503,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
                 next[t] = B_PANEL(min(then + t * W, (n - 1) / W * W)) + (then == begin ? BLOCK_TERMS * b_row : 0);
             }
             for (int i = 0; i < last - first; i++) {
-                FOR(t, ACROSS) for (int x = 0; x < ASKED; x += 16) ASK_FOR(next[t] + i * ASKED + x);
+                FOR(t, ACROSS) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[t] + i * ASKED + x);
                 add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
             }
         }

@@ -111,8 +111,10 @@ inline void turn_4x8(float8 *v)
 
 #define LINE 16 /* floats of a cache line, which are asked for at once */
 /* Rows that are short or far apart are foreseen by no processor, so what is next is asked for: one line, into the second cache, as only few lines at a time may
- * be on their way into the first. OpenCL's own prefetch() does nothing on PoCL. */
-#if defined __has_builtin && defined __OPTIMIZE__
+ * be on their way into the first. OpenCL's own prefetch() does nothing on PoCL. A GPU has other work-items meanwhile. */
+#if XV == 1
+#define ASK_FOR(p) ((void)(p))
+#elif defined __has_builtin && defined __OPTIMIZE__
 #if __has_builtin(__builtin_prefetch)
 #define ASK_FOR(p) __builtin_prefetch((const void *)(ulong)(p), 0, 2)
 #endif

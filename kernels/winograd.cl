@@ -249,9 +249,25 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
  * transformed weights, in panels of W outputs. Work-items, apart: runs of tiles. */
 #define NV (W / XV)
 #define MR (NV == 8 ? 2 : 12 / NV) /* panels of 8 are for processors that have 32 registers */
-IMAGE_TILE(near_image_tile, , 1)
-IMAGE_TILE(near_gradient_tile, , 0)
+IMAGE_TILE(near_tile_0, , 0)
+IMAGE_TILE(near_tile_1, , 1)
 RESULT_TILE(near_result_tile, )
+
+/* Tiles first .. first + count - 1 of all channels, whose rows are `row` channels, a multiple of XV. */
+#define NEAR_TILES(name, border)                                                                                                                                \
+    inline void name(__global const float *images, long stride, int channels, int height, int width, int first, int count, float *to, int row, long matrix)     \
+    {                                                                                                                                                           \
+        int plane[XV];                                                                                                                                          \
+        for (int channel = 0; channel < row; channel += XV) {                                                                                                   \
+            find_planes(channel, channels, height * width, plane);                                                                                              \
+            for (int t = 0; t < count; t++) {                                                                                                                   \
+                place at = place_of(first + t, height, width);                                                                                                  \
+                JOIN(near_tile_, border)(images + at.image * stride, plane, at.top - border, at.column - border, height, width, to + t * row + channel, matrix);\
+            }                                                                                                                                                   \
+        }                                                                                                                                                       \
+    }
+NEAR_TILES(near_gradients, 0)
+NEAR_TILES(near_images, 1)
 
 /* out[count][width] = x[count][depth] u, where u is in panels. */
 inline void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
@@ -289,14 +305,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
     ALIGNED float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
     int plane[XV];
     float offset[XV];
-    for (int channel = 0; channel < inputs; channel += XV) {
-        find_planes(channel, inputs, height * width, plane);
-        for (int t = begin; t < end; t++) {
-            place at = place_of(t, height, width);
-            near_image_tile(x + x_at + at.image * x_stride, plane, at.top - 1, at.column - 1, height, width, left + (t - begin) * left_row + channel,
-                            left_matrix);
-        }
-    }
+    near_images(x + x_at, x_stride, inputs, height, width, begin, end - begin, left, left_row, left_matrix);
     for (int i = 0; i < POINTS * POINTS; i++)
         multiply_near(left + i * left_matrix, left_row, u + u_at + i * u_matrix, end - begin, inputs, right_row, right + i * right_matrix);
     for (int channel = 0; channel < outputs; channel += XV) {
@@ -346,24 +355,11 @@ __kernel void winograd_near_gradient(__global const float *restrict x, ulong x_a
     int end = min(count, (item + 1) * part), left_row = (inputs + XV - 1) / XV * XV, right_row = (outputs + W - 1) / W * W;
     long left_matrix = run * left_row + 16, right_matrix = run * right_row + 16;
     ALIGNED float left[POINTS * POINTS * (NEAR + 16)], right[POINTS * POINTS * (NEAR + 16)];
-    int plane[XV];
     out += out_at + item * POINTS * POINTS * matrix;
     for (int begin = item * part; begin < end; begin += run) {
         int tiles = min(run, end - begin);
-        for (int channel = 0; channel < left_row; channel += XV) {
-            find_planes(channel, inputs, height * width, plane);
-            for (int t = 0; t < tiles; t++) {
-                place at = place_of(begin + t, height, width);
-                near_image_tile(x + x_at + at.image * x_stride, plane, at.top - 1, at.column - 1, height, width, left + t * left_row + channel, left_matrix);
-            }
-        }
-        for (int channel = 0; channel < right_row; channel += XV) {
-            find_planes(channel, outputs, height * width, plane);
-            for (int t = 0; t < tiles; t++) {
-                place at = place_of(begin + t, height, width);
-                near_gradient_tile(dy + dy_at + at.image * dy_stride, plane, at.top, at.column, height, width, right + t * right_row + channel, right_matrix);
-            }
-        }
+        near_images(x + x_at, x_stride, inputs, height, width, begin, tiles, left, left_row, left_matrix);
+        near_gradients(dy + dy_at, dy_stride, outputs, height, width, begin, tiles, right, right_row, right_matrix);
         for (int i = 0; i < POINTS * POINTS; i++)
             multiply_gradient(left + i * left_matrix, left_row, right + i * right_matrix, right_row, tiles, begin > item * part, out + i * matrix);
     }

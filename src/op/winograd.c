@@ -21,9 +21,9 @@
  * that holds enough tiles. */
 #define NEAR 768
 #define NEAR_CHANNELS 64
-/* The same for gradients of weights, where each work-item has its own sums: so many for each compute unit, in panels of columns. */
+#define UNIT_ITEMS 4 /* work-items for each compute unit, for each to have some */
+/* The same for gradients of weights, where each work-item has its own sums, in panels of columns. */
 #define GRADIENT_CHANNELS 32
-#define GRADIENT_PARTS 4
 #define GRADIENT_COLUMNS 16
 
 static int64_t round_up(int64_t n, int64_t to)
@@ -62,10 +62,9 @@ typedef struct plan {
     bool panels;   /* the right side is in panels, as gemm likes it */
 } plan;
 
-/* Enough for each unit to have some. */
 static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t channels, int64_t most)
 {
-    return channels <= most ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (4 * (int64_t)limits->compute_units))) : 0;
+    return channels <= most ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (UNIT_ITEMS * (int64_t)limits->compute_units))) : 0;
 }
 
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
@@ -76,12 +75,15 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
     int64_t columns = gradient ? round_up(outputs, GRADIENT_COLUMNS) : panel ? round_up(outputs, panel) : along;
     if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
-    p.parts = gradient && p.near ? SORA_MIN(p.tiles, GRADIENT_PARTS * (int64_t)limits->compute_units) : 1;
+    p.parts = gradient && p.near ? SORA_MIN(p.tiles, UNIT_ITEMS * (int64_t)limits->compute_units) : 1;
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
-    p.left = matrices_of(p.room, across, across);
-    p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
-    p.result = matrices_of(gradient ? inputs : p.room, along, along);
-    if (gradient && p.near) p.result = matrices_of(across, columns, columns);
+    /* What a work-item has near takes no room. */
+    if (!p.near) p.left = matrices_of(p.room, across, across);
+    if (!p.near || !gradient) p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
+    if (!p.near)
+        p.result = matrices_of(gradient ? inputs : p.room, along, along);
+    else if (gradient)
+        p.result = matrices_of(across, columns, columns);
     return p;
 }
 
@@ -94,7 +96,7 @@ static int64_t step_of(const plan *p)
 
 static uint64_t workspace_of(const plan *p)
 {
-    return elements_of(&p->left) + elements_of(&p->right) + elements_of(&p->result);
+    return elements_of(&p->left) + elements_of(&p->right) + (uint64_t)p->parts * elements_of(&p->result);
 }
 
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
@@ -106,13 +108,13 @@ bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, false);
-    return p.near ? elements_of(&p.right) : workspace_of(&p);
+    return workspace_of(&p);
 }
 
 uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, true);
-    return p.near ? (uint64_t)p.parts * elements_of(&p.result) : workspace_of(&p);
+    return workspace_of(&p);
 }
 
 /* The next part of the workspace. */
