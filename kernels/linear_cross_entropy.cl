@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "range.h"
 #include "vector.h"
 #include "exp.h"
 
 /* Softmax cross-entropy over a vocabulary whose logits are there in chunks of columns only. Each row keeps its running maximum, sum of
  * exponentials, sum of logits and its label's logit: four numbers. One work-item a row.
  * `early`: the chunk becomes e^(logit - largest so far) for a product with the weight, whose sum over former chunks is held to the same largest. */
-
-#ifdef WEIGHT_HALF
-#define WEIGHT half
-#define WEIGHT_AT(w, i) vload_half(i, w)
-#else
-#define WEIGHT float
-#define WEIGHT_AT(w, i) ((w)[i])
-#endif
 
 __kernel void cross_entropy_chunk(__global float *restrict logits, ulong logits_at, __global float *restrict state, ulong state_at,
                                   __global const int *restrict labels, ulong labels_at, __global float *restrict product, ulong product_at, int first,
@@ -88,16 +81,16 @@ __kernel void cross_entropy_gradient(__global float *restrict logits, ulong logi
 }
 
 /* dx = dy / count * scale * (product / sum - the label's row of the weight), of a row that counts. */
-__kernel void cross_entropy_input_gradient(__global const float *restrict product, ulong product_at, __global const WEIGHT *restrict w, ulong w_at,
+__kernel void cross_entropy_input_gradient(__global const float *restrict product, ulong product_at, __global const float *restrict w, ulong w_at,
                                            __global const int *restrict labels, ulong labels_at, __global const float *restrict sums, ulong sums_at,
                                            __global const float *restrict count, ulong count_at, __global const float *restrict dy, ulong dy_at,
-                                           __global float *restrict dx, ulong dx_at, int classes, int width, int ignored, float scale)
+                                           __global float *restrict dx, ulong dx_at, int classes, int width, int ignored, float scale, int halves)
 {
     long row = (long)get_global_id(0);
     int label = labels[labels_at + row], known = label >= 0 && label < classes;
     float factor = label == ignored ? 0.0f : scale * dy[dy_at] / count[count_at], share = factor / sums[sums_at + row];
     product += product_at + row * width;
     dx += dx_at + row * width;
-    w += w_at + (known ? (long)label * width : 0);
-    for (int i = 0; i < width; i++) dx[i] = label == ignored ? 0.0f : share * product[i] - (known ? factor * WEIGHT_AT(w, i) : 0.0f);
+    w_at += known ? (ulong)label * width : 0;
+    for (int i = 0; i < width; i++) dx[i] = label == ignored ? 0.0f : share * product[i] - (known ? factor * element_of(w, w_at + i, halves) : 0.0f);
 }

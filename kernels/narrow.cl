@@ -2,6 +2,8 @@
 #include "apart.h"
 #include "vector.h"
 
+#if XV > 1
+
 /* Products of activations with few ranks, in one pass over each activation (op/narrow.h). Everything is row-major. A GPU takes products instead.
  *
  * A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
@@ -174,3 +176,5 @@ __kernel void narrow_back(__global const float *restrict dy, ulong dy_at, __glob
         if (has_x) pass_group(x + x_at + row * x_row, x_row, rows, n, 0, 0, dt_rows, rank, parts + factors, more, rank, 0, 1);
     }
 }
+
+#endif

@@ -9,3 +9,6 @@
 #else
 #define EACH(i, n) for (long i = (long)get_global_id(0); i < (n); i += (long)get_global_size(0))
 #endif
+
+/* Element i of frozen numbers, which may be halves. */
+inline float element_of(__global const float *x, ulong i, int halves) { return halves ? vload_half(i, (__global const half *)x) : x[i]; }

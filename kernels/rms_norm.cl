@@ -37,11 +37,11 @@ __kernel void rms_norm_backward(__global const float *restrict x, ulong x_at, __
         for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean);
 }
 
-/* Part p of the rows of dw = sum of dy x r; W columns a work-item. */
+/* Part p of the rows of dw = sum of dy x r; some columns a work-item. */
 __kernel void rms_norm_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at, __global const float *restrict root,
-                             ulong root_at, __global float *restrict partial, ulong partial_at, int width, int rows, int parts)
+                             ulong root_at, __global float *restrict partial, ulong partial_at, int width, int rows, int parts, int columns)
 {
-    int first = (int)get_global_id(0) * W, last = min(width, first + W), p = (int)get_global_id(1);
+    int first = (int)get_global_id(0) * columns, last = min(width, first + columns), p = (int)get_global_id(1);
     partial += partial_at + (long)p * width;
     for (int i = first; i < last; i++) partial[i] = 0.0f;
     for (long row = PART_FIRST(rows, parts, p); row < PART_LAST(rows, parts, p); row++) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/attention.h"
 
-#include "op/conv.h"
 #include "op/dropout.h"
 #include "op/range.h"
 
@@ -56,7 +55,7 @@ static operands operands_of(const sora_attention_attributes *a, const sora_view 
 
 static bool in_blocks(const sora_op_run *run)
 {
-    return sora_conv_lanes(&sora_context_device(run->context)->limits) > 1;
+    return sora_lanes(&sora_context_device(run->context)->limits) > 1;
 }
 
 static sora_status check_shapes(const sora_op_shape_rule *rule, sora_error *error)
@@ -106,7 +105,7 @@ int sora_attention_variants(const sora_device_limits *limits, int64_t queries, b
     static const sora_attention_variant many[] = { { 6, 48, 96 }, { 4, 32, 64 }, { 6, 96, 96 }, { 4, 32, 32 } },
                                         few[] = { { 4, 32, 64 }, { 6, 48, 96 }, { 4, 32, 32 } }, wide[] = { { 8, 64, 64 } },
                                         gpu[] = { { .keys = 8 }, { .keys = 4 }, { .keys = 16 } };
-    int lanes = sora_conv_lanes(limits), count;
+    int lanes = sora_lanes(limits), count;
     const sora_attention_variant *list;
     if (lanes == 1) {
         list = gpu;
@@ -151,7 +150,7 @@ static sora_status launch(const sora_op_run *run, const sora_attention_variant *
     double rows = (double)(q->dim[0] * a->heads * a->size), pairs = (double)(q->dim[1] * kv->dim[1]) * (a->causal ? 0.5 : 1.0);
     char options[128];
     snprintf(options, sizeof options, "-D XV=%d -D DK=%d -D TILE=%d -D BLOCK_QUERIES=%d -D BLOCK_KEYS=%d -D RUN=%d",
-             sora_conv_lanes(&sora_context_device(run->context)->limits), a->size, variant->tile, variant->queries, variant->keys,
+             sora_lanes(&sora_context_device(run->context)->limits), a->size, variant->tile, variant->queries, variant->keys,
              RUN);
     return sora_launch(
         run->context,

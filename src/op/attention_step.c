@@ -2,7 +2,7 @@
 #include "op/attention_step.h"
 
 #include "base/memory.h"
-#include "op/conv.h"
+#include "op/range.h"
 
 #include <stdio.h>
 
@@ -13,7 +13,7 @@ sora_status sora_attention_step(sora_context *context, const sora_attention_step
     int together = SORA_MAX(1, d->together), rows = together > 1 && limits->type == SORA_DEVICE_CPU ? 4 : 1;
     if (d->rows % together != 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %d rows in runs of %d", d->label, d->rows, together);
-    snprintf(options, sizeof options, "-D XV=%d -D DK=%d -D ROWS=%d", sora_conv_lanes(limits), d->size, rows);
+    snprintf(options, sizeof options, "-D XV=%d -D DK=%d -D ROWS=%d", sora_lanes(limits), d->size, rows);
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "attention_step",

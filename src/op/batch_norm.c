@@ -71,12 +71,10 @@ static sora_view part_of(const sora_view *workspace, uint64_t offset)
 static sora_status statistics_of_parts(const sora_op_run *run, const parts *p, const sora_view *partial, sora_error *error)
 {
     const sora_view *x = &run->inputs[X];
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
     return sora_launch(run->context,
                        &(sora_launch_desc) { .file = "batch_norm",
                                              .kernel = "norm_parts",
-                                             .options = options,
+                                             .options = sora_range_options(run->context),
                                              .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
                                              .label = run->name,
                                              .bytes = bytes_of(x, 1),
@@ -96,8 +94,6 @@ static sora_status batch_statistics(const sora_op_run *run, const sora_view *mea
     int64_t n = pixels_of(&x->shape), images = x->shape.dim[0];
     parts p = parts_of(&x->shape);
     int64_t stride = 3 * x->shape.dim[1] * p.runs;
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
     if (run->input_count > STATISTICS) {
         partial = &run->inputs[STATISTICS];
         p = (parts) { .runs = partial->shape.dim[2], .groups = images };
@@ -109,7 +105,7 @@ static sora_status batch_statistics(const sora_op_run *run, const sora_view *mea
                          &(sora_launch_desc) {
                              .file = "batch_norm",
                              .kernel = "norm_statistics",
-                             .options = options,
+                             .options = sora_range_options(run->context),
                              .global = { (size_t)x->shape.dim[1] },
                              .label = run->name,
                              .arguments = SORA_ARGUMENTS(
@@ -123,12 +119,10 @@ cleanup:
 
 static sora_status frozen_statistics(const sora_op_run *run, const sora_view *mean, const sora_view *deviation, sora_error *error)
 {
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
     return sora_launch(run->context,
                        &(sora_launch_desc) { .file = "batch_norm",
                                              .kernel = "norm_frozen",
-                                             .options = options,
+                                             .options = sora_range_options(run->context),
                                              .global = { (size_t)run->inputs[X].shape.dim[1] },
                                              .label = run->name,
                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&run->inputs[RUNNING_MEAN]),
@@ -194,10 +188,8 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
     const sora_batch_norm_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *pooled = &run->output_gradients[1];
     const sora_view *mean = &run->saved[0], *deviation = &run->saved[1];
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
     sora_launch_desc desc = { .file = "batch_norm",
-                              .options = options,
+                              .options = sora_range_options(run->context),
                               .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
                               .label = run->name };
     if (pooled->memory) {
@@ -221,15 +213,13 @@ static sora_status parameter_sums(const sora_op_run *run, const sora_view *total
 {
     const sora_view *dgamma = &run->input_gradients[GAMMA], *dbeta = &run->input_gradients[BETA];
     parts p = parts_of(&run->inputs[X].shape);
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
     sora_status status = gradient_parts(run, &p, partial, error);
     if (status != SORA_OK) return status;
     return sora_launch(run->context,
                        &(sora_launch_desc) {
                            .file = "batch_norm",
                            .kernel = "norm_gradient_total",
-                           .options = options,
+                           .options = sora_range_options(run->context),
                            .global = { (size_t)run->inputs[X].shape.dim[1] },
                            .label = run->name,
                            .arguments = SORA_ARGUMENTS(SORA_VIEW(partial), SORA_VIEW(&run->saved[1]), SORA_VIEW(total),

@@ -11,9 +11,6 @@
 /* Shapes of x, weight and bias as a convolution takes them (inputs 0 to 2). */
 sora_status sora_conv_check(const sora_op_shape_rule *rule, int kernel, sora_error *error);
 
-/* Pixels in one register: the device's float width, 1 on a GPU. */
-int sora_conv_lanes(const sora_device_limits *limits);
-
 /* How a convolution is done. Directly, a work-item keeps sums in registers: of `block` output channels by `tiles` registers of
  * pixels, which follow each other in the plane, or stand below each other in rows. */
 typedef enum sora_conv_method { SORA_CONV_PLANE, SORA_CONV_WINOGRAD, SORA_CONV_ROWS } sora_conv_method;

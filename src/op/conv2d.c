@@ -18,12 +18,6 @@
 #define LEAST_PARTS 4
 #define BAND 1024
 
-int sora_conv_lanes(const sora_device_limits *limits)
-{
-    if (limits->type != SORA_DEVICE_CPU) return 1;
-    return limits->float_width >= 16 ? 16 : 8;
-}
-
 /* Sums that a work-item keeps in registers, each of as many pixels as there are lanes. Those that go by rows need few for
  * all else. */
 static int sums_of(const sora_device_limits *limits, bool rows)
@@ -40,13 +34,13 @@ static int tiles_of(const sora_device_limits *limits, int block)
 
 static int margin_of(const sora_device_limits *limits, int64_t width)
 {
-    return (int)width + 1 + 4 * sora_conv_lanes(limits);
+    return (int)width + 1 + 4 * sora_lanes(limits);
 }
 
 /* Planes whose rows are narrower than a register are padded first: edges are most of the work. */
 static bool is_padded(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] < sora_conv_lanes(limits);
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] < sora_lanes(limits);
 }
 
 /* Below that many channels of either side transforms cost more than they save. */
@@ -70,7 +64,7 @@ uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const
 static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles, sora_conv_lanes(limits),
+    snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles, sora_lanes(limits),
              padded ? " -D PADDED" : "", flip ? " -D FLIP" : "", sora_is_cpu(context) ? " -D SORA_CPU" : "");
 }
 
@@ -114,13 +108,13 @@ static int block_of(int64_t channels, int most)
 
 static bool has_rows(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] >= sora_conv_lanes(limits);
+    return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] >= sora_lanes(limits);
 }
 
 /* Of a part's copy: its rows and two more of every input, with a register of zeros before each and behind the last. */
 static size_t line_bytes(const sora_device_limits *limits, const sora_shape *x)
 {
-    int64_t lanes = sora_conv_lanes(limits);
+    int64_t lanes = sora_lanes(limits);
     return (size_t)(x->dim[1] * (PART_ROWS + 2) * (x->dim[3] + lanes) + lanes) * sizeof(float);
 }
 
@@ -251,7 +245,7 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     const sora_view *bias = desc->bias && desc->bias->memory ? desc->bias : &none;
     const sora_shape *in = &desc->x->shape;
     bool cpu = sora_is_cpu(context);
-    int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
+    int lanes = sora_lanes(&sora_context_device(context)->limits);
     int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], n = in->dim[2] * in->dim[3];
     char options[128];
     source x;
@@ -296,7 +290,7 @@ static int gradient_outputs(int64_t outputs)
 /* Elements of the sums of one part that goes by rows, which stay in memory; 0 where they are too many. */
 static int64_t row_sums(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs, int block)
 {
-    int64_t elements = (outputs + block - 1) / block * block * x->dim[1] * 9 * sora_conv_lanes(limits);
+    int64_t elements = (outputs + block - 1) / block * block * x->dim[1] * 9 * sora_lanes(limits);
     return has_rows(limits, kernel, x) && LEAST_PARTS * elements <= LANE_SUMS ? elements : 0;
 }
 
@@ -337,7 +331,7 @@ typedef struct parts {
 static parts parts_of(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,
                       const sora_conv_variant *variant)
 {
-    int64_t lanes = sora_conv_lanes(limits), blocks = (outputs + variant->block - 1) / variant->block;
+    int64_t lanes = sora_lanes(limits), blocks = (outputs + variant->block - 1) / variant->block;
     int64_t units = (int64_t)limits->compute_units, wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * units;
     int64_t items = x->dim[1] * kernel * blocks;
     bool rows = variant->method == SORA_CONV_ROWS;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "op/conv.h"
 #include "op/ops.h"
 #include "op/plane.h"
 
@@ -11,7 +12,7 @@
 
 static int64_t part_count(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
-    int64_t lanes = sora_conv_lanes(limits), tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
+    int64_t lanes = sora_lanes(limits), tiles = x->dim[0] * ((x->dim[2] * x->dim[3] + lanes - 1) / lanes);
     int64_t items = outputs * ((x->dim[1] + INPUT_BLOCK - 1) / INPUT_BLOCK);
     int64_t wanted = (limits->type == SORA_DEVICE_CPU ? 16 : 1024) * (int64_t)limits->compute_units;
     int64_t elements = sora_shape_elements(x) / x->dim[1] * (x->dim[1] + 4 * outputs);
@@ -64,19 +65,19 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                               in->dim[0], OUTPUT_BLOCK * in->dim[1], error);
 }
 
-static sora_status weight_gradient(const sora_op_run *run, const char *options, sora_error *error)
+static sora_status weight_gradient(const sora_op_run *run, sora_error *error)
 {
     const sora_view *x = &run->inputs[0], *dy = &run->output_gradients[0], *dw = &run->input_gradients[1];
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_shape *in = &x->shape;
-    int64_t inputs = in->dim[1], outputs = dy->shape.dim[1], lanes = sora_conv_lanes(limits), n = sora_view_elements(dw);
+    int64_t inputs = in->dim[1], outputs = dy->shape.dim[1], lanes = sora_lanes(limits), n = sora_view_elements(dw);
     int64_t tiles = in->dim[0] * ((in->dim[2] * in->dim[3] + lanes - 1) / lanes), parts = part_count(limits, in, outputs),
             per = (tiles + parts - 1) / parts;
     sora_status status = sora_launch(
         run->context,
         &(sora_launch_desc) { .file = "conv_transpose2d",
                               .kernel = "transpose_gradient_parts",
-                              .options = options,
+                              .options = sora_range_options(run->context),
                               .flops = flops_of(in, outputs),
                               .bytes = bytes_of(in, outputs),
                               .global = { (size_t)outputs, (size_t)((inputs + INPUT_BLOCK - 1) / INPUT_BLOCK), (size_t)parts },
@@ -92,7 +93,7 @@ static sora_status weight_gradient(const sora_op_run *run, const char *options, 
         &(sora_launch_desc) {
             .file = "conv_transpose2d",
             .kernel = "transpose_gradient_total",
-            .options = options,
+            .options = sora_range_options(run->context),
             .global = { sora_is_cpu(run->context) ? (size_t)SORA_MAX(1, n / SORA_RANGE_CPU_ELEMENTS) : (size_t)n },
             .label = run->name,
             .arguments = SORA_ARGUMENTS(SORA_VIEW(&run->workspace), SORA_VIEW(dw), SORA_INT(parts), SORA_LONG(n)) },
@@ -103,9 +104,7 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_view *dy = &run->output_gradients[0], *dx = &run->input_gradients[0], *dw = &run->input_gradients[1];
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(run->context, options);
-    if (dw->memory) SORA_TRY(weight_gradient(run, options, error));
+    if (dw->memory) SORA_TRY(weight_gradient(run, error));
     if (run->input_count > 2 && run->input_gradients[2].memory)
         SORA_TRY(sora_conv_bias_gradient(run->context, dy, &run->input_gradients[2], &run->workspace, run->name, error));
     if (dx->memory) {

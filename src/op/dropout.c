@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/dropout.h"
 
-#include "op/conv.h"
 #include "op/ops.h"
 #include "op/range.h"
 #include "op/update.h"
-
-#include <stdio.h>
 
 enum { X, BASE };
 
@@ -19,13 +16,11 @@ static sora_status apply(const sora_op_run *run, float probability, const sora_v
 {
     sora_dropout_key key = sora_dropout_key_of(run, probability);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    int64_t n = sora_view_inner(x), blocks = (n + 7) / 8, lanes = sora_conv_lanes(limits);
+    int64_t n = sora_view_inner(x), blocks = (n + 7) / 8, lanes = sora_lanes(limits);
     int64_t most = 4 * (int64_t)limits->compute_units / x->shape.dim[0] + 1, items = SORA_MIN(blocks, 1 << 16);
-    char options[24];
-    snprintf(options, sizeof options, "-D XV=%d", (int)lanes);
-    sora_launch_desc desc = { .file = "dropout",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "dropout_apply",
-                              .options = options,
+                              .options = sora_range_options(run->context),
                               .global = { 1, (size_t)x->shape.dim[0] },
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(

@@ -18,22 +18,17 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 
 /* Columns of one work-item on the way back: a vector's worth where there are vectors. */
 #define CPU_COLUMNS 16
-static const char *options_of(const sora_op_run *run)
-{
-    bool half = run->inputs[TABLE].dtype == SORA_F16;
-    if (sora_is_cpu(run->context)) return half ? "-D SORA_CPU -D W=16 -D TABLE_HALF" : "-D SORA_CPU -D W=16";
-    return half ? "-D W=1 -D TABLE_HALF" : "-D W=1";
-}
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *ids = &run->inputs[IDS], *table = &run->inputs[TABLE];
-    sora_launch_desc desc = { .file = "embedding",
+    sora_launch_desc desc = { .file = "range",
                               .kernel = "embedding_forward",
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(ids), SORA_VIEW(table), SORA_VIEW(&run->outputs[0]),
-                                                          SORA_INT(table->shape.dim[0]), SORA_LONG(table->shape.dim[1])) };
-    desc.options = options_of(run);
+                                                          SORA_INT(table->shape.dim[0]), SORA_LONG(table->shape.dim[1]),
+                                                          SORA_INT(table->dtype == SORA_F16)) };
+    desc.options = sora_range_options(run->context);
     desc.global[0] = sora_is_cpu(run->context) ? 1 : (size_t)table->shape.dim[1];
     desc.global[1] = (size_t)sora_view_elements(ids);
     return sora_launch(run->context, &desc, error);
@@ -43,16 +38,17 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *ids = &run->inputs[IDS], *gradient = &run->input_gradients[TABLE];
     int64_t width = gradient->shape.dim[1], columns = sora_is_cpu(run->context) ? CPU_COLUMNS : 1;
-    return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "embedding",
-                                             .kernel = "embedding_backward",
-                                             .options = options_of(run),
-                                             .global = { (size_t)((width + columns - 1) / columns) },
-                                             .label = run->name,
-                                             .arguments = SORA_ARGUMENTS(SORA_VIEW(ids), SORA_VIEW(&run->output_gradients[0]),
-                                                                         SORA_VIEW(gradient), SORA_INT(gradient->shape.dim[0]),
-                                                                         SORA_LONG(width), SORA_INT(sora_view_elements(ids))) },
-                       error);
+    return sora_launch(
+        run->context,
+        &(sora_launch_desc) { .file = "range",
+                              .kernel = "embedding_backward",
+                              .options = sora_range_options(run->context),
+                              .global = { (size_t)((width + columns - 1) / columns) },
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(ids), SORA_VIEW(&run->output_gradients[0]),
+                                                          SORA_VIEW(gradient), SORA_INT(gradient->shape.dim[0]), SORA_LONG(width),
+                                                          SORA_INT(sora_view_elements(ids)), SORA_INT(columns)) },
+        error);
 }
 
 const sora_op sora_op_embedding = { .name = "embedding",

@@ -3,7 +3,6 @@
 
 #include "cl/context.h"
 #include "cl/profile.h"
-#include "op/conv.h"
 #include "op/range.h"
 
 #include <clblast_c.h>
@@ -63,7 +62,7 @@ static int panel_of(int lanes, int64_t n)
 
 int sora_gemm_panel(const sora_device_limits *limits, int64_t n)
 {
-    return limits->type == SORA_DEVICE_CPU ? panel_of(sora_conv_lanes(limits), n) : 0;
+    return limits->type == SORA_DEVICE_CPU ? panel_of(sora_lanes(limits), n) : 0;
 }
 
 static sora_gemm_variant block_of(int lanes, int vectors)
@@ -161,7 +160,7 @@ static bool is_blocked(const sora_gemm_desc *d)
 static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     const sora_gemm_variant dot = { .provider = SORA_GEMM_DOT };
-    int lanes = sora_conv_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
+    int lanes = sora_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0, size = block_size_for(limits, d);
     bool blocked = is_blocked(d);
     sora_gemm_variant sparse = block_variant(lanes, first, sparse_size);
@@ -287,7 +286,7 @@ uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_
 {
     if (limits->type != SORA_DEVICE_CPU) return (uint64_t)(m * n);
     /* The last panel of the widest block has fewer columns behind C's last than it has columns. */
-    return (uint64_t)((n + 4 * sora_conv_lanes(limits) - 1) * k);
+    return (uint64_t)((n + 4 * sora_lanes(limits) - 1) * k);
 }
 
 static float or_one(float alpha)
@@ -323,7 +322,7 @@ enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 1
 /* Returns their length. */
 static int program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
-    int lanes = sora_conv_lanes(&sora_context_device(context)->limits);
+    int lanes = sora_lanes(&sora_context_device(context)->limits);
     int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s", lanes, v->vectors, v->rows,
                            lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
@@ -341,14 +340,14 @@ static int program_options(const sora_context *context, const sora_gemm_variant 
 static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int64_t rows = sora_conv_lanes(limits) == 16 ? 8 : 4, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS,
+    int64_t rows = sora_lanes(limits) == 16 ? 8 : 4, across = (d->n + DOT_COLUMNS - 1) / DOT_COLUMNS,
             groups = 4 * (int64_t)limits->compute_units;
     /* Where the columns are enough for all units, one item takes all rows of A, and B comes from memory once. */
     int64_t height = across >= groups ? d->m : rows, down = (d->m + height - 1) / height;
     int64_t wanted = DOT_WORK / SORA_MAX(1, height * DOT_COLUMNS * (d->k + d->k2)), most = across * down / groups;
     int64_t tiles = SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), across));
     char options[OPTIONS];
-    sora_gemm_variant tile = block_of(sora_conv_lanes(limits), 1);
+    sora_gemm_variant tile = block_of(sora_lanes(limits), 1);
     program_options(context, &tile, is_half(&d->b) ? B_HALF : 0, options);
     return sora_launch(
         context,
@@ -379,7 +378,7 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     steps s = b->panel ? (steps) { 1, b->panel } : steps_of(b);
     int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
-    sora_gemm_variant tile = block_of(sora_conv_lanes(limits), panel / sora_conv_lanes(limits));
+    sora_gemm_variant tile = block_of(sora_lanes(limits), panel / sora_lanes(limits));
     int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
     program_options(context, &tile, forms, options);
     return sora_launch(context,
@@ -422,7 +421,7 @@ static sora_status take_panels(sora_context *context, const sora_gemm_desc *d, i
 /* Blocks of rows of a work-item: enough to be worth its start and its panel of B, few enough for all units to have some. */
 static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d, int64_t tiles)
 {
-    int64_t work = (int64_t)v->rows * v->vectors * sora_conv_lanes(limits) * (d->k + d->k2);
+    int64_t work = (int64_t)v->rows * v->vectors * sora_lanes(limits) * (d->k + d->k2);
     int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
     int64_t least = d->n * d->k > FAR_PANELS ? FAR_RUN : 1, wanted = SORA_MAX(TILE_WORK / work, least);
     return SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), panels_of(v->rows, d->m)));
@@ -439,7 +438,7 @@ static int64_t block_run(const sora_gemm_variant *v, int64_t m)
 static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int width = v->vectors * sora_conv_lanes(limits);
+    int width = v->vectors * sora_lanes(limits);
     panels first, second = { .split = 1 };
     char options[OPTIONS];
     bool block = v->group_rows > 0, b_rows = block && !d->b.panel && !d->b.transposed;
@@ -482,7 +481,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
 static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int width = v->vectors * sora_conv_lanes(limits), panel = sora_gemm_panel(limits, d->k);
+    int width = v->vectors * sora_lanes(limits), panel = sora_gemm_panel(limits, d->k);
     panels second = { .split = 1 };
     if (d->k2) second = standing_panels(&d->b2, d->k2, width);
     int64_t down = panels_of(v->rows, d->m), across = panels_of(v->group_columns, d->n), run = block_run(v, d->m);

@@ -57,13 +57,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments,
                           sora_error *error)
 {
-    char options[40];
-    snprintf(options, sizeof options, "-D XV=%d%s", sora_conv_lanes(&sora_context_device(run->context)->limits),
-             run->inputs[WEIGHT].dtype == SORA_F16 ? " -D WEIGHT_HALF" : "");
     return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "linear_cross_entropy",
+                       &(sora_launch_desc) { .file = "range",
                                              .kernel = kernel,
-                                             .options = options,
+                                             .options = sora_range_options(run->context),
                                              .global = { (size_t)rows },
                                              .label = run->name,
                                              .arguments = arguments },
@@ -156,7 +153,7 @@ static sora_status finish_early(const sora_op_run *run, sora_error *error)
                   SORA_ARGUMENTS(SORA_VIEW(&run->saved[PRODUCT]), SORA_VIEW(w), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
                                  SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]),
                                  SORA_VIEW(&run->input_gradients[X]), SORA_INT(w->shape.dim[0]), SORA_INT(w->shape.dim[1]),
-                                 SORA_INT(a->ignored), SORA_FLOAT(a->scale)),
+                                 SORA_INT(a->ignored), SORA_FLOAT(a->scale), SORA_INT(w->dtype == SORA_F16)),
                   error);
 }
 

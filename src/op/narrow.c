@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/narrow.h"
 
-#include "op/conv.h"
 #include "op/gemm.h"
 #include "op/range.h"
-
-#include <stdio.h>
 
 /* Rows of a work-item, whole groups of the kernel's. On the way back each item has its part of the sums, which costs as
  * much memory traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from
@@ -15,7 +12,6 @@
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
-#define OPTIONS 16
 
 static int64_t rows_of_part(int64_t m)
 {
@@ -41,11 +37,6 @@ uint64_t sora_narrow_back_workspace(const sora_device_limits *limits, int64_t m,
     return SORA_MAX(outer, sora_gemm_workspace(limits, rank, n, m));
 }
 
-static void program_options(const sora_context *context, char out[OPTIONS])
-{
-    snprintf(out, OPTIONS, "-D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
-}
-
 sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_error *error)
 {
     if (!sora_is_cpu(context))
@@ -60,13 +51,11 @@ sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_e
                                              .workspace = d->workspace,
                                              .label = d->label },
                          error);
-    char options[OPTIONS];
-    program_options(context, options);
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "narrow",
+        &(sora_launch_desc) { .file = "range",
                               .kernel = "narrow_pass",
-                              .options = options,
+                              .options = sora_range_options(context),
                               .flops = 2.0 * (double)(d->m * d->n * d->rank),
                               .bytes = 4.0 * (double)(d->m * d->n + d->rank * (d->m + d->n)),
                               .global = { (size_t)((d->m + ROWS - 1) / ROWS) * SORA_APART },
@@ -159,13 +148,11 @@ sora_status sora_narrow_back(sora_context *context, const sora_narrow_back_desc 
     int64_t moved =
         d->m * (all.outputs + d->n * has_x + all.ranks * (1 + has_t)) + all.factors * (1 + has_t) + all.ranks * d->n * has_x;
     int64_t parts = sora_narrow_parts(&sora_context_device(context)->limits, d->m);
-    char options[OPTIONS];
-    program_options(context, options);
     return sora_launch(context,
                        &(sora_launch_desc) {
-                           .file = "narrow",
+                           .file = "range",
                            .kernel = "narrow_back",
-                           .options = options,
+                           .options = sora_range_options(context),
                            .flops = 2.0 * (double)products,
                            .bytes = 4.0 * (double)moved,
                            .global = { (size_t)parts * SORA_APART },

@@ -2,30 +2,18 @@
 #ifndef SORA_OP_PLANE_H
 #define SORA_OP_PLANE_H
 
-#include "op/conv.h"
+#include "op/op.h"
 #include "op/range.h"
-
-#include <stdio.h>
 
 /* Launches of kernels that take the pixels of planes in vectors (kernels/vector.h), or one by one on a GPU: work-items are
  * (runs of pixels, channels, images), and EACH of kernels/range.h counts vectors. */
-
-#define SORA_PLANE_OPTIONS 64
-
-static inline void sora_plane_options(const sora_context *context, char out[SORA_PLANE_OPTIONS])
-{
-    snprintf(out, SORA_PLANE_OPTIONS, "-D XV=%d%s", sora_conv_lanes(&sora_context_device(context)->limits),
-             sora_is_cpu(context) ? " -D SORA_CPU" : "");
-}
 
 /* `desc` without sizes and options. `work`: about as many operations as an element of SORA_RANGE_CPU_ELEMENTS takes, for each
  * pixel. */
 static inline sora_status sora_launch_planes(sora_context *context, sora_launch_desc desc, int64_t pixels, int64_t channels,
                                              int64_t images, int64_t work, sora_error *error)
 {
-    char options[SORA_PLANE_OPTIONS];
-    sora_plane_options(context, options);
-    desc.options = options;
+    desc.options = sora_range_options(context);
     desc.global[1] = (size_t)channels;
     desc.global[2] = (size_t)images;
     if (sora_is_cpu(context)) {

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/range.h"
 
+int sora_lanes(const sora_device_limits *limits)
+{
+    if (limits->type != SORA_DEVICE_CPU) return 1;
+    return limits->float_width >= 16 ? 16 : 8;
+}
+
+const char *sora_range_options(const sora_context *context)
+{
+    int lanes = sora_lanes(&sora_context_device(context)->limits);
+    return lanes == 16 ? "-D SORA_CPU -D XV=16" : lanes == 8 ? "-D SORA_CPU -D XV=8" : "-D XV=1";
+}
+
 sora_status sora_launch_range(sora_context *context, sora_launch_desc desc, int64_t elements, int64_t rows, sora_error *error)
 {
     if (elements <= 0 || rows <= 0) return SORA_OK;

@@ -17,10 +17,11 @@ static inline bool sora_is_cpu(const sora_context *context)
     return sora_context_device(context)->limits.type == SORA_DEVICE_CPU;
 }
 
-static inline const char *sora_range_options(const sora_context *context)
-{
-    return sora_is_cpu(context) ? "-D SORA_CPU" : NULL;
-}
+/* Floats in one register: the device's width, 1 on a GPU. */
+int sora_lanes(const sora_device_limits *limits);
+
+/* Of the program "range", and of other files whose kernels take a range of vectors. */
+const char *sora_range_options(const sora_context *context);
 
 /* `desc` without sizes and options; elements of each of `rows` rows, the second dimension of the launch. */
 sora_status sora_launch_range(sora_context *context, sora_launch_desc desc, int64_t elements, int64_t rows, sora_error *error);

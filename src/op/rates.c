@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cl/launch.h"
-#include "op/conv.h"
+#include "op/range.h"
 #include "op/update.h"
 #include "soracl/bench.h"
 
@@ -63,7 +63,7 @@ sora_status sora_bench_rates(sora_context *context, sora_rates *out, sora_error 
     sora_status status = SORA_OK;
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     sora_buffer from = { 0 }, to = { 0 };
-    measurement m = { .context = context, .width = SORA_MAX(4, sora_conv_lanes(limits)) };
+    measurement m = { .context = context, .width = SORA_MAX(4, sora_lanes(limits)) };
     double fma, copy;
     *out = (sora_rates) { 0 };
     m.items = (size_t)limits->compute_units * (limits->type == SORA_DEVICE_CPU ? 8 : 2048);

@@ -25,8 +25,9 @@ static sora_status launch(const sora_op_run *run, const char *kernel, const sora
     const sora_relative_bias_attributes *a = run->attributes;
     const sora_shape *table = &run->inputs[0].shape;
     return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "relative_bias",
+                       &(sora_launch_desc) { .file = "range",
                                              .kernel = kernel,
+                                             .options = sora_range_options(run->context),
                                              .global = { (size_t)across, (size_t)table->dim[1] },
                                              .label = run->name,
                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(from), SORA_VIEW(to), SORA_INT(table->dim[1]),

@@ -26,18 +26,13 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static const char *options_of(const sora_op_run *run)
-{
-    return sora_is_cpu(run->context) ? "-D SORA_CPU -D W=64" : "-D W=1";
-}
-
 static sora_status launch(const sora_op_run *run, const char *kernel, int64_t across, int64_t down,
                           const sora_argument *arguments, sora_error *error)
 {
     return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "rms_norm",
+                       &(sora_launch_desc) { .file = "range",
                                              .kernel = kernel,
-                                             .options = options_of(run),
+                                             .options = sora_range_options(run->context),
                                              .global = { (size_t)across, (size_t)down },
                                              .label = run->name,
                                              .arguments = arguments },
@@ -60,10 +55,11 @@ static sora_status weight_gradient(const sora_op_run *run, sora_error *error)
     const sora_view *x = &run->inputs[X], *gradient = &run->input_gradients[WEIGHT], *partial = &run->workspace;
     int64_t width = gradient->shape.dim[0], rows = rows_of(&x->shape), parts = SORA_MIN(rows, MOST_PARTS);
     int64_t columns = sora_is_cpu(run->context) ? 64 : 1;
-    sora_status status = launch(run, "rms_norm_parts", (width + columns - 1) / columns, parts,
-                                SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(&run->saved[0]),
-                                               SORA_VIEW(partial), SORA_INT(width), SORA_INT(rows), SORA_INT(parts)),
-                                error);
+    sora_status status =
+        launch(run, "rms_norm_parts", (width + columns - 1) / columns, parts,
+               SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(&run->saved[0]), SORA_VIEW(partial),
+                              SORA_INT(width), SORA_INT(rows), SORA_INT(parts), SORA_INT(columns)),
+               error);
     if (status != SORA_OK) return status;
     return launch(run, "rms_norm_total", sora_is_cpu(run->context) ? 1 : width, 1,
                   SORA_ARGUMENTS(SORA_VIEW(partial), SORA_VIEW(gradient), SORA_LONG(width), SORA_INT(parts)), error);

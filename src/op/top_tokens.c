@@ -2,7 +2,7 @@
 #include "op/top_tokens.h"
 
 #include "base/memory.h"
-#include "op/conv.h"
+#include "op/range.h"
 
 #include <stdio.h>
 
@@ -23,7 +23,7 @@ sora_status sora_top_tokens(sora_context *context, const sora_top_tokens_desc *d
 {
     int parts = parts_of(d->vocabulary);
     char options[32];
-    snprintf(options, sizeof options, "-D XV=%d", sora_conv_lanes(&sora_context_device(context)->limits));
+    snprintf(options, sizeof options, "-D XV=%d", sora_lanes(&sora_context_device(context)->limits));
     sora_status status = sora_launch(
         context,
         &(sora_launch_desc) { .file = "top_tokens",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole networks twice, as the graph makes them and with every layer by itself. */
+#include "op/range.h"
 #include "unet.h"
 
 #include "soracl/layer.h"
@@ -27,7 +28,7 @@ static void compare(const network *n)
                          whole.statistics.backward_nodes,
                      n->saved_nodes);
     /* Which layers go by rows hangs on the device. */
-    if (sora_conv_lanes(&sora_context_device(context)->limits) == 8) assert_int_equal(whole.counting, n->counting);
+    if (sora_lanes(&sora_context_device(context)->limits) == 8) assert_int_equal(whole.counting, n->counting);
     assert_int_equal(single.counting, 0);
 }
 
