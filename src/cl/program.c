@@ -310,6 +310,14 @@ void sora_programs_build_ahead(sora_context *context)
     context->builder_started = pthread_create(&context->builder, NULL, build_ahead, context) == 0;
 }
 
+sora_status sora_program_expect(sora_context *context, const char *file, const char *options, sora_error *error)
+{
+    sora_program *program;
+    sora_status status = find_program(context, file, options, &program, error);
+    if (status == SORA_OK) sora_programs_build_ahead(context);
+    return status;
+}
+
 sora_status sora_programs_create(sora_context *context, sora_error *error)
 {
     if (pthread_mutex_init(&context->lock, NULL) != 0 || pthread_cond_init(&context->changed, NULL) != 0)

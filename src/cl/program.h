@@ -39,6 +39,8 @@ sora_status sora_kernel_build(sora_context *context, sora_kernel *kernel, sora_e
 
 /* Has those that no one built yet built by a thread of the context's own. */
 void sora_programs_build_ahead(sora_context *context);
+/* The same, and this one among them, of which no launch is known yet. */
+sora_status sora_program_expect(sora_context *context, const char *file, const char *options, sora_error *error);
 
 /* The text of kernels/FILE.cl with its #include "..." lines replaced, each file once; freed with free(). */
 sora_status sora_program_source(const sora_context *context, const char *file, char **out, sora_error *error);

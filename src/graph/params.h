@@ -29,6 +29,9 @@ void sora_param_set_table(sora_param *param);
 /* True once the value came back from the device as halves. */
 bool sora_param_rounded(const sora_param *param);
 
+/* Has the programs that an upload takes built while weights are still being read. */
+sora_status sora_params_expect_upload(sora_context *context, sora_error *error);
+
 /* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one
  * product takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */
 void sora_param_set_pack(sora_param *param, int pack, int place);

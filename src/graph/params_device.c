@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cl/program.h"
 #include "graph/params_structure.h"
+#include "op/gemm.h"
+#include "op/range.h"
 #include "op/update.h"
 
 #include <stdlib.h>
@@ -132,6 +135,12 @@ cleanup:
 bool sora_params_placed(const sora_params *params)
 {
     return params->placed;
+}
+
+sora_status sora_params_expect_upload(sora_context *context, sora_error *error)
+{
+    sora_status status = sora_program_expect(context, "range", sora_range_options(context), error);
+    return status == SORA_OK ? sora_gemm_expect_pack(context, error) : status;
 }
 
 sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)

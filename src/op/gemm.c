@@ -3,6 +3,7 @@
 
 #include "cl/context.h"
 #include "cl/profile.h"
+#include "cl/program.h"
 #include "op/range.h"
 
 #include <clblast_c.h>
@@ -318,6 +319,7 @@ static double bytes_of(const sora_gemm_desc *d)
 #define OPTIONS 192
 
 enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16 };
+#define PACKS B_TOGETHER /* in one program with the tiles that read panels */
 
 /* Returns their length. */
 static int program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
@@ -379,8 +381,7 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
     sora_gemm_variant tile = block_of(sora_lanes(limits), panel / sora_lanes(limits));
-    int forms = (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0);
-    program_options(context, &tile, forms, options);
+    program_options(context, &tile, PACKS | (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0), options);
     return sora_launch(context,
                        &(sora_launch_desc) { .file = "gemm",
                                              .kernel = "gemm_pack",
@@ -391,6 +392,17 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
                                                                          SORA_LONG(s.column), SORA_INT(group), SORA_LONG(next),
                                                                          SORA_INT(n), SORA_INT(k)) },
                        error);
+}
+
+sora_status sora_gemm_expect_pack(sora_context *context, sora_error *error)
+{
+    int lanes = sora_lanes(&sora_context_device(context)->limits),
+        panel = sora_gemm_panel(&sora_context_device(context)->limits, INT32_MAX);
+    if (!panel) return SORA_OK;
+    char options[OPTIONS];
+    sora_gemm_variant tile = block_of(lanes, panel / lanes);
+    program_options(context, &tile, PACKS, options);
+    return sora_program_expect(context, "gemm", options, error);
 }
 
 /* B as gemm_tile reads it: panels of `split` tiles' columns, `panel` elements apart, their rows `row` elements. */
