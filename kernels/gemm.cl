@@ -246,11 +246,26 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
     }
 }
 
+/* B2 is 0 but in blocks along its diagonal: where all but the last end, and the first and the last term that some columns meet. */
+#define BLOCK_ENDS int columns_0, int columns_1, int columns_2, int terms_0, int terms_1, int terms_2
+inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
+{
+    const int columns[] = { columns_0, columns_1, columns_2 }, terms[] = { terms_0, terms_1, terms_2 };
+    int2 met = (int2)(0, k2);
+    FOR(i, 3)
+    {
+        if (columns[i] <= first) met.x = terms[i];
+        if (columns[i] >= last) met.y = min(met.y, terms[i]);
+    }
+    return met;
+}
+
 /* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has `run` blocks of MR rows. */
 #define PRODUCT_PARAMETERS                                                                                                                              \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int run, int ask_ahead, float alpha, EPILOGUE_PARAMETERS,      \
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead, float alpha,               \
+        EPILOGUE_PARAMETERS,                                                                                                                            \
         BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
@@ -278,6 +293,9 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile / split2 * b2_panel + tile % split2 * W;
     __global const B_ELEMENT *next = b + b_panel;
+    int2 met = terms_met(column, min(n, column + W), k2, columns_0, columns_1, columns_2, terms_0, terms_1, terms_2);
+    a2 += a2_at + met.x;
+    b2 += met.x * B_TERM(b2_row);
     long share = ask_ahead ? AT_ONCE * b_row / ((last - first + MR - 1) / MR) : 0;
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
@@ -285,7 +303,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
         PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b,
                     B_TERM(b_row), k);
-        if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, b2, B_TERM(b2_row), k2);
+        if (k2) PRODUCT(__global const float, a2 + row * lead2, lead2, 1, __global const float, LOADX, b2, B_TERM(b2_row), met.y - met.x);
         if (rows == MR && column + W <= n) {
             PUT_TILE(sum);
             continue;

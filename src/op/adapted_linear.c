@@ -148,9 +148,21 @@ static sora_status prepare_factors(const sora_op_run *run, const sora_view *bloc
     return sora_launch_range(run->context, desc, (p + q) * r, 1, error);
 }
 
+/* Where U is not 0: each layer's outputs meet its own ranks. */
+static sora_gemm_blocks blocks_of(const layers *l)
+{
+    sora_gemm_blocks blocks = { .count = l->count };
+    for (int i = 0; i + 1 < l->count; i++) {
+        blocks.columns[i] = l->of[i].outputs + (i ? blocks.columns[i - 1] : 0);
+        blocks.terms[i] = l->of[i].rank + (i ? blocks.terms[i - 1] : 0);
+    }
+    return blocks;
+}
+
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
+    layers l = layers_of(run);
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *x = &run->inputs[X], *w = &run->inputs[WEIGHT], *y = &run->outputs[0];
@@ -184,6 +196,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
                                            .k2 = r,
                                            .a2 = { t, r },
                                            .b2 = factor_operand(limits, &blocks, p),
+                                           .blocks2 = blocks_of(&l),
                                            .bias = run->inputs[BIAS],
                                            .relu = a->relu,
                                            .c = *y,

@@ -305,15 +305,38 @@ static steps steps_of(const sora_gemm_operand *operand)
     return operand->transposed ? (steps) { 1, operand->leading } : (steps) { operand->leading, 1 };
 }
 
+/* Where block i of B2 ends, and the last for those that there aren't. */
+static int64_t columns_until(const sora_gemm_desc *d, int i)
+{
+    return i + 1 < d->blocks2.count ? d->blocks2.columns[i] : d->n;
+}
+
+static int64_t terms_until(const sora_gemm_desc *d, int i)
+{
+    return i + 1 < d->blocks2.count ? d->blocks2.terms[i] : d->k2;
+}
+
+/* Elements of B2's blocks. */
+static int64_t second_elements(const sora_gemm_desc *d)
+{
+    int64_t sum = 0, column = 0, term = 0;
+    for (int i = 0; i < SORA_GEMM_BLOCKS; i++) {
+        sum += (columns_until(d, i) - column) * (terms_until(d, i) - term);
+        column = columns_until(d, i);
+        term = terms_until(d, i);
+    }
+    return sum;
+}
+
 static double flops_of(const sora_gemm_desc *d)
 {
-    return 2.0 * (double)(products_of(d) * d->m * d->n) * (double)(d->k + d->k2);
+    return 2.0 * (double)(products_of(d) * d->m) * (double)(d->n * d->k + second_elements(d));
 }
 
 static double bytes_of(const sora_gemm_desc *d)
 {
     double b = (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k);
-    return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + d->n * d->k2 + d->m * d->n) + b);
+    return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + second_elements(d) + d->m * d->n) + b);
 }
 
 #define OPTIONS 192
@@ -483,7 +506,9 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                                   SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
                                   SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
                                   SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
-                                  SORA_INT(d->k2), SORA_INT(run), SORA_INT(asks), SORA_FLOAT(or_one(d->alpha)),
+                                  SORA_INT(d->k2), SORA_INT(columns_until(d, 0)), SORA_INT(columns_until(d, 1)),
+                                  SORA_INT(columns_until(d, 2)), SORA_INT(terms_until(d, 0)), SORA_INT(terms_until(d, 1)),
+                                  SORA_INT(terms_until(d, 2)), SORA_INT(run), SORA_INT(asks), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
                                   SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
                                   SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },

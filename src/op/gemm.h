@@ -44,6 +44,14 @@ typedef struct sora_gemm_batch {
     int64_t a, b, c;
 } sora_gemm_batch;
 
+/* B2 is 0 but in blocks along its diagonal, which end before so many columns and terms, in ascending order; the last one ends
+ * with B2 and isn't named. What lies outside may be left out. */
+#define SORA_GEMM_BLOCKS 4
+typedef struct sora_gemm_blocks {
+    int count; /* 0 counts as 1 */
+    int64_t columns[SORA_GEMM_BLOCKS - 1], terms[SORA_GEMM_BLOCKS - 1];
+} sora_gemm_blocks;
+
 typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
@@ -51,8 +59,9 @@ typedef struct sora_gemm_desc {
     float alpha;              /* 0 counts as 1 */
     int64_t k2;               /* 0: no second pair */
     sora_gemm_operand a2, b2; /* B2 in panels of sora_gemm_panel's width, where the device has them */
-    sora_view column_scale;   /* [n] factor of C's columns before bias; NULL: ones */
-    sora_view bias;           /* [n]; NULL: none */
+    sora_gemm_blocks blocks2;
+    sora_view column_scale; /* [n] factor of C's columns before bias; NULL: ones */
+    sora_view bias;         /* [n]; NULL: none */
     bool relu;
     bool accumulate;        /* C += instead of C = */
     sora_view wanted;       /* [m, n]: where it is 0 C is 0, too */

@@ -18,6 +18,7 @@ typedef struct product {
     bool zeros;      /* three in four of A's numbers are 0, and it says so */
     bool wanted;     /* a quarter of C is, */
     bool sampled;    /* and Bᵀ is there in panels, too */
+    bool blocks2;    /* B2 is 0 but in blocks, and it says so */
 } product;
 
 /* Three in four of an operand's numbers are 0. */
@@ -26,6 +27,21 @@ static void pass_relu(sora_context *context, int64_t elements, float *values, co
     sora_error error;
     for (int64_t i = 0; i < elements; i++) values[i] = values[i] < 0.5f ? 0 : values[i];
     OK(sora_view_write(context, a, values, &error));
+}
+
+/* Four blocks, of which one has no terms and one no columns; the rest of B2 [k2, n] is 0. */
+static sora_gemm_blocks leave_blocks(sora_context *context, const product *p, int64_t row, float *values, const sora_view *b2)
+{
+    sora_error error;
+    const sora_gemm_blocks blocks = { 4, { p->n / 4, p->n / 4 * 3, p->n / 4 * 3 }, { p->k2 / 3, p->k2 / 3, p->k2 / 2 } };
+    for (int64_t j = 0, i = 0; j < p->n; j++) {
+        while (i < 3 && blocks.columns[i] <= j) i++;
+        int64_t first = i ? blocks.terms[i - 1] : 0, last = i < 3 ? blocks.terms[i] : p->k2;
+        for (int64_t l = 0; l < p->k2; l++)
+            if (l < first || l >= last) values[l * row + j] = 0;
+    }
+    OK(sora_view_write(context, b2, values, &error));
+    return blocks;
 }
 
 /* B as halves, which stand where the buffer began, and its values on the host as they are now. */
@@ -100,6 +116,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     if (p->k2)
         desc.k2 = p->k2, desc.a2 = (sora_gemm_operand) { .view = a2, .leading = lda2 },
         desc.b2 = (sora_gemm_operand) { .view = b2, .leading = ldb2 };
+    if (p->blocks2) desc.blocks2 = leave_blocks(context, p, ldb2, f->host[B2] + GUARD, &b2);
     if (p->k2 && sora_gemm_panel(&sora_context_device(context)->limits, p->n))
         bring_into_panels(context, false, p->n, p->k2, &desc.b2, &panels2);
     if (p->scale) desc.column_scale = scale;
@@ -173,7 +190,7 @@ static void check_context(fixture *f, sora_context *context)
             product partial = plain;
             partial.wanted = true, partial.padding = 1, partial.alpha = 1.25f;
             check_product(f, context, &partial);
-            dressed.half = gathering.half = true;
+            dressed.half = gathering.half = dressed.blocks2 = true;
             check_product(f, context, &dressed);
             check_product(f, context, &gathering);
             dressed.panels = gathering.panels = panels, dressed.alpha = -0.75f;
