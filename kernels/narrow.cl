@@ -10,23 +10,29 @@
  * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
  * the next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
-#define TILE_ROWS 3
 #define RANKS 4
-#define PAIR 2
+/* Rows of a tile of t, and ranks that a pass over total adds to: for 32 registers of 16 lanes, or 16 of 8. */
+#if XV == 16
+#define TILE_ROWS 6
+#define TOGETHER 4
+#else
+#define TILE_ROWS 3
+#define TOGETHER 2
+#endif
 #define COLUMNS 512
 
 /* Rows that a tile asks for, x_row apart from `next` on. */
 #define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))
 
-#define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                              \
-    do {                                                                             \
-        floatx left[TILE_ROWS];                                                      \
-        FOR(i, TILE_ROWS) left[i] = LOAD_X;                                          \
-        FOR(j, RANKS)                                                                \
-        {                                                                            \
-            floatx right = LOAD_FACTOR;                                              \
-            FOR(i, TILE_ROWS) sum[i][j] = MAD(left[i], right, sum[i][j]);            \
-        }                                                                            \
+#define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                   \
+    do {                                                                  \
+        floatx left[TILE_ROWS];                                           \
+        FOR(i, TILE_ROWS) left[i] = LOAD_X;                               \
+        FOR(j, RANKS)                                                     \
+        {                                                                 \
+            floatx right = LOAD_FACTOR;                                   \
+            FOR(i, TILE_ROWS) sum[i][j] = MAD(left[i], right, sum[i][j]); \
+        }                                                                 \
     } while (0)
 
 /* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel
@@ -62,27 +68,28 @@ inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, i
     }
 }
 
-#define TOTAL_TERMS(START, LOAD_X, STORE)                                     \
-    do {                                                                      \
-        floatx sum[PAIR];                                                     \
-        FOR(j, PAIR) sum[j] = START;                                          \
-        FOR(i, ROWS)                                                          \
-        {                                                                     \
-            floatx right = LOAD_X;                                            \
-            FOR(j, PAIR) sum[j] = MAD(left[i][j], right, sum[j]);             \
-        }                                                                     \
-        FOR(j, PAIR) STORE;                                                   \
+#define TOTAL_TERMS(START, LOAD_X, STORE)                             \
+    do {                                                              \
+        floatx sum[TOGETHER];                                         \
+        FOR(j, TOGETHER) sum[j] = START;                              \
+        FOR(i, ROWS)                                                  \
+        {                                                             \
+            floatx right = LOAD_X;                                    \
+            FOR(j, TOGETHER) sum[j] = MAD(left[i][j], right, sum[j]); \
+        }                                                             \
+        FOR(j, TOGETHER) STORE;                                       \
     } while (0)
 
-#define TAKE_ROWS                                                                    \
-    long x_offset[ROWS], offset[PAIR] = { 0, other };                                \
-    floatx left[ROWS][PAIR];                                                         \
-    FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;                             \
-    FOR(i, ROWS) FOR(j, PAIR) left[i][j] = (floatx)(s[i * PAIR + j])
+#define TAKE_ROWS                                               \
+    long x_offset[ROWS], offset[TOGETHER];                      \
+    floatx left[ROWS][TOGETHER];                                \
+    FOR(i, ROWS) x_offset[i] = min(i, rows - 1) * x_row;        \
+    FOR(j, TOGETHER) offset[j] = min(j, ranks - 1) * total_row; \
+    FOR(i, ROWS) FOR(j, TOGETHER) left[i][j] = (floatx)(s[i * TOGETHER + j])
 
-/* total, two rows of it `other` apart, += s^T x of some rows, whole lines; rows behind the last are that one again, and have zeros in s. */
-__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n,
-                                            __global const float *next, int asks)
+/* total, some ranks of it, += s^T x of some rows, whole lines; rows and ranks behind the last are that one again, and such rows have zeros in s. */
+__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
+                                            int ranks, int n, __global const float *next, int asks)
 {
     TAKE_ROWS;
     for (int at = 0; at < n; at += LINE) {
@@ -93,7 +100,8 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
 }
 
 /* What is behind whole lines, and the first rows, which find nothing in total. Apart, as its calls would leave the other nothing in registers. */
-__attribute__((noinline)) void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long other, int n, int more)
+__attribute__((noinline)) void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
+                                                 int ranks, int n, int more)
 {
     TAKE_ROWS;
     for (int at = 0; at < n; at += XV)
@@ -104,7 +112,7 @@ __attribute__((noinline)) void add_edge_to_total(__global const float *x, long x
 inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, __global const float *s,
                        long t_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
-    int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / PAIR));
+    int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / TOGETHER));
     for (int column = 0; column < n; column += COLUMNS) {
         int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
         __global const float *block = x + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
@@ -117,19 +125,18 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
                 put_t(sums, t + i * t_row + rank_at, t_row, min(TILE_ROWS, rows - i), ranks, column > 0);
                 asked += asks;
             }
-            for (int j = 0; has_s && j < ranks; j += PAIR) {
-                int other = min(j + 1, ranks - 1);
-                float left[ROWS * PAIR];
+            for (int j = 0; has_s && j < ranks; j += TOGETHER) {
+                int together = min(TOGETHER, ranks - j);
+                float left[ROWS * TOGETHER];
                 int asks = ++tile * ROWS / tiles - asked;
                 for (int i = 0; i < ROWS; i++) {
                     __global const float *from_s = s + i * t_row + rank_at;
-                    left[i * PAIR] = i < rows ? from_s[j] : 0.0f;
-                    left[i * PAIR + 1] = i < rows ? from_s[other] : 0.0f;
+                    for (int o = 0; o < TOGETHER; o++) left[i * TOGETHER + o] = i < rows ? from_s[j + min(o, together - 1)] : 0.0f;
                 }
                 __global float *to = total + (long)(rank_at + j) * n + column;
                 int whole = more ? columns / LINE * LINE : 0;
-                add_to_total(block, x_row, rows, left, to, (long)(other - j) * n, whole, next + asked * x_row, asks);
-                if (whole < columns) add_edge_to_total(block + whole, x_row, rows, left, to + whole, (long)(other - j) * n, columns - whole, more);
+                add_to_total(block, x_row, rows, left, to, n, together, whole, next + asked * x_row, asks);
+                if (whole < columns) add_edge_to_total(block + whole, x_row, rows, left, to + whole, n, together, columns - whole, more);
                 asked += asks;
             }
         }
