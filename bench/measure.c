@@ -89,7 +89,8 @@ static sora_status measure(const bench_state *state, bench_item *items, size_t c
     }
     bool enough = false;
     for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && !enough && now() - start < state->seconds);) {
-        for (size_t i = 0; i < count; i++) {
+        for (size_t turn = 0; turn < count; turn++) {
+            size_t i = (turn + rounds) % count; /* what ran before has left its own data near */
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
             times[i][rounds] = (now() - began) / repeats[i];

@@ -46,7 +46,12 @@ __kernel void attention_delta(__global const float *restrict o, ulong o_at, __gl
 {
     int i = (int)get_global_id(0);
     long bh = (long)get_global_id(1), at = ((bh / heads) * queries + i) * heads * DK + (bh % heads) * DK;
+    long next = at + 4 * heads * DK;
     floatx sum = 0.0f;
+    for (int c = 0; c < DK; c += LINE) {
+        ASK_FOR(o + o_at + next + c);
+        ASK_FOR(dy + dy_at + next + c);
+    }
     for (int c = 0; c < DK; c += XV) sum = fma(load_within(o + o_at + at, c, DK), load_within(dy + dy_at + at, c, DK), sum);
     delta[delta_at + bh * queries + i] = SUM_LANES(sum);
 }

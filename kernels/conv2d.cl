@@ -202,6 +202,9 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                         taps[k] = w + min(o + k, outputs - 1) * out_stride;
                         FOR(p, PB) sum[k][p] = (floatx)(has_bias ? b[b_at + min(o + k, outputs - 1)] : 0.0f);
                     }
+                    /* The lines that this tile writes, and those of the next part at its place. */
+                    FOR(k, OB) FOR(p, PB) ASK_FOR(y + ((long)(o + k) * height + row + p) * width + column);
+                    for (int c = 0; c < inputs && o == 0; c++) FOR(p, PB) ASK_FOR(x + ((long)c * height + row + p + PART_ROWS + 1) * width + column);
                     for (int c = 0; c < inputs; c++) {
                         INPUT
                         line += LINES * room;

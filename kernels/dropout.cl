@@ -14,6 +14,8 @@ inline float8 dropped(float8 x, float8 keep)
     return select(x * keep, (float8)(0.0f), keep == 0.0f);
 }
 
+#define AHEAD 1024 /* what is asked for meanwhile, as numbers take long to draw */
+
 /* y = (base +) x * keep * factor; y may stand in x's or base's memory. Row r is sample first_sample + r. A work-item goes through runs of XV blocks. */
 __kernel void dropout_apply(__global const float *x, ulong x_at, __global const float *base, ulong base_at, __global float *y, ulong y_at, long x_stride,
                             long base_stride, long y_stride, long n, uint key_low, uint key_high, uint step, uint stream, uint first_sample, uint threshold,
@@ -26,6 +28,12 @@ __kernel void dropout_apply(__global const float *x, ulong x_at, __global const 
     base += base_at + row * base_stride;
     y += y_at + row * y_stride;
     for (long first = (long)get_global_id(0) * XV; first < blocks; first += (long)get_global_size(0) * XV) {
+        for (int i = 0; i < 8 * XV; i += LINE) {
+            long line = 8 * first + AHEAD + i;
+            ASK_FOR(x + line);
+            ASK_FOR(y + line);
+            if (has_base) ASK_FOR(base + line);
+        }
         philox_lanes(step, stream, first_sample + (uint)row, (uint)first, key, words);
         for (int l = 0; l < XV && first + l < blocks; l++) {
             float8 keep = factors_of(vload4(l, words), threshold, factor);

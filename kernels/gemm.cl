@@ -144,7 +144,8 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
         int first = (int)line * 16, terms = min(16, k - first), turned = columns == W && b_row == 1 ? terms & ~3 : 0;
         long at[4];
         for (int p = 0; p < terms; p += 4) at[p / 4] = (first + p) / group * next + (first + p) % group * b_row;
-        for (int x = 0; x < W; x += 8)
+        for (int x = 0; x < W && turned; x += 8) {
+            FOR(l, 8) ASK_FOR(b + at[0] + LINE + (x + l) * b_column);
             for (int p = 0; p < turned; p += 4) {
                 __global const B_ELEMENT *corner = b + at[p / 4] + x * b_column;
                 float8 v[4];
@@ -152,12 +153,14 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
                 turn_4x8(v);
                 FOR(i, 4) PACK_8(v[i], packed + (first + p + i) * W + x);
             }
+        }
         for (int p = turned; p < terms; p++) {
             __global const B_ELEMENT *row = b + at[p / 4] + p % 4 * b_row;
             __global PACKED_ELEMENT *out = packed + (first + p) * W;
-            if (columns == W && b_column == 1)
+            if (columns == W && b_column == 1) {
+                for (int x = 0; x < W; x += LINE) ASK_FOR(row + 2 * AHEAD * b_row + x);
                 FOR(v, W / XV) PACK_VECTOR(B_VECTOR(row + v * XV), out + v * XV);
-            else
+            } else
                 for (int j = 0; j < W; j++) PACK(j < columns ? B_AT(row, j * b_column) : 0.0f, out + j);
         }
     }
@@ -301,6 +304,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
         FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
+        FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
         PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b,
                     B_TERM(b_row), k);
         if (k2) PRODUCT(__global const float, a2 + row * lead2, lead2, 1, __global const float, LOADX, b2, B_TERM(b2_row), met.y - met.x);
