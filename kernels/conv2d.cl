@@ -325,6 +325,10 @@ __kernel void conv_gradient_rows(__global const float *restrict x, ulong x_at, _
             __global const float *out[OB];
             __global float *at_lanes = lanes + (long)i * 3 * OB * XV;
             floatx sum[OB][3];
+            /* Of the next band a row is asked for with each row: of this input, then of as many of these outputs as there are inputs. */
+            __global const float *next = ky == 1 && o == 0  ? in + band * width
+                                         : ky == 2 && c < OB ? dy + dy_at + image * dy_stride + (long)(o + c) * n + band * width
+                                                            : 0;
             FOR(k, OB)
             {
                 out[k] = dy + dy_at + image * dy_stride + (long)min(o + k, outputs - 1) * n;
@@ -332,6 +336,7 @@ __kernel void conv_gradient_rows(__global const float *restrict x, ulong x_at, _
             }
             for (int row = max(first, 1 - ky); row < min(last, height + 1 - ky); row++) {
                 int at_row = row * width, at_end = at_row + width - XV, pixel = at_row;
+                if (next) for (int i = 0; i < width; i += LINE) ASK_FOR(next + at_row + i);
                 {
                     floatx here = LOADX(in + pixel);
                     TILE(AFTER_ZERO(here), here, width == XV ? BEFORE_ZERO(here) : LOADX(in + pixel + 1))
