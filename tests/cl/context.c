@@ -2,6 +2,7 @@
 #include "cl/context.h"
 #include "base/file.h"
 #include "cl/launch.h"
+#include "cl/program.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -148,6 +149,29 @@ static void test_strided(void **state)
     sora_context_destroy(&context);
 }
 
+/* What is expected is built once, by the context's thread or by the launch that comes before; what can't be built is told by its launch. */
+static void test_expected(void **state)
+{
+    sora_error error;
+    sora_context *context = open_context(*state, false);
+    OK(sora_program_expect(context, "double", "", &error));
+    OK(sora_program_expect(context, "none", "", &error));
+    OK(sora_program_expect(context, "double", "-D OFFSET=0.5f", &error));
+    run_doubled(context);
+    sora_build_account builds = sora_context_builds(context);
+    assert_int_equal(builds.compiled + builds.cached + builds.platform, 1);
+    sora_launch_desc desc = { .file = "double", .kernel = "doubled", .options = "", .global = { 1 } };
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "double.cl does not build"));
+    desc.file = "none";
+    assert_int_not_equal(sora_launch(context, &desc, &error), SORA_OK);
+    assert_non_null(strstr(error.message, "none.cl"));
+    sora_context_destroy(&context);
+    context = open_context(*state, false);
+    OK(sora_program_expect(context, "double", "-D OFFSET=0.5f", &error));
+    sora_context_destroy(&context); /* while it is built */
+}
+
 /* As on a platform without a cache of its own: the second start compiles nothing, and a broken entry is built again. */
 static void test_cache(void **state)
 {
@@ -229,8 +253,8 @@ static void test_memory_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),  cmocka_unit_test(test_strided),        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_profile), cmocka_unit_test(test_memory_refused),
+        cmocka_unit_test(test_launch), cmocka_unit_test(test_expected), cmocka_unit_test(test_strided),
+        cmocka_unit_test(test_cache),  cmocka_unit_test(test_profile),  cmocka_unit_test(test_memory_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
