@@ -264,12 +264,11 @@ inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
 }
 
 /* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has `run` blocks of MR rows. */
-#define PRODUCT_PARAMETERS                                                                                                                              \
+#define PRODUCT_PARAMETERS                                                                                                                             \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead, float alpha,               \
-        EPILOGUE_PARAMETERS,                                                                                                                            \
-        BATCH_PARAMETERS
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead, float alpha,  \
+        EPILOGUE_PARAMETERS, BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 

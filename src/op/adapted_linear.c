@@ -126,7 +126,7 @@ static layers layers_of(const sora_op_run *run)
         SORA_INT((l).of[3].outputs), SORA_INT((l).of[0].rank), SORA_INT((l).of[1].rank), SORA_INT((l).of[2].rank), \
         SORA_INT((l).of[3].rank), SORA_FLOAT((l).scales[0]), SORA_FLOAT((l).scales[1]), SORA_FLOAT((l).scales[2]), \
         SORA_FLOAT((l).scales[3])
-_Static_assert(SORA_ADAPTED_MODULES == 4, "kernels take four layers");
+_Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_GEMM_BLOCKS == 4, "kernels take four layers");
 
 /* `blocks`: of panel_elements. In training what the way back takes is saved. */
 static sora_status prepare_factors(const sora_op_run *run, const sora_view *blocks, sora_error *error)
