@@ -29,8 +29,8 @@ void sora_param_set_table(sora_param *param);
 /* True once the value came back from the device as halves. */
 bool sora_param_rounded(const sora_param *param);
 
-/* Has the programs that an upload takes built while weights are still being read. */
-sora_status sora_params_expect_upload(sora_context *context, sora_error *error);
+/* Has the programs that an upload takes, of frozen weights of that type, built while weights are still being read. */
+sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, sora_error *error);
 
 /* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one
  * product takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */

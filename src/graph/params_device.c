@@ -137,10 +137,10 @@ bool sora_params_placed(const sora_params *params)
     return params->placed;
 }
 
-sora_status sora_params_expect_upload(sora_context *context, sora_error *error)
+sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, sora_error *error)
 {
     sora_status status = sora_program_expect(context, "range", sora_range_options(context), error);
-    return status == SORA_OK ? sora_gemm_expect_pack(context, error) : status;
+    return status == SORA_OK ? sora_gemm_expect_pack(context, frozen, error) : status;
 }
 
 sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)

@@ -24,11 +24,11 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     const sora_view *ids = &run->inputs[IDS], *table = &run->inputs[TABLE];
     sora_launch_desc desc = { .file = "range",
                               .kernel = "embedding_forward",
+                              .options = sora_range_options(run->context),
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(ids), SORA_VIEW(table), SORA_VIEW(&run->outputs[0]),
                                                           SORA_INT(table->shape.dim[0]), SORA_LONG(table->shape.dim[1]),
                                                           SORA_INT(table->dtype == SORA_F16)) };
-    desc.options = sora_range_options(run->context);
     desc.global[0] = sora_is_cpu(run->context) ? 1 : (size_t)table->shape.dim[1];
     desc.global[1] = (size_t)sora_view_elements(ids);
     return sora_launch(run->context, &desc, error);

@@ -342,7 +342,6 @@ static double bytes_of(const sora_gemm_desc *d)
 #define OPTIONS 192
 
 enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16 };
-#define PACKS B_TOGETHER /* in one program with the tiles that read panels */
 
 /* Returns their length. */
 static int program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
@@ -393,6 +392,14 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
         error);
 }
 
+/* In one program with the tiles that read such panels. */
+static void pack_options(const sora_context *context, int panel, sora_dtype from, sora_dtype to, char out[OPTIONS])
+{
+    int lanes = sora_lanes(&sora_context_device(context)->limits);
+    sora_gemm_variant tile = block_of(lanes, panel / lanes);
+    program_options(context, &tile, B_TOGETHER | (from == SORA_F16 ? B_HALF : 0) | (to == SORA_F16 ? PACKED_HALF : 0), out);
+}
+
 sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel,
                            const sora_view *out, const char *label, sora_error *error)
 {
@@ -403,8 +410,7 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
     steps s = b->panel ? (steps) { 1, b->panel } : steps_of(b);
     int64_t group = b->panel ? b->panel : k, next = n * b->panel;
     char options[OPTIONS];
-    sora_gemm_variant tile = block_of(sora_lanes(limits), panel / sora_lanes(limits));
-    program_options(context, &tile, PACKS | (is_half(b) ? B_HALF : 0) | (out->dtype == SORA_F16 ? PACKED_HALF : 0), options);
+    pack_options(context, panel, b->view.dtype, out->dtype, options);
     return sora_launch(context,
                        &(sora_launch_desc) { .file = "gemm",
                                              .kernel = "gemm_pack",
@@ -417,14 +423,12 @@ sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, in
                        error);
 }
 
-sora_status sora_gemm_expect_pack(sora_context *context, sora_error *error)
+sora_status sora_gemm_expect_pack(sora_context *context, sora_dtype dtype, sora_error *error)
 {
-    int lanes = sora_lanes(&sora_context_device(context)->limits),
-        panel = sora_gemm_panel(&sora_context_device(context)->limits, INT32_MAX);
-    if (!panel) return SORA_OK;
+    int panel = sora_gemm_panel(&sora_context_device(context)->limits, INT32_MAX);
     char options[OPTIONS];
-    sora_gemm_variant tile = block_of(lanes, panel / lanes);
-    program_options(context, &tile, PACKS, options);
+    if (!panel) return SORA_OK;
+    pack_options(context, panel, dtype, dtype, options);
     return sora_program_expect(context, "gemm", options, error);
 }
 

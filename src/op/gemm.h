@@ -104,8 +104,8 @@ uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k);
 sora_status sora_gemm_pack(sora_context *context, const sora_gemm_operand *b, int64_t n, int64_t k, int panel,
                            const sora_view *out, const char *label, sora_error *error);
 
-/* Has the program that packs wide weights built meanwhile. */
-sora_status sora_gemm_expect_pack(sora_context *context, sora_error *error);
+/* Has the program that packs wide weights, which stay what they are, built meanwhile. */
+sora_status sora_gemm_expect_pack(sora_context *context, sora_dtype dtype, sora_error *error);
 
 /* Enqueues the product. Deterministic: fixed order of sums for given sizes, provider and device. Any m, n, k ≥ 1. */
 sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_error *error);

@@ -4,8 +4,6 @@
 #include "base/memory.h"
 #include "op/range.h"
 
-#include <stdio.h>
-
 #define MOST_PARTS 16 /* of the kernel */
 #define PART 2048
 
@@ -22,8 +20,7 @@ uint64_t sora_top_tokens_workspace(int rows, int vocabulary, int count)
 sora_status sora_top_tokens(sora_context *context, const sora_top_tokens_desc *d, sora_error *error)
 {
     int parts = parts_of(d->vocabulary);
-    char options[32];
-    snprintf(options, sizeof options, "-D XV=%d", sora_lanes(&sora_context_device(context)->limits));
+    const char *options = sora_range_options(context);
     sora_status status = sora_launch(
         context,
         &(sora_launch_desc) { .file = "top_tokens",

@@ -17,6 +17,11 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+sora_dtype sora_run_frozen_dtype(const sora_run_options *options)
+{
+    return is(options->weights, "fp16") ? SORA_F16 : SORA_F32;
+}
+
 bool sora_run_has_adapters(const sora_run_options *options)
 {
     return is(options->method, "lora") || is(options->method, "sora");

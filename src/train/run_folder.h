@@ -7,6 +7,7 @@
 /* What every task's runs begin with: their folder, its config.json, and adapters as the options ask for. */
 
 bool sora_run_has_adapters(const sora_run_options *options);
+sora_dtype sora_run_frozen_dtype(const sora_run_options *options);
 sora_status sora_run_check_method(const sora_run_options *options, sora_error *error);
 
 /* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). */

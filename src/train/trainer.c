@@ -7,6 +7,7 @@
 #include "train/checkpoint.h"
 #include "train/events.h"
 #include "train/optimizer_control.h"
+#include "train/run_folder.h"
 #include "train/trainer_state.h"
 
 #include <math.h>
@@ -638,7 +639,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     for (int i = 0; i < 2; i++)
         SORA_TRY(sora_allocate((size_t)options->accumulate, sizeof(float), "losses", &t.slots[i].losses, error));
     SORA_TRY(go_on(&t, error));
-    if (is(options->weights, "fp16")) status = sora_params_set_frozen_dtype(task->params, SORA_F16, error);
+    if (sora_run_frozen_dtype(options) == SORA_F16) status = sora_params_set_frozen_dtype(task->params, SORA_F16, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "--weights fp16");
         goto cleanup;

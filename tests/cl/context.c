@@ -92,6 +92,18 @@ static void run_doubled(sora_context *context)
     assert_int_equal(sora_context_memory(context).peak, 64);
 }
 
+/* A file that does not build without its option, and one that isn't there. */
+static void refuse_to_build(sora_context *context)
+{
+    sora_error error;
+    sora_launch_desc desc = { .file = "double", .kernel = "doubled", .options = "", .global = { 1 } };
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "double.cl does not build"));
+    desc.file = "none";
+    assert_int_not_equal(sora_launch(context, &desc, &error), SORA_OK);
+    assert_non_null(strstr(error.message, "none.cl"));
+}
+
 static void test_launch(void **state)
 {
     sora_error error;
@@ -113,13 +125,7 @@ static void test_launch(void **state)
     desc.kernel = "absent";
     assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
     assert_non_null(strstr(error.message, "has no kernel absent"));
-    desc.kernel = "doubled";
-    desc.options = "";
-    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
-    assert_non_null(strstr(error.message, "double.cl does not build"));
-    desc.file = "none";
-    assert_int_not_equal(sora_launch(context, &desc, &error), SORA_OK);
-    assert_non_null(strstr(error.message, "none.cl"));
+    refuse_to_build(context);
     sora_buffer_destroy(&buffer);
     sora_context_destroy(&context);
     assert_null(context);
@@ -160,12 +166,7 @@ static void test_expected(void **state)
     run_doubled(context);
     sora_build_account builds = sora_context_builds(context);
     assert_int_equal(builds.compiled + builds.cached + builds.platform, 1);
-    sora_launch_desc desc = { .file = "double", .kernel = "doubled", .options = "", .global = { 1 } };
-    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
-    assert_non_null(strstr(error.message, "double.cl does not build"));
-    desc.file = "none";
-    assert_int_not_equal(sora_launch(context, &desc, &error), SORA_OK);
-    assert_non_null(strstr(error.message, "none.cl"));
+    refuse_to_build(context);
     sora_context_destroy(&context);
     context = open_context(*state, false);
     OK(sora_program_expect(context, "double", "-D OFFSET=0.5f", &error));
