@@ -2,14 +2,13 @@
 #include "range.h"
 #include "sum.h"
 
-__kernel void norm_squares(__global const float *restrict gradient, ulong gradient_at, __global float *restrict partial, ulong partial_at, long n, long parts,
-                           long place)
+__kernel void norm_squares(__global const float *restrict gradient, ulong gradient_at, __global float *restrict partial, ulong partial_at, long n, long parts)
 {
     long p = (long)get_global_id(0);
     float sum;
     gradient += gradient_at;
     SUM_PART(sum, PART_FIRST(n, parts, p), PART_LAST(n, parts, p), i, gradient[i] * gradient[i]);
-    partial[partial_at + place + p] = sum;
+    partial[partial_at + p] = sum;
 }
 
 /* control = (factor, finite so far, norm); see op/update.h. */

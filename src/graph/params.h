@@ -19,6 +19,8 @@ sora_view sora_param_view(const sora_param *param, sora_param_part part);
 /* The value as backward takes it: of a frozen product's weight in panels for the way back where the set keeps those. */
 sora_view sora_param_back_view(const sora_param *param);
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part);
+/* The gradients of all kinds as one range; absent where nothing trains. */
+sora_view sora_params_gradients(const sora_params *params);
 
 /* Says that a matrix [p, q] is the weight of products: while it is frozen the device has it, where that is faster, in panels only
  * (sora_view), for forward and, if upload is told of moments, so of training, for the way back. Reading gives the matrix as ever.

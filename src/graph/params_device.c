@@ -20,9 +20,10 @@ int64_t sora_params_padded(int64_t elements)
 void sora_params_free_device(sora_params *params)
 {
     for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
-        for (int i = 0; i < SORA_PARTS; i++) sora_buffer_destroy(&params->groups[g].parts[i]);
+        for (int i = 0; i < SORA_PART_GRADIENT; i++) sora_buffer_destroy(&params->groups[g].parts[i]);
         params->groups[g] = (sora_param_group) { 0 };
     }
+    sora_buffer_destroy(&params->gradients);
     for (size_t i = 0; i < params->frozen_count; i++) sora_buffer_destroy(&params->frozen[i]);
     free(params->frozen);
     params->frozen = NULL;
@@ -93,19 +94,29 @@ uint64_t sora_params_device_bytes(const sora_params *params, sora_moment_layout 
     return elements * sizeof(float);
 }
 
-static sora_status create_group(sora_params *params, int g, const int64_t elements[SORA_PARTS], sora_error *error)
+static sora_status create_zeros(sora_params *params, int64_t elements, const char *name, sora_buffer *out, sora_error *error)
+{
+    if (elements == 0) return SORA_OK;
+    sora_status status = sora_buffer_create(params->context, (uint64_t)elements * sizeof(float), name, out, error);
+    if (status != SORA_OK) return status;
+    sora_view all = sora_view_dense(out, 0, SORA_SHAPE(elements));
+    return sora_fill(params->context, &all, 0.0f, error);
+}
+
+static sora_status create_groups(sora_params *params, extents groups, sora_error *error)
 {
     sora_status status = SORA_OK;
     static const char *const names[] = { "trainable weights", "trainable norms and biases", "gates" };
-    sora_param_group *group = &params->groups[g];
-    for (int part = 0; part < SORA_PARTS; part++) {
-        group->elements[part] = elements[part];
-        if (elements[part] == 0) continue;
-        SORA_TRY(
-            sora_buffer_create(params->context, (uint64_t)elements[part] * sizeof(float), names[g], &group->parts[part], error));
-        sora_view all = sora_view_dense(&group->parts[part], 0, SORA_SHAPE(elements[part]));
-        SORA_TRY(sora_fill(params->context, &all, 0.0f, error));
+    int64_t gradients = 0;
+    for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
+        sora_param_group *group = &params->groups[g];
+        memcpy(group->elements, groups[g], sizeof group->elements);
+        for (int part = 0; part < SORA_PART_GRADIENT; part++)
+            SORA_TRY(create_zeros(params, group->elements[part], names[g], &group->parts[part], error));
+        group->gradient = (uint64_t)gradients;
+        gradients += group->elements[SORA_PART_GRADIENT];
     }
+    SORA_TRY(create_zeros(params, gradients, "gradients", &params->gradients, error));
 cleanup:
     return status;
 }
@@ -122,7 +133,7 @@ sora_status sora_params_place(sora_params *params, sora_moment_layout moments, s
     params->frozen_count = buffers;
     for (size_t i = 0; i < buffers; i++)
         SORA_TRY(sora_buffer_create(params->context, sizes[i] * sizeof(float), "frozen parameters", &params->frozen[i], error));
-    for (int g = 0; g < SORA_PARAM_GROUPS; g++) SORA_TRY(create_group(params, g, groups[g], error));
+    SORA_TRY(create_groups(params, groups, error));
     lay_out(params, moments, true, groups, sizes);
     params->placed = true;
     params->placed_moments = moments;
@@ -198,16 +209,23 @@ bool sora_params_on_device(const sora_params *params)
     return params->on_device;
 }
 
+/* The buffer and where in it the group's part begins. */
+static uint64_t group_part(const sora_params *params, sora_param_kind kind, sora_param_part part, const sora_buffer **buffer)
+{
+    const sora_param_group *group = &params->groups[kind];
+    *buffer = part == SORA_PART_GRADIENT ? &params->gradients : &group->parts[part];
+    return part == SORA_PART_GRADIENT ? group->gradient : 0;
+}
+
 sora_view sora_param_view(const sora_param *param, sora_param_part part)
 {
     const sora_params *params = param->params;
     if (!params->placed) return (sora_view) { 0 };
-    const sora_buffer *buffer = param->trainable          ? &params->groups[param->kind].parts[part]
-                                : part == SORA_PART_VALUE ? param->buffer
-                                                          : NULL;
+    const sora_buffer *buffer = part == SORA_PART_VALUE ? param->buffer : NULL;
+    uint64_t begin = param->trainable ? group_part(params, param->kind, part, &buffer) : 0;
     sora_shape shape = sora_param_part_shape(param, params->moments, part);
     if (!buffer || !buffer->memory || !shape.rank) return (sora_view) { 0 };
-    sora_view view = sora_view_dense(buffer, param->offsets[part], shape);
+    sora_view view = sora_view_dense(buffer, begin + param->offsets[part], shape);
     view.dtype = sora_frozen_dtype(param);
     view.panel = sora_frozen_panel(param, param->rows);
     return view;
@@ -226,9 +244,16 @@ sora_view sora_param_back_view(const sora_param *param)
 
 sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sora_param_part part)
 {
-    const sora_param_group *group = &params->groups[kind];
-    return group->parts[part].memory ? sora_view_dense(&group->parts[part], 0, SORA_SHAPE(group->elements[part]))
-                                     : (sora_view) { 0 };
+    const sora_buffer *buffer;
+    int64_t elements = params->groups[kind].elements[part];
+    uint64_t begin = group_part(params, kind, part, &buffer);
+    return buffer->memory && elements ? sora_view_dense(buffer, begin, SORA_SHAPE(elements)) : (sora_view) { 0 };
+}
+
+sora_view sora_params_gradients(const sora_params *params)
+{
+    const sora_buffer *all = &params->gradients;
+    return all->memory ? sora_view_dense(all, 0, SORA_SHAPE((int64_t)(all->bytes / sizeof(float)))) : (sora_view) { 0 };
 }
 
 static sora_status locate(const sora_param *param, int what, sora_view *view, float **host, sora_error *error)
@@ -271,10 +296,6 @@ sora_status sora_param_write(sora_param *param, int what, const float *data, sor
 sora_status sora_params_zero_gradients(sora_params *params, sora_error *error)
 {
     if (!params->on_device) return sora_fail(error, SORA_ERROR_ARGUMENT, "parameters are on the host: they have no gradients");
-    for (int g = 0; g < SORA_PARAM_GROUPS; g++) {
-        sora_view view = sora_params_group(params, (sora_param_kind)g, SORA_PART_GRADIENT);
-        sora_status status = view.memory ? sora_fill(params->context, &view, 0.0f, error) : SORA_OK;
-        if (status != SORA_OK) return status;
-    }
-    return SORA_OK;
+    sora_view all = sora_params_gradients(params);
+    return all.memory ? sora_fill(params->context, &all, 0.0f, error) : SORA_OK;
 }

@@ -30,8 +30,9 @@ struct sora_param {
 };
 
 typedef struct sora_param_group {
-    sora_buffer parts[SORA_PARTS];
+    sora_buffer parts[SORA_PART_GRADIENT];
     int64_t elements[SORA_PARTS];
+    uint64_t gradient; /* where its gradients begin in those of all */
 } sora_param_group;
 
 struct sora_params {
@@ -43,6 +44,7 @@ struct sora_params {
     sora_moment_layout moments, placed_moments;
     sora_dtype frozen_dtype; /* of frozen products and tables */
     sora_param_group groups[SORA_PARAM_GROUPS];
+    sora_buffer gradients; /* of all groups, one behind the other */
     sora_weights *weights; /* owned: files whose memory values are borrowed from; NULL: none */
     sora_buffer *frozen;   /* frozen parameters and state, in as few buffers as the largest allocation allows */
     size_t frozen_count;

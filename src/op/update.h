@@ -16,10 +16,10 @@ typedef struct sora_update_range {
     int64_t elements;
 } sora_update_range;
 
-/* control from `count` gradient ranges and the loss (a scalar that must be finite): two passes in fixed order.
+/* control from the gradients (absent: none) and the loss (a scalar that must be finite): two passes in fixed order.
  * clip 0: none. gradient_scale: 1 / micro-batches. workspace: sora_gradient_norm_workspace() elements. (op gradient_norm) */
 uint64_t sora_gradient_norm_workspace(const sora_device_limits *limits);
-sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients, int count, const sora_view *loss, float clip,
+sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients, const sora_view *loss, float clip,
                                float gradient_scale, const sora_view *control, const sora_view *workspace, sora_error *error);
 
 /* AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2), decoupled decay, bias correction with step ≥ 1. (op adamw) */
@@ -59,7 +59,7 @@ typedef struct sora_adafactor_desc {
     float epsilon;    /* added to squared gradients */
     float limit;      /* largest root mean square of a parameter's update before the learning rate */
     uint32_t step;    /* from 1 */
-    bool relative; /* lr times the root mean square of the parameter's values, at least 1e-3 (section 8 of the paper) */
+    bool relative;    /* lr times the root mean square of the parameter's values, at least 1e-3 (section 8 of the paper) */
 } sora_adafactor_desc;
 sora_status sora_adafactor(sora_context *context, const sora_update_range *range, const sora_adafactor_table *table,
                            const sora_adafactor_desc *desc, const sora_view *control, sora_error *error);

@@ -209,19 +209,13 @@ sora_status sora_optimizer_step(sora_optimizer *optimizer, sora_graph *graph, so
                                 const sora_optimizer_rates *rates, int micro_batches, sora_error *error)
 {
     sora_status status = SORA_OK;
-    sora_view gradients[SORA_PARAM_GROUPS];
-    int groups = 0;
     if (!(isfinite(rates->lr) && isfinite(rates->gate_lr) && rates->xi >= 0.0f && isfinite(rates->xi)) || micro_batches < 1)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "optimiser: learning rates %g and %g, threshold %g, %d micro-batches",
                          (double)rates->lr, (double)rates->gate_lr, (double)rates->xi, micro_batches);
-    for (int kind = 0; kind < SORA_PARAM_GROUPS; kind++) {
-        sora_view gradient = sora_params_group(optimizer->params, (sora_param_kind)kind, SORA_PART_GRADIENT);
-        if (gradient.memory) gradients[groups++] = gradient;
-    }
-    sora_view loss_view = sora_tensor_view(graph, loss);
+    sora_view gradients = sora_params_gradients(optimizer->params), loss_view = sora_tensor_view(graph, loss);
     optimizer->steps++;
-    SORA_TRY(sora_gradient_norm(optimizer->context, gradients, groups, &loss_view, optimizer->options.clip,
-                                1.0f / (float)micro_batches, &optimizer->control, &optimizer->workspace, error));
+    SORA_TRY(sora_gradient_norm(optimizer->context, &gradients, &loss_view, optimizer->options.clip, 1.0f / (float)micro_batches,
+                                &optimizer->control, &optimizer->workspace, error));
     SORA_TRY(update_plain(optimizer, SORA_PARAM_WEIGHT, rates->lr, error));
     SORA_TRY(update_plain(optimizer, SORA_PARAM_PLAIN, rates->lr, error));
     SORA_TRY(update_gates(optimizer, rates, error));

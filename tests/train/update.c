@@ -191,14 +191,14 @@ static void test_sgd(void **state)
     close_range(&r);
 }
 
-/* The clip factor from two ranges, and a flag that stays down once a gradient or the loss was not finite. */
+/* The clip factor, and a flag that stays down once a gradient or the loss was not finite. */
 static void test_control(void **state)
 {
     fixture *f = *state;
     sora_error error;
     sora_buffer scratch, loss_buffer, control_buffer;
     float a[N], b[3] = { 3, 4, 0 }, control_values[SORA_CONTROL_ELEMENTS] = { 0, 1, 0, 0 }, loss = 0.5f;
-    double norm = 25;
+    double norm = 0;
     range ra, rb;
     for (int i = 0; i < N; i++) a[i] = (float)(i - 8), norm += a[i] * a[i];
     norm = sqrt(norm) / 2; /* two micro-batches */
@@ -208,26 +208,30 @@ static void test_control(void **state)
     OK(sora_buffer_create(f->context, workspace * sizeof(float), "test", &scratch, &error));
     OK(sora_buffer_create(f->context, sizeof loss, "test", &loss_buffer, &error));
     OK(sora_buffer_create(f->context, sizeof control_values, "test", &control_buffer, &error));
-    sora_view gradients[2] = { ra.views.gradient, rb.views.gradient },
-              work = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)workspace)),
+    const sora_view *gradients = &ra.views.gradient, none = { 0 };
+    sora_view work = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)workspace)),
               loss_view = sora_view_dense(&loss_buffer, 0, SORA_SHAPE(1)),
               control = sora_view_dense(&control_buffer, 0, SORA_SHAPE(SORA_CONTROL_ELEMENTS));
     OK(sora_view_write(f->context, &loss_view, &loss, &error));
     OK(sora_view_write(f->context, &control, control_values, &error));
-    OK(sora_gradient_norm(f->context, gradients, 2, &loss_view, 1, 0.5f, &control, &work, &error));
+    OK(sora_gradient_norm(f->context, gradients, &loss_view, 1, 0.5f, &control, &work, &error));
     OK(sora_view_read(f->context, &control, control_values, &error));
     assert_true(fabs(control_values[2] - norm) < 1e-5 * norm);
     assert_true(fabs(control_values[0] - 0.5 / norm) < 1e-5);
     assert_true(control_values[1] == 1);
 
-    OK(sora_gradient_norm(f->context, gradients, 2, &loss_view, 0, 1, &control, &work, &error));
+    OK(sora_gradient_norm(f->context, gradients, &loss_view, 0, 1, &control, &work, &error));
     OK(sora_view_read(f->context, &control, control_values, &error));
     assert_true(control_values[0] == 1 && control_values[1] == 1);
+
+    OK(sora_gradient_norm(f->context, &none, &loss_view, 1, 0.5f, &control, &work, &error));
+    OK(sora_view_read(f->context, &control, control_values, &error));
+    assert_true(control_values[0] == 0.5f && control_values[1] == 1 && control_values[2] == 0);
 
     a[5] = INFINITY;
     OK(sora_view_write(f->context, &ra.views.gradient, a, &error));
     for (int again = 0; again < 2; again++) {
-        OK(sora_gradient_norm(f->context, gradients, 2, &loss_view, 1, 1, &control, &work, &error));
+        OK(sora_gradient_norm(f->context, gradients, &loss_view, 1, 1, &control, &work, &error));
         OK(sora_view_read(f->context, &control, control_values, &error));
         assert_true(control_values[1] == 0);
         OK(sora_sgd(f->context, &rb.views, &(sora_sgd_desc) { .lr = 1, .step = 1 }, &control, &error));
@@ -238,10 +242,11 @@ static void test_control(void **state)
         OK(sora_view_write(f->context, &ra.views.gradient, a, &error));
     }
     const float good = 1;
-    OK(sora_view_write(f->context, &(sora_view) { .memory = control.memory, .offset = 1, .shape = SORA_SHAPE(1), .stride = 1 }, &good, &error));
+    OK(sora_view_write(f->context, &(sora_view) { .memory = control.memory, .offset = 1, .shape = SORA_SHAPE(1), .stride = 1 },
+                       &good, &error));
     loss = NAN;
     OK(sora_view_write(f->context, &loss_view, &loss, &error));
-    OK(sora_gradient_norm(f->context, gradients, 2, &loss_view, 1, 1, &control, &work, &error));
+    OK(sora_gradient_norm(f->context, gradients, &loss_view, 1, 1, &control, &work, &error));
     OK(sora_view_read(f->context, &control, control_values, &error));
     assert_true(control_values[1] == 0);
     sora_buffer_destroy(&scratch);
