@@ -13,6 +13,10 @@ typedef struct bench_item {
     double flops, bytes; /* of one run; 0: not known */
     const char *beside;  /* name of the item whose time ours is compared with; NULL: none */
     sora_status (*run)(void *self, int times, sora_error *error); /* and wait until done */
+    /* Where memory happens to lie lets equal items differ by half a percent: every few rounds all leave theirs and take other,
+     * each time another one first. NULL: they stay where they are */
+    sora_status (*place)(void *self, sora_error *error);
+    void (*leave)(void *self);
     void *self;
     double rest; /* seconds to wait after it: its own threads spin on for a while and would take time from the next */
     /* results, seconds of one run */

@@ -5,9 +5,28 @@
 
 #define ENOUGH 0.001 /* what adapters add is a tenth of a step, and what is left of it after compaction a third of that */
 
+typedef struct lora_training {
+    sora_context *context;
+    sora_bench_options options;
+    sora_bench_training training;
+} lora_training;
+
+static sora_status open_training(void *self, sora_error *error)
+{
+    lora_training *t = self;
+    return sora_bench_training_open(t->context, &t->options, NULL, &t->training, error);
+}
+
+static void close_training(void *self)
+{
+    lora_training *t = self;
+    sora_bench_training_close(&t->training);
+}
+
 static sora_status run_steps(void *self, int times, sora_error *error)
 {
-    return sora_bench_training_run(self, times, error);
+    lora_training *t = self;
+    return sora_bench_training_run(&t->training, times, error);
 }
 
 /* Whole steps of our SoRA beside our LoRA's, one of each in turn: what a gate adds is less than what one process differs from the
@@ -22,7 +41,6 @@ sora_status bench_lora(bench_state *state, sora_error *error)
         int rank;
     } networks[] = { { "t5-small", "(en|de)coder\\.block\\.0\\.layer\\.0\\.SelfAttention\\.q", 16 }, { "unet-fc", NULL, 40 } };
     for (size_t n = 0; n < SORA_COUNT(networks); n++) {
-        sora_status status = SORA_OK;
         const char *network = networks[n].network;
         int rank = networks[n].rank;
         const sora_bench_options options[] = { { .model = network, .method = "lora", .rank = rank },
@@ -30,19 +48,20 @@ sora_status bench_lora(bench_state *state, sora_error *error)
                                                { .model = network, .method = "sora", .rank = rank / 4 },
                                                { .model = network, .method = "sora", .rank = 1, .target = networks[n].first } };
         size_t count = SORA_COUNT(options) - !networks[n].first;
-        sora_bench_training trainings[SORA_COUNT(options)] = { 0 };
+        lora_training trainings[SORA_COUNT(options)] = { 0 };
         bench_item items[SORA_COUNT(options)] = { { .name = "LoRA" },
                                                   { .name = "SoRA", .beside = "LoRA" },
                                                   { .name = "SoRA, compacted", .beside = "LoRA" },
                                                   { .name = "SoRA, hardly any", .beside = "LoRA" } };
         for (size_t i = 0; i < count; i++) {
-            SORA_TRY(sora_bench_training_open(state->context, &options[i], NULL, &trainings[i], error));
+            trainings[i] = (lora_training) { .context = state->context, .options = options[i] };
+            items[i].place = open_training;
+            items[i].leave = close_training;
             items[i].run = run_steps;
             items[i].self = &trainings[i];
         }
-        SORA_TRY(bench_group(&steps, network, items, count, error));
-    cleanup:
-        for (size_t i = 0; i < count; i++) sora_bench_training_close(&trainings[i]);
+        sora_status status = bench_group(&steps, network, items, count, error);
+        for (size_t i = 0; i < count; i++) close_training(&trainings[i]);
         if (status != SORA_OK) return status;
     }
     return SORA_OK;

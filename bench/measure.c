@@ -10,6 +10,7 @@
 #define MAX_ROUNDS 1001
 #define LEAST_ROUNDS 5
 #define LEAST_SECONDS 0.04
+#define PLACE_ROUNDS 8
 
 static double now(void)
 {
@@ -69,6 +70,21 @@ static bool sum_up_ratios(bench_item *items, size_t count, double (*times)[MAX_R
     return any && enough;
 }
 
+/* With item `first` first; they run once, which compiles and touches everything. */
+static sora_status place(bench_item *items, size_t count, size_t first, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    for (size_t i = 0; i < count; i++)
+        if (items[i].leave) items[i].leave(items[i].self);
+    for (size_t turn = 0; turn < count; turn++) {
+        bench_item *item = &items[(turn + first) % count];
+        if (item->place) SORA_TRY(item->place(item->self, error));
+    }
+    for (size_t i = 0; i < count; i++) SORA_TRY(items[i].run(items[i].self, 1, error));
+cleanup:
+    return status;
+}
+
 static sora_status measure(const bench_state *state, bench_item *items, size_t count, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -77,9 +93,9 @@ static sora_status measure(const bench_state *state, bench_item *items, size_t c
     size_t rounds = 0;
     SORA_TRY(sora_allocate(count, sizeof *times, "bench", &times, error));
     SORA_TRY(sora_allocate(count, sizeof *repeats, "bench", &repeats, error));
+    SORA_TRY(place(items, count, 0, error));
     for (size_t i = 0; i < count; i++) {
         double took;
-        SORA_TRY(items[i].run(items[i].self, 1, error)); /* compiles and touches everything */
         for (repeats[i] = 1;; repeats[i] = (int)fmin(100000, 1 + repeats[i] * fmin(10, 1.2 * LEAST_SECONDS / took))) {
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
@@ -89,6 +105,7 @@ static sora_status measure(const bench_state *state, bench_item *items, size_t c
     }
     bool enough = false;
     for (start = now(); rounds < LEAST_ROUNDS || (rounds < MAX_ROUNDS && !enough && now() - start < state->seconds);) {
+        if (items[0].place && rounds && rounds % PLACE_ROUNDS == 0) SORA_TRY(place(items, count, rounds / PLACE_ROUNDS, error));
         for (size_t turn = 0; turn < count; turn++) {
             size_t i = (turn + rounds) % count; /* what ran before has left its own data near */
             double began = now();
