@@ -143,18 +143,9 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
     }
 }
 
-__kernel void narrow_pass(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t, ulong t_at,
-                          long x_row, int m, int n, int rank, int run)
-{
-    int item = item_of((m + run - 1) / run);
-    if (item < 0) return;
-    int begin = item * run, end = min(m, begin + run);
-    for (int row = begin; row < end; row += ROWS)
-        pass_group(x + x_at + row * x_row, x_row, min(ROWS, end - row), n, factor + factor_at, t + t_at + (long)row * rank, 0, rank, 0, 0, rank, 1, 0);
-}
-
-/* The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. */
-__kernel void narrow_back(__global const float *restrict dy, ulong dy_at, __global const float *restrict up, ulong up_at, __global float *dt, ulong dt_at,
+/* The way back. The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. The way forward is that of a
+ * layer alone: x for dy, its down factor for up, t for dt, and neither t nor x. */
+__kernel void narrow_passes(__global const float *restrict dy, ulong dy_at, __global const float *restrict up, ulong up_at, __global float *dt, ulong dt_at,
                           __global const float *restrict t, ulong t_at, __global const float *restrict x, ulong x_at, __global float *restrict parts, ulong parts_at,
                           long dy_row, long x_row, int m, int n, int run, int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0,
                           int rank_1, int rank_2, int rank_3, int has_t, int has_x)

@@ -37,37 +37,6 @@ uint64_t sora_narrow_back_workspace(const sora_device_limits *limits, int64_t m,
     return SORA_MAX(outer, sora_gemm_workspace(limits, rank, n, m));
 }
 
-sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_error *error)
-{
-    if (!sora_is_cpu(context))
-        return sora_gemm(context,
-                         &(sora_gemm_desc) { .m = d->m,
-                                             .n = d->rank,
-                                             .k = d->n,
-                                             .a = { .view = d->x, .leading = d->x_leading },
-                                             .b = { .view = d->factor, .leading = d->n, .transposed = true },
-                                             .c = d->t,
-                                             .c_leading = d->rank,
-                                             .workspace = d->workspace,
-                                             .label = d->label },
-                         error);
-    return sora_launch(
-        context,
-        &(sora_launch_desc) { .file = "range",
-                              .kernel = "narrow_pass",
-                              .options = sora_range_options(context),
-                              .flops = 2.0 * (double)(d->m * d->n * d->rank),
-                              .bytes = 4.0 * (double)(d->m * d->n + d->rank * (d->m + d->n)),
-                              .global = { (size_t)((d->m + ROWS - 1) / ROWS) * SORA_APART },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t),
-                                                          SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(d->n),
-                                                          SORA_INT(d->rank), SORA_INT(ROWS)) },
-        error);
-}
-
-/* ---- The way back ------------------------------------------------------------------------------------------------ */
-
 typedef struct totals {
     int64_t outputs, ranks, factors; /* p, r and elements of all Uᵢ */
 } totals;
@@ -90,9 +59,10 @@ static sora_view behind(sora_view view, int64_t elements)
 }
 
 /* As products, of which each is the only part. */
-static sora_status run_products(sora_context *context, const sora_narrow_back_desc *d, totals all, sora_error *error)
+static sora_status run_products(sora_context *context, const sora_narrow_back_desc *d, sora_error *error)
 {
     sora_status status = SORA_OK;
+    totals all = totals_of(d);
     int64_t row = 0, column = 0, factor = 0;
     for (int i = 0; i < d->layer_count; i++) {
         const sora_narrow_layer *l = &d->layers[i];
@@ -138,30 +108,50 @@ cleanup:
     return status;
 }
 
-sora_status sora_narrow_back(sora_context *context, const sora_narrow_back_desc *d, sora_error *error)
+static sora_status run_passes(sora_context *context, const sora_narrow_back_desc *d, sora_error *error)
 {
     totals all = totals_of(d);
-    if (!sora_is_cpu(context)) return run_products(context, d, all, error);
     bool has_t = d->t.memory, has_x = d->x.memory;
     const sora_narrow_layer *l = d->layers;
+    int64_t rows = has_t || has_x ? rows_of_part(d->m) : ROWS;
     int64_t products = d->m * (all.factors * (1 + has_t) + all.ranks * d->n * has_x);
     int64_t moved =
         d->m * (all.outputs + d->n * has_x + all.ranks * (1 + has_t)) + all.factors * (1 + has_t) + all.ranks * d->n * has_x;
-    int64_t parts = sora_narrow_parts(&sora_context_device(context)->limits, d->m);
     return sora_launch(context,
                        &(sora_launch_desc) {
                            .file = "range",
-                           .kernel = "narrow_back",
+                           .kernel = "narrow_passes",
                            .options = sora_range_options(context),
                            .flops = 2.0 * (double)products,
                            .bytes = 4.0 * (double)moved,
-                           .global = { (size_t)parts * SORA_APART },
+                           .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
                            .label = d->label,
                            .arguments = SORA_ARGUMENTS(
                                SORA_VIEW(&d->dy), SORA_VIEW(&d->up), SORA_VIEW(&d->dt), SORA_VIEW(&d->t), SORA_VIEW(&d->x),
                                SORA_VIEW(&d->parts), SORA_LONG(d->dy_leading), SORA_LONG(d->x_leading), SORA_INT(d->m),
-                               SORA_INT(d->n), SORA_INT(rows_of_part(d->m)), SORA_INT(d->layer_count), SORA_INT(l[0].outputs),
+                               SORA_INT(d->n), SORA_INT(rows), SORA_INT(d->layer_count), SORA_INT(l[0].outputs),
                                SORA_INT(l[1].outputs), SORA_INT(l[2].outputs), SORA_INT(l[3].outputs), SORA_INT(l[0].rank),
                                SORA_INT(l[1].rank), SORA_INT(l[2].rank), SORA_INT(l[3].rank), SORA_INT(has_t), SORA_INT(has_x)) },
                        error);
+}
+
+sora_status sora_narrow_back(sora_context *context, const sora_narrow_back_desc *d, sora_error *error)
+{
+    return sora_is_cpu(context) ? run_passes(context, d, error) : run_products(context, d, error);
+}
+
+/* The way back of a layer with x for dY and F for U, of which nothing but dT is wanted. */
+sora_status sora_narrow(sora_context *context, const sora_narrow_desc *d, sora_error *error)
+{
+    return sora_narrow_back(context,
+                            &(sora_narrow_back_desc) { .m = d->m,
+                                                       .layer_count = 1,
+                                                       .layers = { { d->n, d->rank } },
+                                                       .dy = d->x,
+                                                       .dy_leading = d->x_leading,
+                                                       .up = d->factor,
+                                                       .dt = d->t,
+                                                       .workspace = d->workspace,
+                                                       .label = d->label },
+                            error);
 }
