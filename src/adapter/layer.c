@@ -86,6 +86,7 @@ sora_status sora_layers_add(sora_layers *layers, const char *name, const sora_la
     sora_shape shape = k ? SORA_SHAPE(desc->out, desc->in, k, k) : SORA_SHAPE(desc->out, desc->in);
     SORA_TRY(sora_params_add(layers->params, tensor, SORA_PARAM_WEIGHT, shape, &layer->weight, error));
     if (!k) sora_param_set_product(layer->weight);
+    if (k == 3) sora_param_set_convolution(layer->weight);
     if (!desc->zero) initialise_uniform(layer->weight, layers->seed, sora_layer_columns(layer));
     if (desc->bias) {
         free(tensor);

@@ -29,6 +29,8 @@ typedef struct sora_view {
     int panel;      /* not 0: a weight [p, q] in panels of that many columns (op/gemm.h), of Wᵀ as y = x Wᵀ takes it, */
     bool back;      /* or of W, as dx = dy W does; dense, and no other op can read it */
     uint64_t front; /* of a weight that is `back`: the offset of the panels of Wᵀ, in the same memory */
+    uint64_t transformed[2]; /* of a convolution's frozen weight: offsets in the same memory of what it is transformed to
+                                (op/winograd.h), forward and for the way back; 0: it is not there */
 } sora_view;
 
 /* The whole buffer from `offset` on as a dense tensor of that shape. */

@@ -296,6 +296,11 @@ void sora_param_set_product(sora_param *param)
     param->product = true;
 }
 
+void sora_param_set_convolution(sora_param *param)
+{
+    param->convolution = true;
+}
+
 void sora_param_set_table(sora_param *param)
 {
     param->table = true;

@@ -27,12 +27,15 @@ sora_view sora_params_gradients(const sora_params *params);
  * A table [v, d] is read by row (embedding) and as a product's weight, and always stands as it is. Of both the set may keep
  * halves: only ops that know SORA_F16 take them. */
 void sora_param_set_product(sora_param *param);
+/* The same of a [o, c, 3, 3] and convolutions: while it is frozen the device has it transformed, too, where that is faster. */
+void sora_param_set_convolution(sora_param *param);
 void sora_param_set_table(sora_param *param);
 /* True once the value came back from the device as halves. */
 bool sora_param_rounded(const sora_param *param);
 
-/* Has the programs that an upload takes, of frozen weights of that type, built while weights are still being read. */
-sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, sora_error *error);
+/* Has the programs that an upload takes, of frozen weights of that type or of convolutions, too, built while weights are still
+ * being read. */
+sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, bool convolutions, sora_error *error);
 
 /* Parameters of one `pack` (not 0) stand in device memory without a gap, in order of `place` (from 0, each its own), so that one
  * product takes them all. They are of one kind, and train together: while one is frozen all are. On the host only. */

@@ -4,6 +4,7 @@
 #include "op/gemm.h"
 #include "op/range.h"
 #include "op/update.h"
+#include "op/winograd.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -148,10 +149,11 @@ bool sora_params_placed(const sora_params *params)
     return params->placed;
 }
 
-sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, sora_error *error)
+sora_status sora_params_expect_upload(sora_context *context, sora_dtype frozen, bool convolutions, sora_error *error)
 {
     sora_status status = sora_program_expect(context, "range", sora_range_options(context), error);
-    return status == SORA_OK ? sora_gemm_expect_pack(context, frozen, error) : status;
+    if (status == SORA_OK) status = sora_gemm_expect_pack(context, frozen, error);
+    return status == SORA_OK && convolutions ? sora_winograd_expect(context, error) : status;
 }
 
 sora_status sora_params_upload(sora_params *params, sora_moment_layout moments, sora_error *error)
@@ -228,6 +230,7 @@ sora_view sora_param_view(const sora_param *param, sora_param_part part)
     sora_view view = sora_view_dense(buffer, begin + param->offsets[part], shape);
     view.dtype = sora_frozen_dtype(param);
     view.panel = sora_frozen_panel(param, param->rows);
+    if (!param->trainable) memcpy(view.transformed, param->transformed, sizeof view.transformed);
     return view;
 }
 
@@ -285,9 +288,9 @@ sora_status sora_param_write(sora_param *param, int what, const float *data, sor
     float *host;
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
-    if (view.panel || view.dtype == SORA_F16)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a frozen weight in panels or as halves is written on the host only",
-                         param->name);
+    if (view.panel || view.dtype == SORA_F16 || view.transformed[0])
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "%s: a frozen weight in panels, as halves or transformed is written on the host only", param->name);
     if (!host) return sora_view_write(param->params->context, &view, data, error);
     memcpy(host, data, sora_param_host_bytes(param, what));
     return SORA_OK;

@@ -2,6 +2,7 @@
 #include "base/half.h"
 #include "graph/params_structure.h"
 #include "op/gemm.h"
+#include "op/winograd.h"
 
 #include <stdlib.h>
 
@@ -53,17 +54,30 @@ static uint64_t panels_room(const sora_param *head, sora_moment_layout moments, 
     return words_of(head, sora_gemm_panel_elements(sora_frozen_panel(head, rows), rows, columns));
 }
 
+/* The same of what a convolution's weight is transformed to. */
+static uint64_t transformed_room(const sora_param *param, sora_moment_layout moments, uint64_t *back)
+{
+    const sora_context *context = param->params->context;
+    *back = 0;
+    if (!param->convolution || !context) return 0;
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int64_t outputs = param->shape.dim[0], inputs = param->shape.dim[1];
+    if (moments != SORA_MOMENTS_NONE) *back = words_of(param, sora_winograd_kept(limits, outputs, inputs));
+    return words_of(param, sora_winograd_kept(limits, inputs, outputs));
+}
+
 uint64_t sora_frozen_room(const sora_params *params, size_t i, sora_moment_layout moments)
 {
     const sora_param *head = params->items[i];
-    uint64_t back, elements = 0;
+    uint64_t back, elements = 0, transformed = transformed_room(head, moments, &back);
+    transformed += back;
     if (sora_frozen_panel(head, 1)) {
         uint64_t forward = panels_room(head, moments, &back);
         return forward + back;
     }
     for (size_t j = i; j < (head->pack ? params->count : i + 1); j++)
         if (sora_param_beside(head, params->items[j])) elements += (uint64_t)params->items[j]->elements;
-    return words_of(head, elements);
+    return words_of(head, elements) + transformed;
 }
 
 static void place_panels(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer)
@@ -92,6 +106,10 @@ void sora_frozen_place(sora_param *head, sora_moment_layout moments, uint64_t of
         p->buffer = buffer;
         at += (uint64_t)p->elements;
     }
+    uint64_t back, forward = transformed_room(head, moments, &back);
+    at = offset + words_of(head, (uint64_t)head->elements);
+    head->transformed[0] = forward ? at : 0;
+    head->transformed[1] = back ? at + forward : 0;
 }
 
 /* ---- There and back ---------------------------------------------------------------------------------------------- */
@@ -140,6 +158,17 @@ cleanup:
     return status;
 }
 
+static sora_status keep_transformed(const sora_param *param, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_view weight = sora_param_view(param, SORA_PART_VALUE);
+    for (int back = 0; status == SORA_OK && back < 2; back++) {
+        sora_view out = { .memory = weight.memory, .offset = weight.transformed[back] };
+        if (out.offset) status = sora_winograd_keep(param->params->context, &weight, back, &out, param->name, error);
+    }
+    return status;
+}
+
 /* One staging buffer serves all panels: a write waits until what was enqueued before is done. */
 sora_status sora_frozen_upload(sora_params *params, sora_error *error)
 {
@@ -159,6 +188,7 @@ sora_status sora_frozen_upload(sora_params *params, sora_error *error)
         sora_view view = sora_param_view(p, SORA_PART_VALUE);
         if (view.panel && sora_params_leads_pack(params, i)) SORA_TRY(write_panels(p, &staging, halves, error));
         if (!view.panel && view.dtype == SORA_F16) SORA_TRY(write_values(p, &view, halves, error));
+        SORA_TRY(keep_transformed(p, error));
     }
 cleanup:
     free(halves);

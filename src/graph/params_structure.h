@@ -25,7 +25,9 @@ struct sora_param {
         offsets[SORA_PARTS]; /* in its group's parts; the first one in `buffer` while frozen, in elements as they stand there */
     bool product, table;     /* in panels while frozen; read by row. Either may be kept as halves, */
     bool rounded;            /* and the value on the host has been */
+    bool convolution;        /* transformed, too, while frozen */
     uint64_t back;           /* where a product's panels for the way back are in `buffer`; 0: there are none */
+    uint64_t transformed[2]; /* and what a convolution's weight is transformed to, forward and for the way back */
     int64_t row, rows;       /* of all that stand beside it: its first, how many */
 };
 

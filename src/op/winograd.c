@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "op/winograd.h"
 
+#include "cl/program.h"
 #include "op/gemm.h"
 #include "op/ops.h"
 #include "op/range.h"
@@ -21,6 +22,8 @@
  * that holds enough tiles. */
 #define NEAR 768
 #define NEAR_CHANNELS 64
+/* Elements of transformed weights above which they are made anew in every step. */
+#define KEPT_MOST (1 << 20)
 #define UNIT_ITEMS 4 /* work-items for each compute unit, for each to have some */
 /* The same for gradients of weights, where each work-item has its own sums, in panels of columns. */
 #define GRADIENT_CHANNELS 32
@@ -67,6 +70,12 @@ static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t 
     return channels <= most ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (UNIT_ITEMS * (int64_t)limits->compute_units))) : 0;
 }
 
+static matrices weights_of(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
+{
+    int64_t along = round_up(outputs, channels_at_once(limits)), panel = sora_gemm_panel(limits, outputs);
+    return matrices_of(inputs, along, panel ? panel : along);
+}
+
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
 {
     int64_t inputs = x->dim[1], lanes = channels_at_once(limits), panel = sora_gemm_panel(limits, outputs);
@@ -79,7 +88,10 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
     /* What a work-item has near takes no room. */
     if (!p.near) p.left = matrices_of(p.room, across, across);
-    if (!p.near || !gradient) p.right = matrices_of(gradient ? p.room : inputs, along, panel ? panel : along);
+    if (!gradient)
+        p.right = weights_of(limits, inputs, outputs);
+    else if (!p.near)
+        p.right = matrices_of(p.room, along, panel ? panel : along);
     if (!p.near)
         p.result = matrices_of(gradient ? inputs : p.room, along, along);
     else if (gradient)
@@ -125,10 +137,25 @@ static sora_view take(sora_view *workspace, const matrices *m)
     return view;
 }
 
+#define OPTIONS 48
+
+static void program_options(const sora_context *context, bool border, char out[OPTIONS])
+{
+    snprintf(out, OPTIONS, "-D XV=%d -D BORDER=%d", channels_at_once(&sora_context_device(context)->limits), border);
+}
+
+sora_status sora_winograd_expect(sora_context *context, sora_error *error)
+{
+    char options[OPTIONS];
+    if (!sora_is_cpu(context)) return SORA_OK;
+    program_options(context, true, options);
+    return sora_program_expect(context, "winograd", options, error);
+}
+
 static sora_status launch(sora_context *context, sora_launch_desc desc, bool border, sora_error *error)
 {
-    char options[48];
-    snprintf(options, sizeof options, "-D XV=%d -D BORDER=%d", channels_at_once(&sora_context_device(context)->limits), border);
+    char options[OPTIONS];
+    program_options(context, border, options);
     desc.file = "winograd";
     desc.options = options;
     return sora_launch(context, &desc, error);
@@ -160,17 +187,34 @@ static sora_status transform_image(sora_context *context, const sora_view *x, bo
     return launch(context, desc, border, error);
 }
 
-static sora_status transform_weights(sora_context *context, const sora_conv_desc *d, const sora_view *out, const matrices *m,
-                                     sora_error *error)
+static sora_status transform_weights(sora_context *context, const sora_conv_desc *d, int64_t inputs, int64_t outputs,
+                                     const sora_view *out, sora_error *error)
 {
-    int64_t outputs = d->y->shape.dim[1];
+    matrices m = weights_of(&sora_context_device(context)->limits, inputs, outputs);
     sora_launch_desc desc = { .kernel = "winograd_weights",
-                              .global = { groups_of(context, outputs), (size_t)d->x->shape.dim[1] },
+                              .global = { groups_of(context, outputs), (size_t)inputs },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->weight), SORA_VIEW(out), SORA_LONG(d->out_stride),
                                                           SORA_LONG(d->in_stride), SORA_INT(outputs), SORA_INT(d->flip),
-                                                          SORA_LONG(m->matrix), SORA_INT(m->row)) };
+                                                          SORA_LONG(m.matrix), SORA_INT(m.row)) };
     return launch(context, desc, true, error);
+}
+
+uint64_t sora_winograd_kept(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
+{
+    matrices m = weights_of(limits, inputs, outputs);
+    bool pays = limits->type == SORA_DEVICE_CPU && SORA_MIN(inputs, outputs) >= LEAST_CHANNELS;
+    return pays && elements_of(&m) <= KEPT_MOST ? elements_of(&m) : 0;
+}
+
+sora_status sora_winograd_keep(sora_context *context, const sora_view *weight, bool back, const sora_view *out, const char *label,
+                               sora_error *error)
+{
+    int64_t outputs = weight->shape.dim[0], inputs = weight->shape.dim[1];
+    sora_conv_desc desc = {
+        .weight = *weight, .out_stride = back ? 9 : 9 * inputs, .in_stride = back ? 9 * inputs : 9, .flip = back, .label = label
+    };
+    return transform_weights(context, &desc, back ? outputs : inputs, back ? inputs : outputs, out, error);
 }
 
 static const sora_view *bias_of(const sora_conv_desc *d)
@@ -230,16 +274,30 @@ static sora_status run_near(sora_context *context, const sora_conv_desc *d, cons
     return sora_launch(context, &desc, error);
 }
 
+/* What was kept is of all outputs, of which y may have the first alone (gradient_leading). In wider panels than y needs it would
+ * be more work than to transform it anew. */
+static bool find_kept(const sora_context *context, const sora_conv_desc *d, matrices *m, sora_view *out)
+{
+    const sora_view *w = &d->weight;
+    if (!w->transformed[d->flip]) return false;
+    matrices all = weights_of(&sora_context_device(context)->limits, w->shape.dim[!d->flip], w->shape.dim[d->flip]);
+    if (all.row != m->row) return false;
+    *out = (sora_view) { .memory = w->memory, .offset = w->transformed[d->flip] };
+    *m = all;
+    return true;
+}
+
 sora_status sora_winograd(sora_context *context, const sora_conv_desc *d, sora_error *error)
 {
     sora_status status = SORA_OK;
     int64_t inputs = d->x->shape.dim[1], outputs = d->y->shape.dim[1];
     plan p = plan_of(&sora_context_device(context)->limits, &d->x->shape, outputs, false);
     sora_view rest = d->workspace, right = take(&rest, &p.right), left = take(&rest, &p.left), result = take(&rest, &p.result);
+    bool kept = find_kept(context, d, &p.right, &right);
     sora_gemm_desc product = products(&p, &left, &right, &result, d->label);
     product.n = outputs;
     product.k = inputs;
-    SORA_TRY(transform_weights(context, d, &right, &p.right, error));
+    if (!kept) SORA_TRY(transform_weights(context, d, inputs, outputs, &right, error));
     if (p.near) SORA_TRY(run_near(context, d, &p, &right, error));
     for (int64_t first = 0, step = step_of(&p); !p.near && first < p.tiles; first += step) {
         product.m = SORA_MIN(step, p.tiles - first);

@@ -16,6 +16,15 @@ bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs);
 uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs);
 
+/* Elements of transformed weights that may be kept while they are frozen; 0 where they would take more room than that is worth.
+ * The way back has inputs and outputs the other way round. */
+uint64_t sora_winograd_kept(const sora_device_limits *limits, int64_t inputs, int64_t outputs);
+/* Enqueue the transform of a dense [o, c, 3, 3] to what convolutions with weight.transformed take, forward or back. */
+sora_status sora_winograd_keep(sora_context *context, const sora_view *weight, bool back, const sora_view *out, const char *label,
+                               sora_error *error);
+/* Has the program for that built (cl/program.h). */
+sora_status sora_winograd_expect(sora_context *context, sora_error *error);
+
 sora_status sora_winograd(sora_context *context, const sora_conv_desc *desc, sora_error *error);
 sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error);
 

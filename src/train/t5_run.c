@@ -170,7 +170,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
     SORA_TRY(sora_run_check_method(&options, error));
     SORA_TRY(open_texts(&options, &pairs, &eval_pairs, error));
-    SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), error));
+    SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), false, error));
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
     SORA_TRY(check_target(t5, &options, error));

@@ -117,7 +117,7 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
         SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
     }
     SORA_TRY(sora_run_check_method(&options, error));
-    SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), error));
+    SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), true, error));
     SORA_TRY(start_network(context, &options, target, data, &unet, error));
     if (sora_run_has_adapters(&options)) SORA_TRY(sora_run_activate(sora_unet_layers(unet), &options, watcher, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the device keeps frozen weights: in panels, as halves. */
+/* How the device keeps frozen weights: in panels, as halves, transformed. */
 #include "../fixture.h"
 #include "../gpu.h"
 #include "base/half.h"
@@ -237,6 +237,124 @@ static void test_network(void **state)
     sora_context_destroy(&gpu);
 }
 
+/* ---- Convolutions ------------------------------------------------------------------------------------------------ */
+
+enum { SIDE = 12, IMAGES = 2, FEW = 20, SOME = 50, MORE = 19 };
+
+typedef struct images {
+    sora_params *params;
+    sora_layers *layers;
+    sora_layer *list[3];
+} images;
+
+/* Of 20 to 50 channels, of these and the image's own to 19, and of them to 50; all but the first may be frozen. */
+static images create_images(sora_context *where, bool frozen)
+{
+    static const int inputs[] = { FEW, SOME + FEW, MORE }, outputs[] = { SOME, MORE, SOME };
+    sora_error error;
+    images m;
+    OK(sora_params_create(where, &m.params, &error));
+    OK(sora_layers_create(m.params, 3, &m.layers, &error));
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "c%d", i);
+        OK(sora_layers_add(m.layers, name, &(sora_layer_desc) { .in = inputs[i], .out = outputs[i], .kernel = 3, .bias = true },
+                           &m.list[i], &error));
+    }
+    for (size_t i = 0; i < sora_params_count(m.params); i++)
+        sora_param_set_trainable(sora_params_at(m.params, i), !frozen || i < 2);
+    return m;
+}
+
+static void destroy_images(images *m)
+{
+    sora_layers_destroy(&m->layers);
+    sora_params_destroy(&m->params);
+}
+
+/* The loss, and the first bias's gradients, which come back through the others. */
+static result run_images(images *m)
+{
+    sora_error error;
+    result out = { 0 };
+    sora_graph *graph;
+    float pixels[IMAGES * FEW * SIDE * SIDE], wanted[IMAGES * SOME * SIDE * SIDE];
+    OK(sora_params_upload(m->params, SORA_MOMENTS_ONE, &error));
+    OK(sora_graph_create(m->params, &(sora_graph_options) { .training = true, .batch = IMAGES, .policy = SORA_PLAN_SEPARATE },
+                         &graph, &error));
+    sora_tensor *in = sora_graph_input(graph, "in", SORA_F32, SORA_SHAPE(IMAGES, FEW, SIDE, SIDE)),
+                *target = sora_graph_input(graph, "target", SORA_F32, SORA_SHAPE(IMAGES, SOME, SIDE, SIDE)), *x = in;
+    for (int i = 0; i < 3; i++) {
+        x = sora_layer_forward(graph, m->list[i], x, true);
+        if (i == 0) x = sora_concat(graph, "concat", x, in);
+    }
+    sora_tensor *loss = sora_mse_loss(graph, "loss", x, target);
+    OK(sora_graph_plan(graph, loss, &error));
+    fill(pixels, SORA_COUNT(pixels), 30);
+    fill(wanted, SORA_COUNT(wanted), 31);
+    OK(sora_graph_write(graph, in, pixels, IMAGES, &error));
+    OK(sora_graph_write(graph, target, wanted, IMAGES, &error));
+    OK(sora_graph_forward(graph, IMAGES, 1, 0, &error));
+    OK(sora_params_zero_gradients(m->params, &error));
+    OK(sora_graph_backward(graph, &error));
+    OK(sora_graph_read(graph, loss, &out.loss, &error));
+    OK(sora_graph_check_guards(graph, &error));
+    OK(sora_param_read(sora_params_find(m->params, "c0.bias"), SORA_PART_GRADIENT, out.gradients, &error));
+    out.count = SOME;
+    sora_graph_destroy(&graph);
+    return out;
+}
+
+/* Transformed once or in every step: the same bits. What is written into them on the host is there after the next upload. */
+static void test_convolutions(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_context *gpu = open_gpu(), *const contexts[] = { context, gpu };
+    for (int c = 0; c < 2; c++) {
+        images frozen = create_images(contexts[c], true), trained = create_images(contexts[c], false);
+        for (int again = 0; again < 2; again++) {
+            uint64_t already = sora_context_memory(contexts[c]).current,
+                     predicted = sora_params_device_bytes(frozen.params, SORA_MOMENTS_ONE);
+            result with = run_images(&frozen);
+            assert_int_equal(sora_context_memory(contexts[c]).current - already, predicted);
+            result without = run_images(&trained);
+            assert_true(isfinite(with.loss) && with.loss > 0);
+            assert_memory_equal(&with, &without, sizeof with);
+            for (int i = 0; i < 3; i++) {
+                char name[12];
+                float value[MORE * (SOME + FEW) * 9] = { 0 }, same[MORE * (SOME + FEW) * 9] = { 0 };
+                snprintf(name, sizeof name, "c%d.weight", i);
+                sora_param *w = sora_params_find(frozen.params, name);
+                sora_view view = sora_param_view(w, SORA_PART_VALUE);
+                bool kept = i > 0 && c == 0;
+                assert_int_equal(view.transformed[0] > 0, kept);
+                assert_int_equal(view.transformed[1] > 0, kept);
+                if (kept) FAILS(sora_param_write(w, 0, value, &error), SORA_ERROR_ARGUMENT, "host");
+                OK(sora_param_read(w, 0, value, &error));
+                OK(sora_param_read(sora_params_find(trained.params, name), 0, same, &error));
+                assert_memory_equal(value, same, sizeof same);
+            }
+            OK(sora_params_download(frozen.params, &error));
+            OK(sora_params_download(trained.params, &error));
+            images *both[] = { &frozen, &trained };
+            for (int i = 0; i < 2; i++)
+                fill(sora_param_host(sora_params_find(both[i]->params, "c2.weight")), SOME * MORE * 9, 40);
+        }
+        /* For images alone there is no way back; thawed there is nothing. */
+        OK(sora_params_upload(frozen.params, SORA_MOMENTS_NONE, &error));
+        sora_view view = sora_param_view(sora_params_find(frozen.params, "c1.weight"), SORA_PART_VALUE);
+        assert_true(view.transformed[1] == 0 && (view.transformed[0] > 0) == (c == 0));
+        OK(sora_params_download(frozen.params, &error));
+        sora_param_set_trainable(sora_params_find(frozen.params, "c1.weight"), true);
+        OK(sora_params_upload(frozen.params, SORA_MOMENTS_NONE, &error));
+        assert_int_equal(sora_param_view(sora_params_find(frozen.params, "c1.weight"), SORA_PART_VALUE).transformed[0], 0);
+        destroy_images(&frozen);
+        destroy_images(&trained);
+    }
+    sora_context_destroy(&gpu);
+}
+
 /* What was rounded is not merged into. */
 static void test_merge(void **state)
 {
@@ -261,7 +379,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),  cmocka_unit_test(test_memory), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_network), cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_network), cmocka_unit_test(test_merge),  cmocka_unit_test(test_convolutions),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }
