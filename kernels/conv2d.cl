@@ -336,7 +336,7 @@ __kernel void conv_gradient_rows(__global const float *restrict x, ulong x_at, _
             }
             for (int row = max(first, 1 - ky); row < min(last, height + 1 - ky); row++) {
                 int at_row = row * width, at_end = at_row + width - XV, pixel = at_row;
-                if (next) for (int i = 0; i < width; i += LINE) ASK_FOR(next + at_row + i);
+                for (int column = 0; next && column < width; column += LINE) ASK_FOR(next + at_row + column);
                 {
                     floatx here = LOADX(in + pixel);
                     TILE(AFTER_ZERO(here), here, width == XV ? BEFORE_ZERO(here) : LOADX(in + pixel + 1))

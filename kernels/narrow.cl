@@ -146,9 +146,9 @@ inline void pass_group(__global const float *x, long x_row, int rows, int n, __g
 /* The way back. The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. The way forward is that of a
  * layer alone: x for dy, its down factor for up, t for dt, and neither t nor x. */
 __kernel void narrow_passes(__global const float *restrict dy, ulong dy_at, __global const float *restrict up, ulong up_at, __global float *dt, ulong dt_at,
-                          __global const float *restrict t, ulong t_at, __global const float *restrict x, ulong x_at, __global float *restrict parts, ulong parts_at,
-                          long dy_row, long x_row, int m, int n, int run, int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0,
-                          int rank_1, int rank_2, int rank_3, int has_t, int has_x)
+                            __global const float *restrict t, ulong t_at, __global const float *restrict x, ulong x_at, __global float *restrict parts, ulong parts_at,
+                            long dy_row, long x_row, int m, int n, int run, int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0,
+                            int rank_1, int rank_2, int rank_3, int has_t, int has_x)
 {
     const int outputs[] = { outputs_0, outputs_1, outputs_2, outputs_3 }, ranks[] = { rank_0, rank_1, rank_2, rank_3 };
     int item = item_of((m + run - 1) / run);

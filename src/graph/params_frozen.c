@@ -69,15 +69,15 @@ static uint64_t transformed_room(const sora_param *param, sora_moment_layout mom
 uint64_t sora_frozen_room(const sora_params *params, size_t i, sora_moment_layout moments)
 {
     const sora_param *head = params->items[i];
-    uint64_t back, elements = 0, transformed = transformed_room(head, moments, &back);
-    transformed += back;
+    uint64_t back, elements = 0;
     if (sora_frozen_panel(head, 1)) {
         uint64_t forward = panels_room(head, moments, &back);
         return forward + back;
     }
     for (size_t j = i; j < (head->pack ? params->count : i + 1); j++)
         if (sora_param_beside(head, params->items[j])) elements += (uint64_t)params->items[j]->elements;
-    return words_of(head, elements) + transformed;
+    uint64_t transformed = transformed_room(head, moments, &back);
+    return words_of(head, elements) + transformed + back;
 }
 
 static void place_panels(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer)

@@ -15,6 +15,8 @@
 /* Measured: with fewer of either side direct ways are as fast, with smaller errors. */
 #define LEAST_CHANNELS 16
 #define LEAST_PIXELS 64
+/* Elements of transformed weights above which they are made anew in every step. */
+#define KEPT_MOST (1 << 20)
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
 #define CHUNK (1 << 20)
 
@@ -22,8 +24,6 @@
  * that holds enough tiles. */
 #define NEAR 768
 #define NEAR_CHANNELS 64
-/* Elements of transformed weights above which they are made anew in every step. */
-#define KEPT_MOST (1 << 20)
 #define UNIT_ITEMS 4 /* work-items for each compute unit, for each to have some */
 /* The same for gradients of weights, where each work-item has its own sums, in panels of columns. */
 #define GRADIENT_CHANNELS 32
@@ -70,10 +70,11 @@ static int64_t near_of(const sora_device_limits *limits, int64_t tiles, int64_t 
     return channels <= most ? SORA_MAX(1, SORA_MIN(NEAR / channels, tiles / (UNIT_ITEMS * (int64_t)limits->compute_units))) : 0;
 }
 
-static matrices weights_of(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
+/* The right side of a product: weights, whose rows are input channels, or dy by tiles. */
+static matrices right_of(const sora_device_limits *limits, int64_t rows, int64_t outputs)
 {
     int64_t along = round_up(outputs, channels_at_once(limits)), panel = sora_gemm_panel(limits, outputs);
-    return matrices_of(inputs, along, panel ? panel : along);
+    return matrices_of(rows, along, panel ? panel : along);
 }
 
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
@@ -88,10 +89,7 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
     /* What a work-item has near takes no room. */
     if (!p.near) p.left = matrices_of(p.room, across, across);
-    if (!gradient)
-        p.right = weights_of(limits, inputs, outputs);
-    else if (!p.near)
-        p.right = matrices_of(p.room, along, panel ? panel : along);
+    if (!p.near || !gradient) p.right = right_of(limits, gradient ? p.room : inputs, outputs);
     if (!p.near)
         p.result = matrices_of(gradient ? inputs : p.room, along, along);
     else if (gradient)
@@ -111,10 +109,14 @@ static uint64_t workspace_of(const plan *p)
     return elements_of(&p->left) + elements_of(&p->right) + (uint64_t)p->parts * elements_of(&p->result);
 }
 
+static bool has_channels(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
+{
+    return limits->type == SORA_DEVICE_CPU && SORA_MIN(inputs, outputs) >= LEAST_CHANNELS;
+}
+
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
-    return kernel == 3 && limits->type == SORA_DEVICE_CPU && SORA_MIN(x->dim[1], outputs) >= LEAST_CHANNELS &&
-           x->dim[2] * x->dim[3] >= LEAST_PIXELS;
+    return kernel == 3 && has_channels(limits, x->dim[1], outputs) && x->dim[2] * x->dim[3] >= LEAST_PIXELS;
 }
 
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
@@ -190,7 +192,7 @@ static sora_status transform_image(sora_context *context, const sora_view *x, bo
 static sora_status transform_weights(sora_context *context, const sora_conv_desc *d, int64_t inputs, int64_t outputs,
                                      const sora_view *out, sora_error *error)
 {
-    matrices m = weights_of(&sora_context_device(context)->limits, inputs, outputs);
+    matrices m = right_of(&sora_context_device(context)->limits, inputs, outputs);
     sora_launch_desc desc = { .kernel = "winograd_weights",
                               .global = { groups_of(context, outputs), (size_t)inputs },
                               .label = d->label,
@@ -202,9 +204,8 @@ static sora_status transform_weights(sora_context *context, const sora_conv_desc
 
 uint64_t sora_winograd_kept(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
 {
-    matrices m = weights_of(limits, inputs, outputs);
-    bool pays = limits->type == SORA_DEVICE_CPU && SORA_MIN(inputs, outputs) >= LEAST_CHANNELS;
-    return pays && elements_of(&m) <= KEPT_MOST ? elements_of(&m) : 0;
+    matrices m = right_of(limits, inputs, outputs);
+    return has_channels(limits, inputs, outputs) && elements_of(&m) <= KEPT_MOST ? elements_of(&m) : 0;
 }
 
 sora_status sora_winograd_keep(sora_context *context, const sora_view *weight, bool back, const sora_view *out, const char *label,
@@ -280,7 +281,7 @@ static bool find_kept(const sora_context *context, const sora_conv_desc *d, matr
 {
     const sora_view *w = &d->weight;
     if (!w->transformed[d->flip]) return false;
-    matrices all = weights_of(&sora_context_device(context)->limits, w->shape.dim[!d->flip], w->shape.dim[d->flip]);
+    matrices all = right_of(&sora_context_device(context)->limits, w->shape.dim[!d->flip], w->shape.dim[d->flip]);
     if (all.row != m->row) return false;
     *out = (sora_view) { .memory = w->memory, .offset = w->transformed[d->flip] };
     *m = all;
