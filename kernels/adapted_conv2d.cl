@@ -16,13 +16,12 @@ __kernel void adapted_scale_down(__global const float *restrict down, ulong down
     EACH(i, n) scaled[scaled_at + i] = down[down_at + i] * (has_gate ? gate[gate_at + i / row] : 1.0f);
 }
 
-/* From the product s dy^T t [outputs, rank]. Work-items: (columns, ranks). */
+/* From the product s dy^T t [outputs, rank]. Work-items: (columns, runs of SIDE ranks). */
 __kernel void adapted_up_gradients(__global const float *restrict product, ulong product_at, __global const float *restrict up, ulong up_at,
                                    __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at,
-                                   __global float *restrict gate_gradient, ulong gate_gradient_at, int outputs, long rank, int has_gate, int wants_up, int wants_gate)
+                                   __global float *restrict gate_gradient, ulong gate_gradient_at, int outputs, int rank, int has_gate, int wants_up, int wants_gate)
 {
-    long j = (long)get_global_id(1);
-    float sum = up_gradients(product + product_at + j, rank, 1.0f, has_gate ? gate[gate_at + j] : 1.0f, up + up_at + j,
-                             wants_up ? up_gradient + up_gradient_at + j : up_gradient, outputs, rank, wants_up, wants_gate);
-    if (wants_gate && get_global_id(0) == 0) gate_gradient[gate_gradient_at + j] += sum;
+    int j = (int)get_global_id(1) * SIDE;
+    up_gradients(product + product_at + j, rank, 1, 1.0f, has_gate ? gate + gate_at + j : 0, up + up_at + j, wants_up ? up_gradient + up_gradient_at + j : 0,
+                 wants_gate ? gate_gradient + gate_gradient_at + j : 0, outputs, rank, min(SIDE, rank - j));
 }

@@ -50,31 +50,33 @@ __kernel void adapted_factors(__global const float *restrict up, ulong up_at, __
 }
 
 /* Gradients from parts of sums over rows, each P = t^T dy [rank, outputs] of each layer, then Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P (adapted.h).
- * Work-items: (columns, which are one item's where there are several parts; ranks of the up factors, then of the down factor). */
+ * Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
 __kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, __global const float *restrict up, ulong up_at, __global const float *restrict gate,
                                 ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at, __global float *restrict gate_gradient,
                                 ulong gate_gradient_at, __global float *restrict down_gradient, ulong down_gradient_at, int count, int q, int rank, int has_gate,
                                 int wants_up, int wants_gate, int wants_down, LAYERS)
 {
     LAYER_TABLES;
-    int rank_at = (int)get_global_id(1), j = rank_at % rank, l = 0;
+    int id = (int)get_global_id(1), run = id >> 1, is_down = id & 1, l = 0, column = 0;
     long factors = 0, at = 0;
     for (int i = 0; i < layers; i++) factors += (long)outputs[i] * ranks[i];
-    bool is_down = rank_at >= rank;
     if (is_down ? !wants_down : !(wants_up || wants_gate)) return;
-    for (; !is_down && j >= ranks[l]; l++) {
+    for (; run >= (ranks[l] + SIDE - 1) / SIDE; l++) {
         at += (long)outputs[l] * ranks[l];
-        j -= ranks[l];
+        column += ranks[l];
+        run -= (ranks[l] + SIDE - 1) / SIDE;
     }
+    int j = run * SIDE, side = min(SIDE, ranks[l] - j);
+    column += j;
     long columns = is_down ? q : outputs[l], part = factors + (long)rank * q;
-    __global float *total = parts + parts_at + (is_down ? factors + (long)j * q : at + (long)j * outputs[l]);
-    for (int k = 1; k < count; k++)
-        for (long o = 0; o < columns; o++) total[o] += total[k * part + o];
+    __global float *total = parts + parts_at + (is_down ? factors + (long)column * q : at + j * columns);
+    for (int i = 0; i < side; i++)
+        for (int k = 1; k < count; k++)
+            for (long o = 0; o < columns; o++) total[i * columns + o] += total[k * part + i * columns + o];
     if (is_down) {
-        EACH(o, columns) down_gradient[down_gradient_at + (long)j * q + o] += total[o];
+        EACH(o, side * columns) down_gradient[down_gradient_at + (long)column * q + o] += total[o];
         return;
     }
-    float sum = up_gradients(total, 1, scales[l], has_gate ? gate[gate_at + rank_at] : 1.0f, up + up_at + at + j,
-                             wants_up ? up_gradient + up_gradient_at + at + j : up_gradient, columns, ranks[l], wants_up, wants_gate);
-    if (wants_gate && get_global_id(0) == 0) gate_gradient[gate_gradient_at + rank_at] += sum;
+    up_gradients(total, 1, columns, scales[l], has_gate ? gate + gate_at + column : 0, up + up_at + at + j, wants_up ? up_gradient + up_gradient_at + at + j : 0,
+                 wants_gate ? gate_gradient + gate_gradient_at + column : 0, columns, ranks[l], side);
 }

@@ -6,6 +6,8 @@
 
 /* What adapted_linear and adapted_conv2d share. */
 
+#define SORA_ADAPTED_SIDE 8 /* ranks of which one work-item makes gradients (kernels/adapted.h) */
+
 static inline bool sora_adapted_drops(const sora_op_run *run)
 {
     return run->training && ((const sora_adapted_attributes *)run->attributes)->dropout > 0.0f;

@@ -184,10 +184,11 @@ static sora_status up_gradients(const sora_op_run *run, const sora_view *product
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(product), SORA_VIEW(up), SORA_VIEW(gate),
                                                           SORA_VIEW(&gradients[UP]), SORA_VIEW(&gradients[GATE]),
-                                                          SORA_INT(up->shape.dim[0]), SORA_LONG(up->shape.dim[1]),
+                                                          SORA_INT(up->shape.dim[0]), SORA_INT(up->shape.dim[1]),
                                                           SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
                                                           SORA_INT(gradients[GATE].memory != NULL)) };
-    return sora_launch_range(run->context, desc, up->shape.dim[0], up->shape.dim[1], error);
+    return sora_launch_range(run->context, desc, up->shape.dim[0], (up->shape.dim[1] + SORA_ADAPTED_SIDE - 1) / SORA_ADAPTED_SIDE,
+                             error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)

@@ -257,12 +257,16 @@ static sora_status add_gradients(const sora_op_run *run, const layers *l, const 
 {
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
-    int64_t m = run->saved[T].shape.dim[0], r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q;
-    for (int i = 0; i < l->count; i++) longest = SORA_MAX(longest, l->of[i].outputs);
+    int64_t m = run->saved[T].shape.dim[0], r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q,
+            runs = 0;
+    for (int i = 0; i < l->count; i++) {
+        longest = SORA_MAX(longest, l->of[i].outputs);
+        runs += (l->of[i].rank + SORA_ADAPTED_SIDE - 1) / SORA_ADAPTED_SIDE;
+    }
     sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_gradients",
                               .options = sora_range_options(run->context),
-                              .global = { 1, (size_t)(2 * r) },
+                              .global = { 1, (size_t)(2 * runs) },
                               .label = run->name,
                               .arguments =
                                   SORA_ARGUMENTS(SORA_VIEW(parts), SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(&gradients[UP]),
