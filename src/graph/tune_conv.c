@@ -20,13 +20,13 @@ typedef struct convolution {
 } convolution;
 
 /* As the key in op/conv2d.c has it. */
-enum { KERNEL, IMAGES, INPUTS, OUTPUTS, HEIGHT, WIDTH, FLIP };
+enum { KERNEL, IMAGES, INPUTS, OUTPUTS, HEIGHT, WIDTH, BACK };
 
 static void describe(const int64_t *s, char text[96])
 {
     snprintf(text, 96, "conv %lld x %lld, %lld x %lld x %lld, %lld to %lld%s", (long long)s[KERNEL], (long long)s[KERNEL],
              (long long)s[IMAGES], (long long)s[HEIGHT], (long long)s[WIDTH], (long long)s[INPUTS], (long long)s[OUTPUTS],
-             s[FLIP] ? ", way back" : "");
+             s[BACK] ? ", way back" : "");
 }
 
 static int variants(const sora_device_limits *limits, const int64_t *s, sora_tuning_variant out[SORA_TUNE_VARIANTS])
@@ -65,13 +65,12 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
 {
     sora_status status = SORA_OK;
     convolution *c = NULL;
-    int64_t taps = s[KERNEL] * s[KERNEL];
     SORA_TRY(sora_allocate(1, sizeof *c, "tuning", &c, error));
     *self = c;
     c->context = context;
     sora_tune_operand *o = c->operands;
     const sora_shape shapes[] = { SORA_SHAPE(s[IMAGES], s[INPUTS], s[HEIGHT], s[WIDTH]),
-                                  SORA_SHAPE(s[OUTPUTS] * s[INPUTS] * taps),
+                                  SORA_SHAPE(s[s[BACK] ? INPUTS : OUTPUTS], s[s[BACK] ? OUTPUTS : INPUTS], s[KERNEL], s[KERNEL]),
                                   SORA_SHAPE(s[IMAGES], s[OUTPUTS], s[HEIGHT], s[WIDTH]) };
     for (int i = X; i <= Y; i++) SORA_TRY(sora_tune_draw(context, i, shapes[i], &o[i], error));
     SORA_TRY(sora_tune_scratch(context,
@@ -80,9 +79,7 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
     c->desc = (sora_conv_desc) { .kernel = (int)s[KERNEL],
                                  .x = &o[X].view,
                                  .weight = o[WEIGHT].view,
-                                 .out_stride = s[FLIP] ? taps : s[INPUTS] * taps,
-                                 .in_stride = s[FLIP] ? s[OUTPUTS] * taps : taps,
-                                 .flip = s[FLIP],
+                                 .back = s[BACK],
                                  .y = &o[Y].view,
                                  .workspace = o[SCRATCH].view,
                                  .label = "tune" };
@@ -104,13 +101,13 @@ static double value_of(const convolution *c, int64_t image, int64_t o, int64_t r
 {
     const sora_shape *x = &c->operands[X].view.shape;
     int64_t taps = c->desc.kernel * c->desc.kernel, half = c->desc.kernel / 2;
+    sora_conv_strides strides = sora_conv_strides_of(&c->desc);
     double sum = 0.0;
     for (int64_t i = 0; i < x->dim[1]; i++)
         for (int64_t t = 0; t < taps; t++) {
             int64_t y = row + t / c->desc.kernel - half, z = column + t % c->desc.kernel - half;
             if (y < 0 || y >= x->dim[2] || z < 0 || z >= x->dim[3]) continue;
-            double w = (double)c->operands[WEIGHT]
-                           .host[o * c->desc.out_stride + i * c->desc.in_stride + (c->desc.flip ? taps - 1 - t : t)];
+            double w = (double)c->operands[WEIGHT].host[o * strides.out + i * strides.in + (c->desc.back ? taps - 1 - t : t)];
             sum += w * (double)c->operands[X].host[((image * x->dim[1] + i) * x->dim[2] + y) * x->dim[3] + z];
         }
     return sum;

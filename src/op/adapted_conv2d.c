@@ -67,10 +67,17 @@ static scratch divide(const sora_op_run *run)
     return s;
 }
 
-static sora_status scale_up(const sora_op_run *run, const sora_view *gate, const sora_view *out, sora_error *error)
+static void take_shape(sora_view *view, const sora_view *of)
+{
+    view->shape = of->shape;
+    view->stride = sora_view_inner(of);
+}
+
+static sora_status scale_up(const sora_op_run *run, const sora_view *gate, sora_view *out, sora_error *error)
 {
     const sora_view *up = &run->inputs[UP];
     int64_t n = sora_view_elements(up);
+    take_shape(out, up);
     sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_scale_up",
                               .label = run->name,
@@ -80,10 +87,11 @@ static sora_status scale_up(const sora_op_run *run, const sora_view *gate, const
     return sora_launch_range(run->context, desc, n, 1, error);
 }
 
-static sora_status scale_down(const sora_op_run *run, const sora_view *out, sora_error *error)
+static sora_status scale_down(const sora_op_run *run, sora_view *out, sora_error *error)
 {
     const sora_view *down = &run->inputs[DOWN], *gate = &run->inputs[GATE];
     int64_t n = sora_view_elements(down);
+    take_shape(out, down);
     sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_scale_down",
                               .label = run->name,
@@ -98,42 +106,28 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *x = &run->inputs[X], *branch = x, *y = &run->outputs[0];
-    int64_t taps = a->kernel * a->kernel, row = x->shape.dim[1] * taps, rank = run->inputs[UP].shape.dim[1];
     scratch s = divide(run);
     sora_view t = run->training ? run->saved[0] : s.t;
     if (sora_adapted_drops(run)) {
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &s.dropped, false, error));
         branch = &s.dropped;
     }
-    sora_conv_desc down = { .kernel = a->kernel,
-                            .x = branch,
-                            .weight = run->inputs[DOWN],
-                            .out_stride = row,
-                            .in_stride = taps,
-                            .y = &t,
-                            .workspace = s.rest,
-                            .label = run->name };
+    sora_conv_desc down = {
+        .kernel = a->kernel, .x = branch, .weight = run->inputs[DOWN], .y = &t, .workspace = s.rest, .label = run->name
+    };
     SORA_TRY(sora_conv(run->context, &down, error));
     sora_conv_desc base = { .kernel = a->kernel,
                             .x = x,
                             .weight = run->inputs[WEIGHT],
-                            .out_stride = row,
-                            .in_stride = taps,
                             .bias = &run->inputs[BIAS],
                             .y = y,
                             .workspace = s.rest,
                             .label = run->name };
     SORA_TRY(sora_conv(run->context, &base, error));
     SORA_TRY(scale_up(run, &run->inputs[GATE], &s.factors, error));
-    sora_conv_desc up = { .kernel = 1,
-                          .x = &t,
-                          .weight = s.factors,
-                          .out_stride = rank,
-                          .in_stride = 1,
-                          .y = y,
-                          .accumulate = true,
-                          .workspace = s.rest,
-                          .label = run->name };
+    sora_conv_desc up = {
+        .kernel = 1, .x = &t, .weight = s.factors, .y = y, .accumulate = true, .workspace = s.rest, .label = run->name
+    };
     SORA_TRY(sora_conv(run->context, &up, error));
 cleanup:
     return status;
@@ -145,31 +139,25 @@ static sora_status input_gradient(const sora_op_run *run, scratch *s, sora_error
     sora_status status = SORA_OK;
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *dx = &run->input_gradients[X];
-    int64_t taps = a->kernel * a->kernel, row = run->inputs[X].shape.dim[1] * taps;
     bool dropped = sora_adapted_drops(run);
-    s->dropped.shape = dx->shape;
-    s->dropped.stride = sora_view_inner(dx);
+    take_shape(&s->dropped, dx);
     sora_conv_desc base = { .kernel = a->kernel,
                             .x = &run->output_gradients[0],
                             .weight = run->inputs[WEIGHT],
-                            .out_stride = taps,
-                            .in_stride = row,
-                            .flip = true,
+                            .back = true,
                             .y = dx,
                             .workspace = s->rest,
                             .label = run->name };
+    SORA_TRY(sora_conv(run->context, &base, error));
+    SORA_TRY(scale_down(run, &s->factors, error));
     sora_conv_desc branch = { .kernel = a->kernel,
                               .x = &s->t,
                               .weight = s->factors,
-                              .out_stride = taps,
-                              .in_stride = row,
-                              .flip = true,
+                              .back = true,
                               .y = dropped ? &s->dropped : dx,
                               .accumulate = !dropped,
                               .workspace = s->rest,
                               .label = run->name };
-    SORA_TRY(sora_conv(run->context, &base, error));
-    SORA_TRY(scale_down(run, &s->factors, error));
     SORA_TRY(sora_conv(run->context, &branch, error));
     if (dropped) SORA_TRY(sora_dropout_apply(run, a->dropout, &s->dropped, dx, true, error));
 cleanup:
@@ -198,13 +186,10 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_view *dy = &run->output_gradients[0], *gate = &run->inputs[GATE], *t = &run->saved[0], *branch = &run->inputs[X];
     const sora_view *gradients = run->input_gradients;
-    int64_t rank = t->shape.dim[1];
     scratch s = divide(run);
     if (gradients[UP].memory || gradients[GATE].memory) {
-        const sora_view *factor = &run->inputs[UP];
         sora_view product = s.factors;
-        product.shape = factor->shape;
-        product.stride = sora_view_inner(factor);
+        take_shape(&product, &run->inputs[UP]);
         sora_conv_gradient_desc up = {
             .kernel = 1, .x = t, .dy = dy, .gradient = &product, .scale = a->scale, .workspace = s.rest, .label = run->name
         };
@@ -214,14 +199,9 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     }
     /* dt = s * up^T dy, without the gate */
     SORA_TRY(scale_up(run, &none, &s.factors, error));
-    sora_conv_desc back = { .kernel = 1,
-                            .x = dy,
-                            .weight = s.factors,
-                            .out_stride = 1,
-                            .in_stride = rank,
-                            .y = &s.t,
-                            .workspace = s.rest,
-                            .label = run->name };
+    sora_conv_desc back = {
+        .kernel = 1, .x = dy, .weight = s.factors, .back = true, .y = &s.t, .workspace = s.rest, .label = run->name
+    };
     SORA_TRY(sora_conv(run->context, &back, error));
     if (gradients[DOWN].memory) {
         if (sora_adapted_drops(run)) {

@@ -24,9 +24,8 @@ typedef struct sora_conv_variant {
 typedef struct sora_conv_desc {
     int kernel; /* 1 or 3 */
     const sora_view *x;
-    sora_view weight; /* element (o, c, tap) at o · out_stride + c · in_stride + tap */
-    int64_t out_stride, in_stride;
-    bool flip;             /* taps in reverse: the way back */
+    sora_view weight;      /* [o, c, k, k] or, of kernel 1, [o, c]; dense */
+    bool back;             /* from o channels to the first of c: the weight read across, taps in reverse */
     const sora_view *bias; /* memory NULL: none */
     const sora_view *y;
     bool accumulate;             /* y += */
@@ -35,6 +34,17 @@ typedef struct sora_conv_desc {
     const sora_conv_variant *variant; /* NULL: the one that was measured to be best, or the default */
     const char *label;
 } sora_conv_desc;
+
+/* Elements of a weight between the channels of y, and between those of x. */
+typedef struct sora_conv_strides {
+    int64_t out, in;
+} sora_conv_strides;
+
+static inline sora_conv_strides sora_conv_strides_of(const sora_conv_desc *desc)
+{
+    int64_t taps = desc->kernel * desc->kernel, row = desc->weight.shape.dim[1] * taps;
+    return desc->back ? (sora_conv_strides) { taps, row } : (sora_conv_strides) { row, taps };
+}
 
 /* The ways in which the device can do a convolution of x to that many channels, the default first; returns how many. */
 int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs,

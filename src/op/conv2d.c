@@ -61,11 +61,11 @@ uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const
     return takes_winograd(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
 }
 
-static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool flip, char out[128])
+static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool back, char out[128])
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     snprintf(out, 128, "-D K=%d -D OB=%d -D PB=%d -D XV=%d%s%s%s", kernel, block, tiles, sora_lanes(limits),
-             padded ? " -D PADDED" : "", flip ? " -D FLIP" : "", sora_is_cpu(context) ? " -D SORA_CPU" : "");
+             padded ? " -D PADDED" : "", back && kernel > 1 ? " -D FLIP" : "", sora_is_cpu(context) ? " -D SORA_CPU" : "");
 }
 
 /* x as the kernels read it: itself, or a padded copy at the start of the workspace. */
@@ -177,7 +177,7 @@ static sora_conv_variant choose(sora_context *context, const sora_conv_desc *des
     int64_t outputs = desc->y->shape.dim[1];
     int count = sora_conv_variants(&sora_context_device(context)->limits, desc->kernel, x, outputs, variants);
     sora_tuning_key key = {
-        "conv", { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3], desc->flip }
+        "conv", { desc->kernel, sora_tuning_class(x->dim[0]), x->dim[1], outputs, x->dim[2], x->dim[3], desc->back }
     };
     sora_tuning_variant numbers[SORA_CONV_VARIANTS];
     for (int i = 0; i < count; i++) numbers[i] = sora_conv_tuning_variant(&variants[i]);
@@ -216,8 +216,9 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
     const sora_shape *in = &desc->x->shape;
     int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], parts = sora_conv_statistics_parts(in);
     int per_item = tiles_per_item(context, parts, images, 9 * inputs * outputs * PART_ROWS * in->dim[3]);
+    sora_conv_strides strides = sora_conv_strides_of(desc);
     char options[128];
-    program_options(context, 3, variant->block, variant->tiles, false, desc->flip, options);
+    program_options(context, 3, variant->block, variant->tiles, false, desc->back, options);
     return sora_launch(
         context,
         &(sora_launch_desc) {
@@ -233,7 +234,7 @@ static sora_status conv_rows(sora_context *context, const sora_conv_desc *desc, 
                                         SORA_VIEW(statistics), SORA_LOCAL(line_bytes(&sora_context_device(context)->limits, in)),
                                         SORA_LONG(desc->x->stride), SORA_LONG(desc->y->stride), SORA_LONG(statistics->stride),
                                         SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
-                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
+                                        SORA_LONG(strides.out), SORA_LONG(strides.in), SORA_INT(bias->memory != NULL),
                                         SORA_INT(desc->accumulate), SORA_INT(statistics->memory != NULL), SORA_INT(per_item)) },
         error);
 }
@@ -249,6 +250,7 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     int64_t images = in->dim[0], inputs = in->dim[1], outputs = desc->y->shape.dim[1], n = in->dim[2] * in->dim[3];
     char options[128];
     source x;
+    sora_conv_strides strides = sora_conv_strides_of(desc);
     sora_conv_variant variant = desc->variant ? *desc->variant : choose(context, desc);
     if (variant.method == SORA_CONV_WINOGRAD) return sora_winograd(context, desc, error);
     if (variant.method == SORA_CONV_ROWS) return conv_rows(context, desc, &variant, bias, error);
@@ -257,7 +259,7 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
     int64_t blocks = (outputs + block - 1) / block, tiles = (n + pixels - 1) / pixels;
     int per_item = tiles_per_item(context, tiles, blocks * images, inputs * desc->kernel * desc->kernel * block * pixels);
     size_t items = (size_t)((tiles + per_item - 1) / per_item);
-    program_options(context, desc->kernel, block, variant.tiles, x.padded, desc->flip, options);
+    program_options(context, desc->kernel, block, variant.tiles, x.padded, desc->back, options);
     SORA_TRY(sora_launch(
         context,
         &(sora_launch_desc) {
@@ -272,7 +274,7 @@ sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_er
             .arguments = SORA_ARGUMENTS(SORA_VIEW(&x.view), SORA_VIEW(&desc->weight), SORA_VIEW(bias), SORA_VIEW(desc->y),
                                         SORA_LONG(x.stride), SORA_INT(x.plane), SORA_INT(x.margin), SORA_LONG(desc->y->stride),
                                         SORA_INT(inputs), SORA_INT(outputs), SORA_INT(in->dim[2]), SORA_INT(in->dim[3]),
-                                        SORA_LONG(desc->out_stride), SORA_LONG(desc->in_stride), SORA_INT(bias->memory != NULL),
+                                        SORA_LONG(strides.out), SORA_LONG(strides.in), SORA_INT(bias->memory != NULL),
                                         SORA_INT(desc->accumulate), SORA_INT(per_item)) },
         error));
 cleanup:
@@ -526,12 +528,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
-    int kernel = kernel_of(run->attributes), taps = kernel * kernel;
+    int kernel = kernel_of(run->attributes);
     sora_conv_desc desc = { .kernel = kernel,
                             .x = &run->inputs[0],
                             .weight = run->inputs[1],
-                            .out_stride = run->inputs[0].shape.dim[1] * taps,
-                            .in_stride = taps,
                             .bias = &run->inputs[2],
                             .y = &run->outputs[0],
                             .statistics = ((const sora_conv2d_attributes *)run->attributes)->statistics ? &run->outputs[1] : NULL,
@@ -543,15 +543,13 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
 static sora_status backward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
-    int kernel = kernel_of(run->attributes), taps = kernel * kernel;
+    int kernel = kernel_of(run->attributes);
     const sora_view *dy = &run->output_gradients[0], *dx = &run->input_gradients[0], *dw = &run->input_gradients[1],
                     *db = &run->input_gradients[2];
     sora_conv_desc back = { .kernel = kernel,
                             .x = dy,
                             .weight = run->inputs[1],
-                            .out_stride = taps,
-                            .in_stride = run->inputs[1].shape.dim[1] * taps,
-                            .flip = true,
+                            .back = true,
                             .y = dx,
                             .workspace = run->workspace,
                             .label = run->name };

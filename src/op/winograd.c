@@ -193,11 +193,12 @@ static sora_status transform_weights(sora_context *context, const sora_conv_desc
                                      const sora_view *out, sora_error *error)
 {
     matrices m = right_of(&sora_context_device(context)->limits, inputs, outputs);
+    sora_conv_strides strides = sora_conv_strides_of(d);
     sora_launch_desc desc = { .kernel = "winograd_weights",
                               .global = { groups_of(context, outputs), (size_t)inputs },
                               .label = d->label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->weight), SORA_VIEW(out), SORA_LONG(d->out_stride),
-                                                          SORA_LONG(d->in_stride), SORA_INT(outputs), SORA_INT(d->flip),
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->weight), SORA_VIEW(out), SORA_LONG(strides.out),
+                                                          SORA_LONG(strides.in), SORA_INT(outputs), SORA_INT(d->back),
                                                           SORA_LONG(m.matrix), SORA_INT(m.row)) };
     return launch(context, desc, true, error);
 }
@@ -212,9 +213,7 @@ sora_status sora_winograd_keep(sora_context *context, const sora_view *weight, b
                                sora_error *error)
 {
     int64_t outputs = weight->shape.dim[0], inputs = weight->shape.dim[1];
-    sora_conv_desc desc = {
-        .weight = *weight, .out_stride = back ? 9 : 9 * inputs, .in_stride = back ? 9 * inputs : 9, .flip = back, .label = label
-    };
+    sora_conv_desc desc = { .kernel = 3, .weight = *weight, .back = back, .label = label };
     return transform_weights(context, &desc, back ? outputs : inputs, back ? inputs : outputs, out, error);
 }
 
@@ -280,10 +279,10 @@ static sora_status run_near(sora_context *context, const sora_conv_desc *d, cons
 static bool find_kept(const sora_context *context, const sora_conv_desc *d, matrices *m, sora_view *out)
 {
     const sora_view *w = &d->weight;
-    if (!w->transformed[d->flip]) return false;
-    matrices all = right_of(&sora_context_device(context)->limits, w->shape.dim[!d->flip], w->shape.dim[d->flip]);
+    if (!w->transformed[d->back]) return false;
+    matrices all = right_of(&sora_context_device(context)->limits, w->shape.dim[!d->back], w->shape.dim[d->back]);
     if (all.row != m->row) return false;
-    *out = (sora_view) { .memory = w->memory, .offset = w->transformed[d->flip] };
+    *out = (sora_view) { .memory = w->memory, .offset = w->transformed[d->back] };
     *m = all;
     return true;
 }

@@ -104,14 +104,12 @@ static void check_kept(sora_context *context, const sora_conv_desc *desc, const 
     out.offset = (uint64_t)elements;
     both.accumulate = false;
     both.weight =
-        sora_view_dense(&room, 0, desc->flip ? SORA_SHAPE(s->inputs, outputs, 3, 3) : SORA_SHAPE(outputs, s->inputs, 3, 3));
-    both.out_stride = desc->flip ? 9 : s->inputs * 9;
-    both.in_stride = desc->flip ? outputs * 9 : 9;
+        sora_view_dense(&room, 0, desc->back ? SORA_SHAPE(s->inputs, outputs, 3, 3) : SORA_SHAPE(outputs, s->inputs, 3, 3));
     OK(sora_view_write(context, &both.weight, weight, &error));
-    OK(sora_winograd_keep(context, &both.weight, desc->flip, &out, "test", &error));
+    OK(sora_winograd_keep(context, &both.weight, desc->back, &out, "test", &error));
     check_scratch(context, end, (uint64_t)elements + kept);
     for (int i = 0; i < 2; i++) {
-        both.weight.transformed[desc->flip] = i ? out.offset : 0;
+        both.weight.transformed[desc->back] = i ? out.offset : 0;
         OK(sora_winograd(context, &both, &error));
         OK(sora_view_read(context, desc->y, y[i], &error));
     }
@@ -125,10 +123,10 @@ static void check_convolutions(fixture *f, sora_context *context, const sizes *s
 {
     sora_error error;
     const sora_device_limits *limits = &sora_context_device(context)->limits;
-    int64_t taps = 9;
-    for (int flip = 0; flip < 2; flip++) {
+    for (int back = 0; back < 2; back++) {
         sora_view x = operand(f, context, X, SORA_SHAPE(s->images, s->inputs, s->height, s->width)),
-                  w = operand(f, context, W, SORA_SHAPE(s->outputs * s->inputs * taps)),
+                  w = operand(f, context, W,
+                              back ? SORA_SHAPE(s->inputs, s->outputs, 3, 3) : SORA_SHAPE(s->outputs, s->inputs, 3, 3)),
                   bias = operand(f, context, BIAS, SORA_SHAPE(s->outputs)),
                   y = operand(f, context, Y, SORA_SHAPE(s->images, s->outputs, s->height, s->width));
         sora_buffer room;
@@ -136,18 +134,16 @@ static void check_convolutions(fixture *f, sora_context *context, const sizes *s
         sora_conv_desc desc = { .kernel = 3,
                                 .x = &x,
                                 .weight = w,
-                                .out_stride = flip ? taps : s->inputs * taps,
-                                .in_stride = flip ? s->outputs * taps : taps,
-                                .flip = flip,
+                                .back = back,
                                 .bias = &bias,
                                 .y = &y,
-                                .accumulate = flip,
+                                .accumulate = back,
                                 .workspace = scratch(context, need, &room),
                                 .label = "test" };
         OK(sora_winograd(context, &desc, &error));
         check_scratch(context, desc.workspace, need);
-        double *expected = convolved(f, s, flip, flip);
-        compare(f, context, Y, &y.shape, expected, (double)s->inputs, flip ? "the way back" : "y");
+        double *expected = convolved(f, s, back, back);
+        compare(f, context, Y, &y.shape, expected, (double)s->inputs, back ? "the way back" : "y");
         free(expected);
         for (int64_t more = 0; more < 100; more = 3 * more + 3) check_kept(context, &desc, s, more);
         sora_buffer_destroy(&room);
