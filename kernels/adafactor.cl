@@ -24,13 +24,13 @@ typedef struct entry {
 
 #define TABLE __global const entry *restrict table, ulong table_at, long count
 
-inline float square_of(float x)
+static inline float square_of(float x)
 {
     return x * x;
 }
 
 /* The last entry whose first unit is not above `unit`; `starts` is that field of the first entry. */
-inline long find(__global const long *starts, long count, long unit)
+static inline long find(__global const long *starts, long count, long unit)
 {
     long low = 0, high = count;
     while (high - low > 1) {
@@ -110,7 +110,7 @@ __kernel void adafactor_columns(TABLE, __global float *restrict second, ulong se
     }
 }
 
-inline float mean_of(__global const float *r, long rows)
+static inline float mean_of(__global const float *r, long rows)
 {
     float sum;
     SUM_PART(sum, 0, rows, i, r[i]);
@@ -127,7 +127,7 @@ __kernel void adafactor_means(TABLE, __global const float *restrict first, ulong
 }
 
 /* 1 / sqrt(R_i / mean(R)) of a row; `mean` goes on from row to row of a matrix and is taken anew where `row` begins one or a run. */
-inline float row_factor(__global const entry *e, __global const float *r, __global const float *means, long row, bool begins, float *mean)
+static inline float row_factor(__global const entry *e, __global const float *r, __global const float *means, long row, bool begins, float *mean)
 {
     if (!e->factored) return rsqrt(r[row]);
     if (begins || row % e->rows == 0) {

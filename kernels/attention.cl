@@ -35,7 +35,7 @@ typedef struct dropout_key {
         int has_lengths, int has_dq, int has_dk, int has_dline, RANDOM_PARAMETERS
 
 /* Keep or drop of query i and key j: half-word i % 8 of the words of counter (step, stream, sample, place of (head, i / 8, j)). */
-inline uint place_of(int i, int j, int h)
+static inline uint place_of(int i, int j, int h)
 {
     return (uint)((h * HEAD_WORDS + (i >> 3)) * LINE_WORDS + j);
 }
@@ -89,7 +89,7 @@ typedef struct coming {
     int left[SOURCES], sources, at;
 } coming;
 
-inline void add_coming(coming *next, __global const float *row, long stride, int count)
+static inline void add_coming(coming *next, __global const float *row, long stride, int count)
 {
     if (count < 1) return;
     next->row[next->sources] = row;
@@ -109,7 +109,7 @@ __attribute__((noinline)) void ask_for_row(coming *next)
 
 /* out[rows][width] = start + a . b, b [depth][width] and a(r, k) = a[r * row + k * step]; rows of b and out are `stride` apart, rows and width are
  * whole tiles. start: zero, or what is in out, times a factor of its row where there are factors. */
-__attribute__((always_inline)) inline void multiply(const float *a, int row, int step, const float *b, int rows, int depth, int width, int stride, int from_zero,
+__attribute__((always_inline)) static inline void multiply(const float *a, int row, int step, const float *b, int rows, int depth, int width, int stride, int from_zero,
                                                     const float *factors, float *out, coming *next)
 {
     for (int r0 = 0; r0 < rows; r0 += TILE)
@@ -140,14 +140,14 @@ __attribute__((always_inline)) inline void multiply(const float *a, int row, int
 }
 
 /* `count` rows from x on; rows from there to `rows` are zeros. */
-inline void take_rows(__global const float *restrict x, long stride, int count, int rows, float *out)
+static inline void take_rows(__global const float *restrict x, long stride, int count, int rows, float *out)
 {
     for (int r = 0; r < count; r++)
         for (int c = 0; c < WIDTH; c += XV) STOREX(load_within(x + r * stride, c, DK), out + r * WIDTH + c);
     for (int e = count * WIDTH; e < rows * WIDTH; e += XV) STOREX((floatx)(0.0f), out + e);
 }
 
-inline void put_rows(const float *rows, __global float *restrict x, long stride, int count, int accumulate)
+static inline void put_rows(const float *rows, __global float *restrict x, long stride, int count, int accumulate)
 {
     for (int r = 0; r < count; r++)
         for (int c = 0; c < DK; c += XV) {
@@ -158,7 +158,7 @@ inline void put_rows(const float *rows, __global float *restrict x, long stride,
 }
 
 /* columns[DK][BLOCK_QUERIES] of rows[BLOCK_QUERIES][WIDTH]. */
-inline void turn(const float *rows, float *columns)
+static inline void turn(const float *rows, float *columns)
 {
     for (int r = 0; r < BLOCK_QUERIES; r += 8) {
         const float *from = rows + r * WIDTH;
@@ -175,7 +175,7 @@ inline void turn(const float *rows, float *columns)
 }
 
 /* What is added to the score of query i0 + i and key j0 + j, at [BLOCK_KEYS - 1 - j + i]: -INFINITY where the query may not see the key. */
-inline void take_biases(__global const float *restrict line, int i0, int j0, int queries, int keys, int causal, int has_bias, float *biases)
+static inline void take_biases(__global const float *restrict line, int i0, int j0, int queries, int keys, int causal, int has_bias, float *biases)
 {
     int distance = j0 + BLOCK_KEYS - 1 - i0;
     for (int x = 0; x < BLOCK_QUERIES + BLOCK_KEYS - 1; x++, distance--)
@@ -183,14 +183,14 @@ inline void take_biases(__global const float *restrict line, int i0, int j0, int
 }
 
 /* words[GROUPS][BLOCK_KEYS][4]: of `queries` queries from i0 and `keys` keys from j0. */
-inline void draw(int i0, int j0, int queries, int keys, int h, dropout_key k, uint *words)
+static inline void draw(int i0, int j0, int queries, int keys, int h, dropout_key k, uint *words)
 {
     for (int g = 0; 8 * g < queries; g++)
         for (int j = 0; j < keys; j += XV) philox_lanes(k.step, k.stream, k.sample, place_of(i0 + 8 * g, j0 + j, h), k.key, words + 4 * (g * BLOCK_KEYS + j));
 }
 
 /* Factors of XV queries from c on and key j. */
-inline floatx kept(const uint *words, int c, int j, dropout_key k)
+static inline floatx kept(const uint *words, int c, int j, dropout_key k)
 {
     const uint *at = words + 4 * (c / 8 * BLOCK_KEYS + j);
 #if XV == 8
@@ -202,7 +202,7 @@ inline floatx kept(const uint *words, int c, int j, dropout_key k)
 }
 
 /* Scores p[keys][BLOCK_QUERIES] with their biases to e^(score - most) times keep or drop; what came before shrinks with a new maximum. */
-inline void softmax(float *p, const float *biases, const uint *words, int queries, int keys, dropout_key k, float *most, float *total, float *shrink)
+static inline void softmax(float *p, const float *biases, const uint *words, int queries, int keys, dropout_key k, float *most, float *total, float *shrink)
 {
     for (int c = 0; c < queries; c += 2 * XV) {
         floatx top[2], sum[2] = { 0.0f, 0.0f };
@@ -292,7 +292,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
 }
 
 /* Scores p and gradients dp of what they weigh, [keys][BLOCK_QUERIES], to probabilities times keep or drop and gradients of scores. */
-inline void softmax_gradient(float *p, float *dp, const float *biases, const uint *words, int queries, int keys, dropout_key k, const float *logs,
+static inline void softmax_gradient(float *p, float *dp, const float *biases, const uint *words, int queries, int keys, dropout_key k, const float *logs,
                              const float *delta)
 {
     for (int j = 0; j < keys; j++, p += BLOCK_QUERIES, dp += BLOCK_QUERIES)
@@ -306,7 +306,7 @@ inline void softmax_gradient(float *p, float *dp, const float *biases, const uin
 
 /* Gradients dp[keys][BLOCK_QUERIES] of scores onto those of their distances; *shares is that of the first query and key BLOCK_KEYS - 1, and the
  * next query's lies before it. Keys that are XV apart share an array, where their distances meet lane on lane. */
-inline void add_to_line(const float *dp, int queries, int keys, __global float *restrict shares)
+static inline void add_to_line(const float *dp, int queries, int keys, __global float *restrict shares)
 {
     ALIGNED float apart[XV * (XV + DISTANCES)];
     for (int e = 0; e < XV * (XV + DISTANCES); e += XV) AT(apart + e) = 0.0f;
@@ -404,29 +404,29 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
 
 /* BLOCK_KEYS, chosen by the host: keys whose scores share one change of the running maximum. */
 
-inline float dot_row(const float *row, __global const float *restrict x)
+static inline float dot_row(const float *row, __global const float *restrict x)
 {
     float sum = 0.0f;
     for (int c = 0; c < DK; c++) sum = fma(row[c], x[c], sum);
     return sum;
 }
 
-inline void add_row(float factor, __global const float *restrict x, float *sums)
+static inline void add_row(float factor, __global const float *restrict x, float *sums)
 {
     for (int c = 0; c < DK; c++) sums[c] = fma(factor, x[c], sums[c]);
 }
 
-inline void take_row(__global const float *restrict x, float *row)
+static inline void take_row(__global const float *restrict x, float *row)
 {
     for (int c = 0; c < DK; c++) row[c] = x[c];
 }
 
-inline void put_row(const float *row, __global float *restrict x)
+static inline void put_row(const float *row, __global float *restrict x)
 {
     for (int c = 0; c < DK; c++) x[c] = row[c];
 }
 
-inline float kept(int i, int j, int h, dropout_key k)
+static inline float kept(int i, int j, int h, dropout_key k)
 {
     if (k.threshold == 0) return 1.0f;
     uint4 words = philox((uint4)(k.step, k.stream, k.sample, place_of(i, j, h)), k.key);
@@ -470,7 +470,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
 }
 
 /* The gradient of a pair's score: p (dp keep - delta). */
-inline float score_gradient(const float *row, const float *gradient, __global const float *restrict k, __global const float *restrict v, float bias, float log_sum,
+static inline float score_gradient(const float *row, const float *gradient, __global const float *restrict k, __global const float *restrict v, float bias, float log_sum,
                             float delta, float keep)
 {
     return exp(dot_row(row, k) + bias - log_sum) * (dot_row(gradient, v) * keep - delta);

@@ -15,7 +15,7 @@
 #endif
 
 /* Weights of the next keys, in place of their scores; what came before is to be multiplied by the result. */
-inline float take_weights(float *score, float *most, float *total)
+static inline float take_weights(float *score, float *most, float *total)
 {
     float top = *most;
     floatx sum = 0.0f;

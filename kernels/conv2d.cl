@@ -26,7 +26,7 @@ __kernel void conv_pad(__global const float *restrict x, ulong x_at, __global fl
 }
 
 /* Masks of the lanes whose left and right neighbours are in the same row. */
-inline void edge_masks(int at, int width, intx *left, intx *right)
+static inline void edge_masks(int at, int width, intx *left, intx *right)
 {
     /* Dividing vectors is slow: one scalar remainder does where at most one edge lies within the lanes, or rows are powers of 2. */
     intx column = (intx)(at % width) + LANE_NUMBERS;
@@ -153,7 +153,7 @@ __kernel void conv(__global const float *restrict x, ulong x_at, __global const 
 
 /* The rows of one part and the two beside it, of all inputs, with zeros before and behind each and where the image has none. There they stand together:
  * planes are often powers of 2 apart, so that few of their rows fit a near cache at the same time. */
-inline void copy_part(__global const float *restrict x, __local float *lines, int inputs, int height, int width, int row)
+static inline void copy_part(__global const float *restrict x, __local float *lines, int inputs, int height, int width, int row)
 {
     for (int i = 0; i < inputs * LINES; i++) {
         int from = row - 1 + i % LINES;

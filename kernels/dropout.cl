@@ -4,12 +4,12 @@
 
 /* Keep or drop, 16 bits a decision: element e of sample s looks at half-word e % 8 of the block (step, stream, s, e / 8) and is dropped
  * where that is below `threshold` = round(p * 65536). `factor` = 65536 / (65536 - threshold) where kept, 0 where dropped. */
-inline float8 factors_of(uint4 words, uint threshold, float factor)
+static inline float8 factors_of(uint4 words, uint threshold, float factor)
 {
     return select((float8)(factor), (float8)(0.0f), convert_uint8(as_ushort8(words)) < (uint8)(threshold));
 }
 
-inline float8 dropped(float8 x, float8 keep)
+static inline float8 dropped(float8 x, float8 keep)
 {
     return select(x * keep, (float8)(0.0f), keep == 0.0f);
 }

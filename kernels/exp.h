@@ -4,7 +4,7 @@
 #if XV == 1
 #define EXPX(x) exp(x)
 #else
-inline floatx EXPX(floatx x)
+static inline floatx EXPX(floatx x)
 {
     /* Below -88 is 2^-127, which is the bits of 0. A number of 2^23 has its last digit in the last bit: t is x / ln 2 rounded, and above it
      * the exponent's bias. */

@@ -6,7 +6,7 @@
 #define OFFICIAL 2
 
 /* T_xi: arXiv 2311.11696, eq. 7. Exactly 0 inside the threshold. */
-inline float soft_threshold(float x, float xi)
+static inline float soft_threshold(float x, float xi)
 {
     return x > xi ? x - xi : x < -xi ? x + xi : 0.0f;
 }

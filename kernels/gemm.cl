@@ -21,7 +21,7 @@
 #endif
 #define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
 
-inline float finish(float v, int column, __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias,
+static inline float finish(float v, int column, __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias,
                     int relu)
 {
     if (has_scale) v *= scale[scale_at + column];
@@ -59,7 +59,7 @@ __attribute__((noinline)) floatx load_half_edge(__global const half *row, int at
     return LOADX(lanes);
 }
 
-inline floatx load_halves_within(__global const half *row, int at, int n)
+static inline floatx load_halves_within(__global const half *row, int at, int n)
 {
     return at + XV <= n ? HALF_VECTOR(row + at) : load_half_edge(row, at, n);
 }
@@ -76,7 +76,7 @@ inline floatx load_halves_within(__global const half *row, int at, int n)
     } while (0)
 
 /* A B of a tile; rows behind the last are that one again. */
-inline void dot_rows(__global const float *a, long a_row, __global const B_ELEMENT *b, long b_row, int rows, int columns, int k, float sum[DM][DN])
+static inline void dot_rows(__global const float *a, long a_row, __global const B_ELEMENT *b, long b_row, int rows, int columns, int k, float sum[DM][DN])
 {
     long a_offset[DM], b_offset[DN];
     floatx lanes[DM][DN];
@@ -223,14 +223,14 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
-inline floatx finished(floatx sum, floatx factor, floatx base, floatx least)
+static inline floatx finished(floatx sum, floatx factor, floatx base, floatx least)
 {
     floatx v = MAD(sum, factor, base);
     return select(v, least, v < least);
 }
 
 /* C = epilogue of alpha * block [rows][W], at edges. Through memory and a loop: unrolled over the block, they would be most of what there is to compile. */
-inline void put_block(const float *block, __global float *restrict c, long c_row, int rows, int column, int n, float alpha, EPILOGUE_PARAMETERS)
+static inline void put_block(const float *block, __global float *restrict c, long c_row, int rows, int column, int n, float alpha, EPILOGUE_PARAMETERS)
 {
     _Pragma("nounroll") for (int j = 0; j < NV; j++)
     {
@@ -251,7 +251,7 @@ inline void put_block(const float *block, __global float *restrict c, long c_row
 
 /* B2 is 0 but in blocks along its diagonal: where all but the last end, and the first and the last term that some columns meet. */
 #define BLOCK_ENDS int columns_0, int columns_1, int columns_2, int terms_0, int terms_1, int terms_2
-inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
+static inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
 {
     const int columns[] = { columns_0, columns_1, columns_2 }, terms[] = { terms_0, terms_1, terms_2 };
     int2 met = (int2)(0, k2);
@@ -336,7 +336,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
 
 /* Where wanted[columns] is not 0 (-0 may be one too many), in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none
  * could be foreseen. */
-inline int list_of(__global const float *wanted, int columns, ushort *list)
+static inline int list_of(__global const float *wanted, int columns, ushort *list)
 {
     int count = 0;
     for (int j = 0; j < columns; j++) {
@@ -433,7 +433,7 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
 #ifdef A_ZEROS
 /* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
 #define PLACES 64
-inline ulong copy_row(__global const float *a, int terms, float *row)
+static inline ulong copy_row(__global const float *a, int terms, float *row)
 {
     const floatx bits = JOIN(convert_float, XV)((intx)1 << (XV - 1 - LANE_NUMBERS));
     ulong places = 0;
@@ -450,7 +450,7 @@ inline ulong copy_row(__global const float *a, int terms, float *row)
  * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
 #define ASKED (BLOCK_TERMS * W / BLOCK_ROWS) /* of a tile's next terms or columns, with each row */
-inline void add_nonzero(const float *left, ulong places, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
+static inline void add_nonzero(const float *left, ulong places, __global const B_ELEMENT *const *panel, long b_row, int more, float *sums, long next)
 {
     floatx sum[ACROSS][NV];
     FOR(t, ACROSS) FOR(j, NV) sum[t][j] = more ? LOADX(sums + t * next + j * XV) : (floatx)0.0f;
@@ -578,7 +578,7 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
 
 /* `count` lines of TK terms each from `first` and `at` on as out[TK][count + 1]; what lies outside is 0. */
 #define STAGE(name, TYPE, AT)                                                                                                                          \
-    inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count, __local float *out)    \
+    static inline void name(__global const TYPE *restrict x, long line, long term, int first, int lines, int at, int terms, int count, __local float *out)    \
     {                                                                                                                                                  \
         for (int e = (int)(get_local_id(1) * LX + get_local_id(0)); e < count * TK; e += LX * LY) {                                                    \
             int i = term == 1 ? e / TK : e % count, p = term == 1 ? e % TK : e / count;                                                                \

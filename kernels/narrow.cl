@@ -54,7 +54,7 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(i, TILE_ROWS) out[i] = SUMS_OF_FOUR(sum[i]);
 }
 
-inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, int ranks, int more)
+static inline void put_t(const float4 *sums, __global float *t, long t_row, int rows, int ranks, int more)
 {
     for (int i = 0; i < rows; i++) {
         __global float *out = t + i * t_row;
@@ -109,7 +109,7 @@ __attribute__((noinline)) void add_edge_to_total(__global const float *x, long x
 }
 
 /* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n], rows of t and s t_row apart. */
-inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, __global const float *s,
+static inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, __global const float *s,
                        long t_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
     int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / TOGETHER));

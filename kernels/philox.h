@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Philox 4x32-10 (Salmon et al., SC'11); the same numbers as src/base/random.c. key = (seed low, seed high ^ purpose * 0x9e3779b9). */
-inline uint4 philox(uint4 counter, uint2 key)
+static inline uint4 philox(uint4 counter, uint2 key)
 {
     for (int round = 0; round < 10; round++) {
         uint2 low = counter.xz * (uint2)(0xD2511F53u, 0xCD9E8D57u);
@@ -15,7 +15,7 @@ inline uint4 philox(uint4 counter, uint2 key)
  * lanes of the form above: numbers are lower halves of 64 bits, as multiplication takes them, and what is above them counts for nothing. */
 #ifdef XV
 #if XV == 1
-inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
+static inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 {
     vstore4(philox((uint4)(x, y, z, w), key), 0, out);
 }
@@ -24,7 +24,7 @@ typedef JOIN(uint, XV) uintx;
 typedef JOIN(ulong, XV) ulongx;
 /* Two counters' words at a time and no calls that convert: functions with wider vectors than the processor's are warned of. */
 #define TWO_COUNTERS(v) as_uint8((ulong4)(front.v.s0, back.v.s0, front.v.s1, back.v.s1))
-inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
+static inline void philox_lanes(uint x, uint y, uint z, uint w, uint2 key, uint *out)
 {
     ulongx a = x, b = y, c = z, d = (ulongx)(w) + (ulongx)(LANE_LIST), low = 0xfffffffful;
     FOR(round, 10)

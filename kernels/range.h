@@ -11,4 +11,4 @@
 #endif
 
 /* Element i of frozen numbers, which may be halves. */
-inline float element_of(__global const float *x, ulong i, int halves) { return halves ? vload_half(i, (__global const half *)x) : x[i]; }
+static inline float element_of(__global const float *x, ulong i, int halves) { return halves ? vload_half(i, (__global const half *)x) : x[i]; }

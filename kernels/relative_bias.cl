@@ -2,7 +2,7 @@
 
 /* T5's buckets of key - query: exact below half of them, then by the logarithm of the distance. The share of a bucket that is added
  * before rounding down puts distances that lie on a bucket's edge on their own side of it, whatever the device's logarithm. */
-inline int bucket_of(int relative, int buckets, int farthest, int bidirectional)
+static inline int bucket_of(int relative, int buckets, int farthest, int bidirectional)
 {
     int n = bidirectional ? buckets / 2 : buckets, exact = n / 2;
     int base = bidirectional && relative > 0 ? n : 0, distance = bidirectional ? abs(relative) : max(-relative, 0);

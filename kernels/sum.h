@@ -8,7 +8,7 @@
  * each through memory. */
 #define LANES 16
 
-inline float add_lanes(const float *s)
+static inline float add_lanes(const float *s)
 {
     float a = (s[0] + s[1]) + (s[2] + s[3]), b = (s[4] + s[5]) + (s[6] + s[7]);
     float c = (s[8] + s[9]) + (s[10] + s[11]), d = (s[12] + s[13]) + (s[14] + s[15]);

@@ -21,7 +21,7 @@
 #define STEP parts
 #endif
 
-inline void consider(__global float *record, float value, int id, int count, __global const int *forbidden, int forbidden_count)
+static inline void consider(__global float *record, float value, int id, int count, __global const int *forbidden, int forbidden_count)
 {
     __global float *values = VALUES(record);
     __global int *ids = IDS(record);

@@ -22,13 +22,13 @@ typedef JOIN(int, XV) intx;
 typedef struct __attribute__((packed)) {
     floatx v;
 } anywhere;
-inline void __attribute__((overloadable)) STOREX(floatx v, __global float *p) { ((__global anywhere *)p)->v = v; }
-inline void __attribute__((overloadable)) STOREX(floatx v, __local float *p) { ((__local anywhere *)p)->v = v; }
-inline void __attribute__((overloadable)) STOREX(floatx v, float *p) { ((anywhere *)p)->v = v; }
+static inline void __attribute__((overloadable)) STOREX(floatx v, __global float *p) { ((__global anywhere *)p)->v = v; }
+static inline void __attribute__((overloadable)) STOREX(floatx v, __local float *p) { ((__local anywhere *)p)->v = v; }
+static inline void __attribute__((overloadable)) STOREX(floatx v, float *p) { ((anywhere *)p)->v = v; }
 #if XV == 8
 #define LANE_LIST 0, 1, 2, 3, 4, 5, 6, 7
 #define LANE_NUMBERS (int8)(LANE_LIST)
-inline float SUM_LANES(float8 v)
+static inline float SUM_LANES(float8 v)
 {
     float4 a = v.lo + v.hi;
     return (a.x + a.y) + (a.z + a.w);
@@ -36,7 +36,7 @@ inline float SUM_LANES(float8 v)
 #else
 #define LANE_LIST 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #define LANE_NUMBERS (int16)(LANE_LIST)
-inline float SUM_LANES(float16 v)
+static inline float SUM_LANES(float16 v)
 {
     float8 a = v.lo + v.hi;
     float4 b = a.lo + a.hi;
@@ -47,7 +47,7 @@ inline float SUM_LANES(float16 v)
 
 #if XV > 1
 /* SUM_LANES of each of four. */
-inline float4 SUMS_OF_FOUR(const floatx *v)
+static inline float4 SUMS_OF_FOUR(const floatx *v)
 {
     float4 w[4];
 #if XV == 16
@@ -71,7 +71,7 @@ __attribute__((noinline)) floatx load_edge(__global const float *plane, int at, 
 }
 #endif
 
-inline floatx load_within(__global const float *plane, int at, int n)
+static inline floatx load_within(__global const float *plane, int at, int n)
 {
     if (at >= 0 && at + XV <= n) return LOADX(plane + at);
 #if XV == 1
@@ -81,7 +81,7 @@ inline floatx load_within(__global const float *plane, int at, int n)
 #endif
 }
 
-inline void store_within(floatx v, __global float *plane, int at, int n)
+static inline void store_within(floatx v, __global float *plane, int at, int n)
 {
 #if XV == 1
     if (at < n) plane[at] = v;
@@ -97,7 +97,7 @@ inline void store_within(floatx v, __global float *plane, int at, int n)
 }
 
 /* Eight rows of four numbers, 0 to 3 in the lower halves and 4 to 7 in the upper, become four rows of eight, and back. */
-inline void turn_4x8(float8 *v)
+static inline void turn_4x8(float8 *v)
 {
     float8 a = (float8)(v[0].s0, v[1].s0, v[0].s1, v[1].s1, v[0].s4, v[1].s4, v[0].s5, v[1].s5);
     float8 b = (float8)(v[2].s0, v[3].s0, v[2].s1, v[3].s1, v[2].s4, v[3].s4, v[2].s5, v[3].s5);

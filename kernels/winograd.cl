@@ -15,7 +15,7 @@
 #define SIDE(border) (TILE + 2 * (border)) /* of what a transformed tile is made from: d with a border of 1, dY with none */
 
 /* Along one line: B' d, A y, A' m, G g and G' u. */
-inline void transform_input(const floatx *d, floatx *v)
+static inline void transform_input(const floatx *d, floatx *v)
 {
     floatx even = MAD((floatx)-4.0f, d[2], d[4]), odd = MAD((floatx)-4.0f, d[1], d[3]);
     floatx far = d[4] - d[2], near = 2.0f * (d[3] - d[1]);
@@ -27,7 +27,7 @@ inline void transform_input(const floatx *d, floatx *v)
     v[5] = MAD((floatx)4.0f, d[1], MAD((floatx)-5.0f, d[3], d[5]));
 }
 
-inline void transform_gradient(const floatx *y, floatx *v)
+static inline void transform_gradient(const floatx *y, floatx *v)
 {
     floatx even = y[0] + y[2], odd = y[1] + y[3];
     floatx even2 = MAD((floatx)4.0f, y[2], y[0]), odd2 = MAD((floatx)8.0f, y[3], 2.0f * y[1]);
@@ -39,7 +39,7 @@ inline void transform_gradient(const floatx *y, floatx *v)
     v[5] = y[3];
 }
 
-inline void transform_result(const floatx *m, floatx *y)
+static inline void transform_result(const floatx *m, floatx *y)
 {
     floatx even = m[1] + m[2], odd = m[1] - m[2], even2 = m[3] + m[4], odd2 = m[3] - m[4];
     y[0] = m[0] + even + even2;
@@ -48,7 +48,7 @@ inline void transform_result(const floatx *m, floatx *y)
     y[3] = MAD((floatx)8.0f, odd2, odd + m[5]);
 }
 
-inline void transform_weight(const floatx *g, floatx *u)
+static inline void transform_weight(const floatx *g, floatx *u)
 {
     floatx sum = (g[0] + g[2]) * (-1.0f / 6), middle = g[1] * (1.0f / 6), sum2 = MAD((floatx)(1.0f / 6), g[2], g[0] * (1.0f / 24)),
            middle2 = g[1] * (1.0f / 12);
@@ -60,7 +60,7 @@ inline void transform_weight(const floatx *g, floatx *u)
     u[5] = g[2];
 }
 
-inline void transform_weight_gradient(const floatx *u, floatx *g)
+static inline void transform_weight_gradient(const floatx *u, floatx *g)
 {
     floatx sum = (u[1] + u[2]) * (-1.0f / 6), sum2 = u[3] + u[4];
     g[0] = MAD((floatx)0.25f, u[0], MAD((floatx)(1.0f / 24), sum2, sum));
@@ -70,7 +70,7 @@ inline void transform_weight_gradient(const floatx *u, floatx *g)
 
 #if XV == 8
 /* Four pixels of eight channels become four pixels' channels. */
-inline void load_turned(__global const float *row, const int *plane, float8 *v)
+static inline void load_turned(__global const float *row, const int *plane, float8 *v)
 {
     FOR(l, 4) v[l] = (float8)(vload4(0, row + plane[l]), vload4(0, row + plane[l + 4]));
     turn_4x8(v);
@@ -79,7 +79,7 @@ inline void load_turned(__global const float *row, const int *plane, float8 *v)
 
 /* Pixels of a row from column x on, four or with a border six, of the channels whose planes stand at `plane`; 0 beyond its edges. */
 #if XV == 8
-inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, float8 *d)
+static inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, float8 *d)
 {
     if (x + TILE > width) return false;
     load_turned(row + x, plane, d);
@@ -87,7 +87,7 @@ inline bool load_inside_0(__global const float *row, const int *plane, int x, in
 }
 
 /* The last two come with two that are here already, so that nothing beyond an edge is read. */
-inline bool load_inside_1(__global const float *row, const int *plane, int x, int width, float8 *d)
+static inline bool load_inside_1(__global const float *row, const int *plane, int x, int width, float8 *d)
 {
     if (x + TILE + 1 > width) return false;
     float8 v[4], w[4];
@@ -105,7 +105,7 @@ inline bool load_inside_1(__global const float *row, const int *plane, int x, in
 #define load_inside_1(row, plane, x, width, d) false
 #endif
 
-inline void load_edges(__global const float *row, const int *plane, int x, int width, int side, float *lanes)
+static inline void load_edges(__global const float *row, const int *plane, int x, int width, int side, float *lanes)
 {
     _Pragma("nounroll") for (int j = 0; j < side; j++)
         EDGE_LOOP(l) lanes[j * XV + l] = x + j >= 0 && x + j < width ? row[plane[l] + x + j] : 0.0f;
@@ -116,7 +116,7 @@ typedef struct place {
     int image, top, column;
 } place;
 
-inline place place_of(int tile, int height, int width)
+static inline place place_of(int tile, int height, int width)
 {
     int across = (width + TILE - 1) / TILE, tiles = (height + TILE - 1) / TILE * across;
     int image = tile / tiles, inner = tile - image * tiles, down = inner / across;
@@ -125,7 +125,7 @@ inline place place_of(int tile, int height, int width)
 }
 
 /* Where the lanes' planes begin; lanes behind the last channel have that one's again. */
-inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
+static inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, XV) plane[l] = min(channel + l, channels - 1) * n; }
 
 #define transform_line_0 transform_gradient
 #define transform_line_1 transform_input
@@ -133,7 +133,7 @@ inline void find_planes(int channel, int channels, int n, int *plane) { FOR(l, X
 /* A tile of an image whose first pixel, border and all, is at (y, column), transformed: B' d B with a border of 1, A d A' with none. It goes to `to` and on,
  * matrix after matrix. */
 #define IMAGE_TILE(name, SPACE, border)                                                                                                                 \
-    inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)            \
+    static inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)            \
     {                                                                                                                                                   \
         floatx lines[SIDE(border)][POINTS];                                                                                                             \
         _Pragma("nounroll") for (int i = 0; i < SIDE(border); i++)                                                                                      \
@@ -191,7 +191,7 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
 
 /* y (+)= A' m A + offset of a tile whose first pixel is at (top, column) of the images at y. */
 #define RESULT_TILE(name, SPACE)                                                                                                                        \
-    inline void name(SPACE const float *from, long matrix, __global float *y, const int *plane, const float *offset, int channels, int top, int column, \
+    static inline void name(SPACE const float *from, long matrix, __global float *y, const int *plane, const float *offset, int channels, int top, int column, \
                      int height, int width, int accumulate)                                                                                             \
     {                                                                                                                                                   \
         floatx lines[TILE][POINTS];                                                                                                                     \
@@ -220,7 +220,7 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
     }
 RESULT_TILE(result_tile, __global)
 
-inline void find_offsets(__global const float *bias, int channel, int channels, int has_bias, float *offset)
+static inline void find_offsets(__global const float *bias, int channel, int channels, int has_bias, float *offset)
 {
     FOR(l, XV) offset[l] = has_bias ? bias[min(channel + l, channels - 1)] : 0.0f;
 }
@@ -255,7 +255,7 @@ RESULT_TILE(near_result_tile, )
 
 /* Tiles first .. first + count - 1 of all channels, whose rows are `row` channels, a multiple of XV. */
 #define NEAR_TILES(name, border)                                                                                                                                \
-    inline void name(__global const float *images, long stride, int channels, int height, int width, int first, int count, float *to, int row, long matrix)     \
+    static inline void name(__global const float *images, long stride, int channels, int height, int width, int first, int count, float *to, int row, long matrix)     \
     {                                                                                                                                                           \
         int plane[XV];                                                                                                                                          \
         for (int channel = 0; channel < row; channel += XV) {                                                                                                   \
@@ -270,7 +270,7 @@ NEAR_TILES(near_gradients, 0)
 NEAR_TILES(near_images, 1)
 
 /* out[count][width] = x[count][depth] u, where u is in panels. */
-inline void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
+static inline void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
 {
     for (int column = 0; column < width; column += W)
         for (int row = 0; row < count; row += MR) {
@@ -322,7 +322,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
 #define NEAR_ROWS 4 /* divides XV */
 
 /* out[depth][width] (+)= x' dy of `count` tiles, whose rows are `depth` and `width` channels: multiples of XV, and of W. */
-inline void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)
+static inline void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)
 {
     for (int row = 0; row < depth; row += NEAR_ROWS)
         for (int column = 0; column < width; column += W) {
