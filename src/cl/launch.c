@@ -95,7 +95,8 @@ static sora_status end_first(sora_context *context, double start, sora_error *er
     context->kernels_ready++;
     context->compile_seconds += end - start;
     bool last = context->kernels_ready == context->kernels_known;
-    if (context->compile_seconds < SLOW_SECONDS || (last ? context->told == 0.0 : end - context->told < TELL_SECONDS)) return status;
+    if (context->compile_seconds < SLOW_SECONDS || (last ? context->told == 0.0 : end - context->told < TELL_SECONDS))
+        return status;
     context->told = last ? 0.0 : end;
     const sora_compile_progress progress = { .done = context->kernels_ready,
                                              .known = context->kernels_known,
@@ -116,6 +117,19 @@ void sora_launches_rehearsed(sora_context *context)
     sora_programs_build_ahead(context);
 }
 
+/* What the launch says; where it says nothing, single work-items on a CPU, and on a GPU, which would leave the other lanes of each
+ * empty, powers of two that divide the launch, up to a wave of 64. */
+static void choose_groups(const sora_device_limits *limits, const sora_launch_desc *desc, const size_t *global, size_t *local)
+{
+    size_t left = desc->local[0] || limits->type == SORA_DEVICE_CPU ? 1 : 64;
+    while (left > limits->work_group) left /= 2;
+    for (int i = 0; i < 3; i++) {
+        local[i] = desc->local[i] ? desc->local[i] : left;
+        while (!desc->local[i] && (global[i] % local[i] != 0 || local[i] > limits->work_item[i])) local[i] /= 2;
+        left /= SORA_MIN(left, local[i]);
+    }
+}
+
 sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -123,9 +137,9 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
     cl_event event = NULL;
     size_t global[3], local[3], group = 1;
     if (desc->global[0] == 0) return SORA_OK;
+    for (int i = 0; i < 3; i++) global[i] = desc->global[i] ? desc->global[i] : 1;
+    choose_groups(&context->device.limits, desc, global, local);
     for (int i = 0; i < 3; i++) {
-        global[i] = desc->global[i] ? desc->global[i] : 1;
-        local[i] = desc->local[i] ? desc->local[i] : 1;
         group *= local[i];
         if (global[i] % local[i] != 0 || local[i] > context->device.limits.work_item[i])
             return sora_fail(error, SORA_ERROR_ARGUMENT, "kernel %s: %zu work-items in groups of %zu in dimension %d",

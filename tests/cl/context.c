@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "../gpu.h"
+
 #define OK(call) check((call), &error, __LINE__)
 
 static void check(sora_status status, const sora_error *error, int line)
@@ -25,6 +27,9 @@ static const char kernel_text[] =
     "#include \"twice.h\"\n#include \"twice.h\"\n"
     "__kernel void doubled(__global const float *x, ulong x_at, __global float *y, ulong y_at, int n)\n"
     "{\n    int i = get_global_id(0);\n    if (i < n) y[y_at + i] = twice(x[x_at + i]) + OFFSET;\n}\n";
+
+static const char groups_text[] = "__kernel void groups(__global float *y, ulong y_at)\n"
+                                  "{\n    for (int i = 0; i < 3; i++) y[y_at + i] = get_local_size(i);\n}\n";
 
 typedef struct fixture {
     char folder[64];
@@ -45,6 +50,8 @@ static int setup(void **state)
     if (sora_file_write(path, header_text, strlen(header_text), &error)) return -1;
     snprintf(path, sizeof path, "%s/double.cl", f.kernels);
     if (sora_file_write(path, kernel_text, strlen(kernel_text), &error)) return -1;
+    snprintf(path, sizeof path, "%s/groups.cl", f.kernels);
+    if (sora_file_write(path, groups_text, strlen(groups_text), &error)) return -1;
     *state = &f;
     return 0;
 }
@@ -129,6 +136,40 @@ static void test_launch(void **state)
     sora_buffer_destroy(&buffer);
     sora_context_destroy(&context);
     assert_null(context);
+}
+
+/* Where a launch doesn't say: a GPU's work-items by the wave, as far as they divide the launch. */
+static void test_groups(void **state)
+{
+    static const struct {
+        size_t global[3], local[3];
+    } cases[] = {
+        { { 640 }, { 64, 1, 1 } }, { { 96, 6, 2 }, { 32, 2, 1 } }, { { 17, 8, 2 }, { 1, 8, 2 } }, { { 4, 64 }, { 4, 16, 1 } }
+    };
+    const fixture *f = *state;
+    sora_error error;
+    sora_context *contexts[2] = { open_context(f, false) };
+    sora_device_limits limits = gpu_limits(contexts[0]);
+    OK(sora_context_create(&(sora_context_options) { .kernels = f->kernels, .cache = f->cache, .limits = &limits }, &contexts[1],
+                           &error));
+    for (int gpu = 0; gpu < 2; gpu++) {
+        bool cpu = sora_context_device(contexts[gpu])->limits.type == SORA_DEVICE_CPU;
+        sora_buffer buffer;
+        OK(sora_buffer_create(contexts[gpu], 64, "test", &buffer, &error));
+        sora_view y = sora_view_dense(&buffer, 0, SORA_SHAPE(3));
+        for (size_t i = 0; i < SORA_COUNT(cases); i++) {
+            float out[3];
+            sora_launch_desc desc = {
+                .file = "groups", .kernel = "groups", .options = "", .arguments = SORA_ARGUMENTS(SORA_VIEW(&y))
+            };
+            memcpy(desc.global, cases[i].global, sizeof desc.global);
+            OK(sora_launch(contexts[gpu], &desc, &error));
+            OK(sora_view_read(contexts[gpu], &y, out, &error));
+            for (int d = 0; d < 3; d++) assert_int_equal((int)out[d], cpu ? 1 : (int)cases[i].local[d]);
+        }
+        sora_buffer_destroy(&buffer);
+        sora_context_destroy(&contexts[gpu]);
+    }
 }
 
 static void test_strided(void **state)
@@ -254,8 +295,9 @@ static void test_memory_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch), cmocka_unit_test(test_expected), cmocka_unit_test(test_strided),
-        cmocka_unit_test(test_cache),  cmocka_unit_test(test_profile),  cmocka_unit_test(test_memory_refused),
+        cmocka_unit_test(test_launch),         cmocka_unit_test(test_groups), cmocka_unit_test(test_expected),
+        cmocka_unit_test(test_strided),        cmocka_unit_test(test_cache),  cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_memory_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
