@@ -75,9 +75,10 @@ static sora_status activate_from(sora_layer *layer, const char *path, const char
 
 sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error *error)
 {
-    sora_status status = SORA_OK;
+    sora_status status = sora_layers_require_normal(layers, "load adapters", error);
     sora_safetensors *file = NULL;
     size_t active = 0, used = 0;
+    if (status != SORA_OK) return status;
     SORA_TRY(sora_safetensors_open(path, &file, error));
     const char *format = sora_safetensors_metadata(file, "format");
     if (!format || strcmp(format, FORMAT) != 0)
@@ -94,16 +95,17 @@ sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error
     if (active == 0) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: none of its adapters belongs to a layer of this network", path);
     for (size_t i = 0; i < sora_params_count(layers->params); i++) {
         sora_param *param = sora_params_at(layers->params, i);
-        if (belongs(layers, param)) {
-            SORA_TRY(sora_param_read_file(param, file, path, error));
-            used++;
-        } else {
-            sora_param_set_trainable(param, false);
-        }
+        if (!belongs(layers, param)) continue;
+        SORA_TRY(sora_param_read_file(param, file, path, error));
+        used++;
     }
     if (used != sora_safetensors_count(file))
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: holds %zu tensors, this network takes %zu: an adapter of another network", path,
                   sora_safetensors_count(file), used);
+    for (size_t i = 0; i < sora_params_count(layers->params); i++) {
+        sora_param *param = sora_params_at(layers->params, i);
+        if (!belongs(layers, param)) sora_param_set_trainable(param, false);
+    }
 cleanup:
     if (status != SORA_OK)
         for (size_t i = 0; i < layers->count; i++) sora_layer_drop_adapter(layers->items[i]);

@@ -128,6 +128,19 @@ sora_status sora_layer_require_host(const sora_layer *layer, const char *verb, s
                      "layer %s: cannot %s while the parameters are on the device; download them first", layer->name, verb);
 }
 
+sora_status sora_layers_require_normal(const sora_layers *layers, const char *verb, sora_error *error)
+{
+    for (size_t i = 0; i < layers->count; i++) {
+        const sora_layer *layer = layers->items[i];
+        sora_status status = sora_layer_require_host(layer, verb, error);
+        if (status != SORA_OK) return status;
+        if (layer->active || layer->merged)
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: is %s; one can %s only where all layers are normal",
+                             layer->name, layer->active ? "active" : "merged (and could be unmerged)", verb);
+    }
+    return SORA_OK;
+}
+
 static sora_status count_gates(const sora_layer *layer, int *kept, sora_error *error)
 {
     float *gates = NULL;

@@ -187,19 +187,6 @@ static sora_status check_tensors(const sora_layers *layers, const plan *plans, c
 
 /* ---- Together ---------------------------------------------------------------------------------------------------- */
 
-static sora_status check_normal(const sora_layers *layers, sora_error *error)
-{
-    for (size_t i = 0; i < layers->count; i++) {
-        const sora_layer *layer = layers->items[i];
-        sora_status status = sora_layer_require_host(layer, "import an adapter", error);
-        if (status != SORA_OK) return status;
-        if (layer->active || layer->merged)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: is %s; an adapter is imported into normal layers",
-                             layer->name, layer->active ? "active" : "merged (and could be unmerged)");
-    }
-    return SORA_OK;
-}
-
 static sora_status open_weights(const char *folder, char **path, sora_safetensors **out, sora_error *error)
 {
     char *pickled = NULL;
@@ -233,7 +220,7 @@ sora_status sora_peft_import(sora_layers *layers, const char *folder, sora_error
     sora_safetensors *file = NULL;
     char *path = NULL;
     plan *plans = NULL;
-    SORA_TRY(check_normal(layers, error));
+    SORA_TRY(sora_layers_require_normal(layers, "import an adapter", error));
     SORA_TRY(sora_peft_config_read(folder, &config, error));
     SORA_TRY(open_weights(folder, &path, &file, error));
     SORA_TRY(sora_allocate(layers->count, sizeof *plans, folder, &plans, error));

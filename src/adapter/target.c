@@ -42,15 +42,14 @@ static sora_status no_match(const sora_layers *layers, const char *target, sora_
                      layers->count, near);
 }
 
-sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
-                       sora_error *error)
+sora_status sora_layers_match(const sora_layers *layers, const char *target, sora_layer ***list, size_t *count, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *whole = NULL;
     regex_t pattern;
     bool compiled = false;
     size_t matched = 0;
-    sora_layer **list = NULL;
+    sora_layer **found = NULL;
     if (!target) target = "bottleneck";
     SORA_TRY(sora_format(&whole, error, "^(%s)$", target));
     int code = regcomp(&pattern, whole, REG_EXTENDED | REG_NOSUB);
@@ -60,13 +59,32 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "target \"%s\" is no regular expression: %s", target, reason);
     }
     compiled = true;
-    SORA_TRY(sora_allocate(layers->count, sizeof *list, "target", &list, error));
+    SORA_TRY(sora_allocate(layers->count, sizeof *found, "target", &found, error));
     for (size_t i = 0; i < layers->count; i++)
-        if (regexec(&pattern, layers->items[i]->name, 0, NULL, 0) == 0) list[matched++] = layers->items[i];
+        if (regexec(&pattern, layers->items[i]->name, 0, NULL, 0) == 0) found[matched++] = layers->items[i];
     if (matched == 0) {
         status = no_match(layers, target, error);
         goto cleanup;
     }
+    if (list) {
+        *list = found;
+        *count = matched;
+        found = NULL;
+    }
+cleanup:
+    if (compiled) regfree(&pattern);
+    free(found);
+    free(whole);
+    return status;
+}
+
+sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
+                       sora_error *error)
+{
+    sora_layer **list = NULL;
+    size_t matched = 0;
+    sora_status status = sora_layers_match(layers, target, &list, &matched, error);
+    if (status != SORA_OK) return status;
     for (size_t i = 0; i < matched; i++) {
         status = sora_layer_activate(list[i], options, error);
         if (status != SORA_OK) {
@@ -89,8 +107,6 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
         }
     }
 cleanup:
-    if (compiled) regfree(&pattern);
-    free(whole);
     free(list);
     return status;
 }

@@ -270,6 +270,10 @@ static void test_file(void **state)
     OK(sora_layer_describe(sora_layers_find(sora_unet_layers(b), "bottleneck"), &info, &error));
     assert_true(info.rank_max == 5 && info.rank == 4 && info.alpha == 7);
     FAILS(sora_unet_save(b, at("w.safetensors"), &error), SORA_ERROR_ARGUMENT, "adapter");
+    /* Where there are adapters already they stay as they are. */
+    FAILS(sora_adapters_load(sora_unet_layers(b), at("a.safetensors"), &error), SORA_ERROR_ARGUMENT, "is active");
+    OK(sora_layer_describe(sora_layers_find(sora_unet_layers(b), "bottleneck"), &info, &error));
+    assert_true(info.active && info.rank == 4);
     sora_unet_destroy(&a);
     sora_unet_destroy(&b);
 }
