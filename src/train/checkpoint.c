@@ -99,7 +99,14 @@ static bool read_best(const char *run, uint32_t *step)
     return found;
 }
 
-sora_status sora_checkpoint_prune(const char *run, int keep, sora_error *error)
+static bool contains(const uint32_t *list, size_t count, uint32_t step)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i] == step) return true;
+    return false;
+}
+
+sora_status sora_checkpoint_prune(const char *run, int keep, const uint32_t *always, size_t always_count, sora_error *error)
 {
     sora_status status = SORA_OK;
     uint32_t *steps = NULL, best = 0;
@@ -107,14 +114,14 @@ sora_status sora_checkpoint_prune(const char *run, int keep, sora_error *error)
     char **names = NULL, *path = NULL;
     bool has_best = read_best(run, &best);
     SORA_TRY(sora_checkpoint_list(run, &steps, &count, error));
-    size_t left = count;
-    for (size_t i = 0; i < count && left > (size_t)keep; i++) {
-        if (has_best && steps[i] == best) continue;
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!(has_best && steps[i] == best) && !contains(always, always_count, steps[i])) steps[left++] = steps[i];
+    for (size_t i = 0; i + (size_t)keep < left; i++) {
         SORA_TRY(sora_format(&path, error, "%s/%s%u", run, prefix, steps[i]));
         SORA_TRY(sora_folder_remove(path, error));
         free(path);
         path = NULL;
-        left--;
     }
     SORA_TRY(sora_folder_list(run, &names, &name_count, error));
     for (size_t i = 0; i < name_count; i++) {

@@ -18,8 +18,9 @@ void sora_checkpoint_abandon(const char *run, uint32_t step);
 /* Steps of the complete checkpoints, rising; *steps is the caller's. */
 sora_status sora_checkpoint_list(const char *run, uint32_t **steps, size_t *count, sora_error *error);
 
-/* Removes the oldest until `keep` are left, the best not counted and never removed; and what a killed run left as .tmp. */
-sora_status sora_checkpoint_prune(const char *run, int keep, sora_error *error);
+/* Removes the oldest until `keep` are left, the best and those of the steps `always` not counted and never removed; and what a
+ * killed run left as .tmp. */
+sora_status sora_checkpoint_prune(const char *run, int keep, const uint32_t *always, size_t always_count, sora_error *error);
 
 sora_status sora_checkpoint_set_best(const char *run, uint32_t step, sora_error *error);
 /* *path of the best checkpoint (or the last, where there is no best or `last` asks for it); the caller's. SORA_ERROR_INPUT where

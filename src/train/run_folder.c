@@ -3,6 +3,7 @@
 
 #include "soracl/tune.h"
 
+#include "adapter/layer.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "train/run_options.h"
@@ -78,11 +79,14 @@ static void compare_config(sora_context *context, const char *path, const sora_w
     json_decref(root);
 }
 
-static bool inside(const char *path, const char *folder)
+bool sora_run_inside(const char *from, const char *folder)
 {
-    char *inner = *path ? realpath(path, NULL) : NULL, *outer = realpath(folder, NULL);
-    size_t length = outer ? strlen(outer) : 0;
+    size_t length = strlen(from);
+    if (length > 5 && is(from + length - 5, ":last")) length -= 5;
+    char *path = strndup(from, length), *inner = path && *path ? realpath(path, NULL) : NULL, *outer = realpath(folder, NULL);
+    length = outer ? strlen(outer) : 0;
     bool yes = inner && outer && strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+    free(path);
     free(inner);
     free(outer);
     return yes;
@@ -127,9 +131,13 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
         if (exists && !target->overwrite)
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds a run; --resume goes on with it, --overwrite starts anew",
                       target->folder);
-        if (exists && inside(options->from, target->folder))
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --from %s lies in the run that --overwrite would remove", target->folder,
-                      options->from);
+        bool t5 = options->task == SORA_TASK_T5, model = sora_run_inside(options->from, target->folder);
+        if (exists && (model || (t5 && sora_run_inside(options->adapter, target->folder))))
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the run that --overwrite would remove", target->folder,
+                      !model ? "adapter"
+                      : t5   ? "model"
+                             : "from",
+                      model ? options->from : options->adapter);
         if (exists) SORA_TRY(sora_folder_remove(target->folder, error));
         SORA_TRY(sora_folder_create(target->folder, error));
         if (sora_tune_choices(context) > 0) SORA_TRY(sora_tune_save(context, variants, error));
@@ -150,6 +158,7 @@ sora_status sora_run_activate(sora_layers *layers, const sora_run_options *o, co
                                      .rank = o->rank,
                                      .alpha = (float)o->alpha,
                                      .dropout = (float)o->dropout };
+    layers->seed = o->seed;
     sora_status status = sora_adapt(layers, o->target, &adapter, &wasteful, error);
     if (status == SORA_OK && wasteful > 0)
         tell(watcher,

@@ -10,13 +10,16 @@ bool sora_run_has_adapters(const sora_run_options *options);
 sora_dtype sora_run_frozen_dtype(const sora_run_options *options);
 sora_status sora_run_check_method(const sora_run_options *options, sora_error *error);
 
+/* Whether `from`, a path or RUN:last, lies in the folder: whoever removes that loses what it begins with. */
+bool sora_run_inside(const char *from, const char *folder);
+
 /* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). */
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
                                  sora_run_options *options, sora_error *error);
 /* config.json, unless it is there already. */
 sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error);
 
-/* Adapters of the asked kind on the layers of the asked name; everything else is frozen. */
+/* Adapters of the asked kind, of initial values that follow --seed, on the layers of the asked name; everything else is frozen. */
 sora_status sora_run_activate(sora_layers *layers, const sora_run_options *options, const sora_watcher *watcher,
                               sora_error *error);
 

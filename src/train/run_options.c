@@ -265,7 +265,6 @@ sora_status sora_run_options_from_json(const json_t *object, sora_task_kind task
             snprintf(text, sizeof text, "%.17g", json_real_value(value));
         else
             return sora_fail(error, SORA_ERROR_INPUT, "%s: option \"%.80s\" is neither text, number nor boolean", path, name);
-        if (json_is_string(value) && *text == '\0' && find_option(task, name)) continue;
         if (sora_run_options_set(options, name, text, error) != SORA_OK) {
             sora_error_prefix(error, "%s", path);
             return SORA_ERROR_INPUT;

@@ -46,7 +46,6 @@ typedef struct trainer {
     slot slots[2];
     /* plan */
     uint32_t first_steps, next_steps, steps; /* of the first ξ, of each further one, of all */
-    uint32_t epoch_steps;
     double xi_list[SORA_XI_MAX];
     int xi_count;
     /* since the last line of events.jsonl */
@@ -101,11 +100,9 @@ static sora_schedule_kind schedule_kind(const char *name)
 static sora_status plan_steps(trainer *t, sora_error *error)
 {
     const sora_run_options *o = t->options;
-    uint64_t epoch = t->task->batches_per_epoch / (uint64_t)o->accumulate, all;
-    if (epoch == 0) epoch = 1;
-    all = epoch * (uint64_t)o->epochs;
+    uint64_t batches = t->task->batches_per_epoch * (uint64_t)o->epochs, accumulate = (uint64_t)o->accumulate;
+    uint64_t all = SORA_MAX(1, (batches + accumulate - 1) / accumulate);
     if (o->steps > 0 && all > (uint64_t)o->steps) all = (uint64_t)o->steps;
-    t->epoch_steps = (uint32_t)epoch;
     t->first_steps = t->steps = (uint32_t)SORA_MIN(all, 2000000000u);
     if (!o->xi_schedule[0]) return SORA_OK;
     if (!has_gates(t)) return sora_fail(error, SORA_ERROR_ARGUMENT, "--xi-schedule needs gates: --method sora");
@@ -114,6 +111,12 @@ static sora_status plan_steps(trainer *t, sora_error *error)
     t->next_steps = (uint32_t)SORA_MAX(1.0, XI_SHARE * t->first_steps);
     t->steps += t->next_steps * (uint32_t)(t->xi_count - 1);
     return SORA_OK;
+}
+
+/* Epochs that so many steps take: an epoch may end within a step. */
+static double epochs_of(const trainer *t, uint32_t steps)
+{
+    return (double)steps * t->options->accumulate / (double)t->task->batches_per_epoch;
 }
 
 /* Which ξ of the schedule a step belongs to, and where in it. */
@@ -329,7 +332,7 @@ static sora_status write_line(trainer *t, bool *stop, sora_error *error)
     sora_status status = sora_reserve(&t->step_seconds, &t->step_capacity, t->step_count + 1, sizeof *t->step_seconds, error);
     if (status != SORA_OK) return status;
     double seconds = now() - t->line_start, loss = t->state.loss_count ? t->state.loss_sum / t->state.loss_count : NAN;
-    double epoch = (double)t->state.step / t->epoch_steps, rate = seconds > 0.0 ? (double)t->items / seconds : 0.0;
+    double epoch = epochs_of(t, t->state.step), rate = seconds > 0.0 ? (double)t->items / seconds : 0.0;
     double waiting = seconds > 0.0 ? SORA_MIN(1.0, t->waited / seconds) : 0.0;
     sora_optimizer_rates rates = rates_of(t, t->state.step - 1);
     double items_left = (double)(t->steps - t->state.step) * t->options->batch * t->options->accumulate;
@@ -381,7 +384,7 @@ static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *
     bool adapters = has_adapters(t);
     const char *kind = ends_phase(t, t->state.step) ? "xi" : "evaluation";
     json_t *line = json_pack("{s:s,s:I,s:f,s:o,s:o,s:o}", "event", kind, "step", (json_int_t)t->state.step, "epoch",
-                             (double)t->state.step / t->epoch_steps, "rank_kept", number_or_null(adapters, kept), "rank_max",
+                             epochs_of(t, t->state.step), "rank_kept", number_or_null(adapters, kept), "rank_max",
                              number_or_null(adapters, most), "parameters_kept", number_or_null(adapters, (double)parameters));
     if (ends_phase(t, t->state.step)) json_object_set_new(line, "xi", json_real((double)rates_of(t, t->state.step - 1).xi));
     if (line) json_object_update(line, result.fields);
@@ -400,7 +403,7 @@ static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *
              SORA_PLATEAU_PATIENCE, t->state.plateau.factor);
     sora_progress progress = { .step = t->state.step,
                                .steps = t->steps,
-                               .epoch = (double)t->state.step / t->epoch_steps,
+                               .epoch = epochs_of(t, t->state.step),
                                .loss = result.loss,
                                .rank_kept = adapters ? kept : 0,
                                .rank_max = adapters ? most : 0,
@@ -418,6 +421,8 @@ static sora_status save(trainer *t, sora_error *error)
     sora_status status = SORA_OK;
     char *folder = NULL;
     double start = now();
+    uint32_t phase_ends[SORA_XI_MAX];
+    for (int i = 0; i < t->xi_count; i++) phase_ends[i] = t->first_steps + (uint32_t)i * t->next_steps;
     if (t->optimizer) t->state.optimizer_steps = sora_optimizer_steps(t->optimizer);
     t->state.moments = sora_optimizer_moments(&t->optimizer_options);
     SORA_TRY(sora_events_sync(t->events, error));
@@ -428,7 +433,7 @@ static sora_status save(trainer *t, sora_error *error)
     SORA_TRY(sora_checkpoint_commit(t->run, t->state.step, error));
     if (t->state.has_best && t->state.best_step == t->state.step)
         SORA_TRY(sora_checkpoint_set_best(t->run, t->state.step, error));
-    SORA_TRY(sora_checkpoint_prune(t->run, t->options->keep, error));
+    SORA_TRY(sora_checkpoint_prune(t->run, t->options->keep, phase_ends, (size_t)t->xi_count, error));
     t->line_start += now() - start;
 cleanup:
     if (status != SORA_OK && folder) sora_checkpoint_abandon(t->run, t->state.step);
@@ -497,10 +502,10 @@ cleanup:
 
 /* ---- The run ----------------------------------------------------------------------------------------------------- */
 
-static bool due(uint32_t done, int every, uint32_t standard)
+/* every 0: where an epoch ends. */
+static bool due(const trainer *t, uint32_t done, int every)
 {
-    uint32_t period = every > 0 ? (uint32_t)every : standard;
-    return done % period == 0;
+    return every > 0 ? done % (uint32_t)every == 0 : floor(epochs_of(t, done)) > floor(epochs_of(t, done - 1));
 }
 
 /* Dead rows go, and the last checkpoint says that the run is finished: whatever is killed before goes on from an earlier one. */
@@ -523,9 +528,9 @@ static sora_status after_step(trainer *t, bool *stop, sora_error *error)
     sora_status status = SORA_OK;
     uint32_t done = t->state.step;
     bool last = done == t->steps, improved = false, drop = false;
-    bool line = last || due(done, t->options->log_every, 10), phase_end = ends_phase(t, done);
-    bool evaluation = last || phase_end || due(done, t->options->eval_every, t->epoch_steps);
-    bool checkpoint = last || phase_end || due(done, t->options->save_every, t->epoch_steps);
+    bool line = last || due(t, done, t->options->log_every), phase_end = ends_phase(t, done);
+    bool evaluation = last || phase_end || due(t, done, t->options->eval_every);
+    bool checkpoint = last || phase_end || due(t, done, t->options->save_every);
     if (t->watcher && t->watcher->stop && t->watcher->stop(t->watcher->self)) *stop = true;
     if (line || evaluation || checkpoint || *stop) SORA_TRY(drain(t, error));
     if (line) SORA_TRY(write_line(t, stop, error));
@@ -670,6 +675,8 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     result->parameters_kept = result->parameters_trainable;
     if (has_adapters(&t)) SORA_TRY(count_ranks(&t, &result->rank_kept, &result->rank_max, &result->parameters_kept, error));
 cleanup:
+    /* A step that failed half way has losses on their way that no event tells of. */
+    sora_context_finish(t.context, NULL);
     for (int i = 0; i < 2; i++) {
         if (t.slots[i].done) sora_event_wait(t.context, &t.slots[i].done, NULL);
         free(t.slots[i].losses);

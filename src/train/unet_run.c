@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "adapter/layer.h"
 #include "base/file.h"
 #include "graph/params.h"
 #include "train/checkpoint.h"
@@ -69,18 +70,13 @@ cleanup:
     return status;
 }
 
-/* The network to start from, as a plain one; base.safetensors keeps it with the run, so that neither a resume nor an evaluation
- * needs what --from named. */
-static sora_status start_network(sora_context *context, sora_run_options *options, const sora_run_target *target,
-                                 const sora_dataset *data, sora_unet **out, sora_error *error)
+/* The network to start from, as a plain one. */
+static sora_status start_network(sora_context *context, sora_run_options *options, const sora_dataset *data, const char *kept,
+                                 sora_unet **out, sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *base = NULL;
-    SORA_TRY(sora_format(&base, error, "%s/base.safetensors", target->folder));
-    /* What a start that failed left behind is not this run's. */
-    bool kept = target->resume && sora_path_exists(base);
     if (kept) {
-        SORA_TRY(sora_unet_load(context, base, out, error));
+        SORA_TRY(sora_unet_load(context, kept, out, error));
     } else if (options->from[0]) {
         SORA_TRY(sora_unet_open(context, options->from, out, error));
         SORA_TRY(sora_run_merge(sora_unet_params(*out), sora_unet_layers(*out), error));
@@ -92,9 +88,28 @@ static sora_status start_network(sora_context *context, sora_run_options *option
     options->size = config->size;
     options->width = config->width;
     options->depth = config->depth;
-    if (!kept) SORA_TRY(sora_unet_save(*out, base, error));
 cleanup:
     if (status != SORA_OK) sora_unet_destroy(out);
+    return status;
+}
+
+/* base.safetensors keeps the network that a run started from, so that neither a resume nor an evaluation needs what --from named.
+ * Everything that may be refused is looked at before --overwrite removes an earlier run. */
+static sora_status open_network(sora_context *context, sora_run_options *options, const sora_run_target *target,
+                                const sora_watcher *watcher, const sora_dataset *data, sora_unet **out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *base = NULL;
+    SORA_TRY(sora_format(&base, error, "%s/base.safetensors", target->folder));
+    /* What a start that failed left behind is not this run's. */
+    bool kept = target->resume && sora_path_exists(base);
+    SORA_TRY(start_network(context, options, data, kept ? base : NULL, out, error));
+    sora_layers *layers = sora_unet_layers(*out);
+    if (sora_run_has_adapters(options)) SORA_TRY(sora_layers_match(layers, options->target, NULL, NULL, error));
+    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, options, error));
+    if (!kept) SORA_TRY(sora_unet_save(*out, base, error));
+    if (sora_run_has_adapters(options)) SORA_TRY(sora_run_activate(layers, options, watcher, error));
+cleanup:
     free(base);
     return status;
 }
@@ -108,18 +123,11 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
     sora_unet *unet = NULL;
     sora_unet_task *unet_task = NULL;
     *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
-    if (target->resume) {
-        SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
-        SORA_TRY(sora_unet_open_data(&options, &data, &eval_data, error));
-    } else {
-        SORA_TRY(sora_run_check_method(&options, error));
-        SORA_TRY(sora_unet_open_data(&options, &data, &eval_data, error));
-        SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
-    }
+    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, error));
     SORA_TRY(sora_run_check_method(&options, error));
+    SORA_TRY(sora_unet_open_data(&options, &data, &eval_data, error));
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), true, error));
-    SORA_TRY(start_network(context, &options, target, data, &unet, error));
-    if (sora_run_has_adapters(&options)) SORA_TRY(sora_run_activate(sora_unet_layers(unet), &options, watcher, error));
+    SORA_TRY(open_network(context, &options, target, watcher, data, &unet, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, error));
     sora_task task = sora_unet_task_of(unet_task);

@@ -219,8 +219,9 @@ def part_data():
     mat.write_bytes(whole)
     frame = next((work / "broken").rglob("*.jpg"))
     frame.write_bytes(frame.read_bytes()[:400])
-    done = run(*train, "--data", "egohands:broken:all", "--eval-data", "gtea:gtea", code=None)
-    check("a truncated JPEG", done.returncode == 3 and frame.name in done.stderr, done.stderr)
+    for accumulate in (1, 4):
+        done = run(*train, "--data", "egohands:broken:all", "--eval-data", "gtea:gtea", "--accumulate", accumulate, "--overwrite", code=None)
+        check(f"a truncated JPEG, --accumulate {accumulate}", done.returncode == 3 and frame.name in done.stderr, done.stderr)
 
 
 def part_run():
@@ -243,10 +244,16 @@ def part_run():
     run(*finetune, "--method", "sora", "--rank", "4", "--bn", "frozen", "--optimizer", "sgd", "--schedule", "plateau", "--accumulate", "2", "--dropout", "0.1",
         "--loss", "dice-bce", "--init", "ones", "--out", "other")
     check("the other options", (work / "other/best").exists())
+    epochs = [e["epoch"] for e in map(json.loads, (work / "other/events.jsonl").read_text().splitlines()) if e["event"] == "evaluation"]
+    check("--accumulate: no batch of an epoch is left out", epochs[-1] >= 2, epochs)
     run(*finetune, "--method", "sora", "--rank", "4", "--xi-schedule", "linear:0:0.5:3", "--out", "schedule")
     points = [json.loads(line) for line in (work / "schedule/events.jsonl").read_text().splitlines() if '"xi"' in line]
     points = [p for p in points if p["event"] == "xi"]
     check("--xi-schedule gives a point each", [p["xi"] for p in points] == [0, 0.25, 0.5], points)
+    check("and a checkpoint each", all((work / f"schedule/checkpoint-{p['step']}").exists() for p in points), points)
+    for seed in (1, 2):
+        run(*finetune, "--method", "lora", "--rank", "2", "--steps", "1", "--lr", "0", "--seed", seed, "--out", f"seed{seed}")
+    check("--seed is of the adapters' initial values, too", not same_tree(last_checkpoint("seed1"), last_checkpoint("seed2"), ["state.json"]))
     shown = json.loads(run("adapter", "show", "sora", "--json").stdout)
     check("adapter show --json", shown["rank_max"] >= shown["rank_kept"] > 0 and len(shown["gates"]) >= shown["rank_kept"], shown)
     check("adapter show", "gates:" in run("adapter", "show", "sora").stdout)
@@ -261,6 +268,11 @@ def part_run():
     check("eval --native", native["images"] == a["images"] and native["miou_two_class"] != a["miou_two_class"], native)
     refused("no adapters", 3, "has no adapters", "adapter", "show", "base")
     refused("a taken folder", 2, "holds a run", *finetune, "--method", "full", "--out", "full")
+    full = [*finetune, "--method", "full", "--overwrite", "--out", "full"]
+    refused("--overwrite of what the run begins with", 2, "--from full:last lies in", *full, "--from", "full:last")
+    refused("--overwrite of the run before a target that matches nothing", 2, "nearest", *full, "--method", "lora", "--target", "nosuch")
+    refused("--overwrite of the run before one that isn't there", 3, "nowhere", *full, "--from", "nowhere")
+    check("the earlier run is still there", (last_checkpoint("full") / "weights.safetensors").exists())
     refused("a target that matches nothing", 2, "bottleneck", *finetune, "--method", "lora", "--target", "botleneck", "--out", "x")
     refused("wrong size", 2, "64", "unet", "train", "--data", "egohands:ego", "--size", "100", "--out", "x")
     refused("NaN", 1, "is not finite", *finetune, "--method", "full", "--optimizer", "sgd", "--lr", "1000", "--weight-decay", "100", "--clip", "0", "--epochs", "20", "--out", "nan")

@@ -137,6 +137,18 @@ def part_run():
     check("--config repeats a run to the bit", same_tree(last_checkpoint("sora"), last_checkpoint("repeated")))
 
 
+    # An empty text is one: of the configuration it comes back as it was.
+    run(*finetune("lora", "--steps", "2", "--prefix", ""), "--out", "bare")
+    run("t5", "finetune", "--config", "bare/config.json", "--out", "bare2", "--quiet")
+    check("--prefix \"\" is kept", json.loads((work / "bare2/config.json").read_text())["options"]["prefix"] == "" and same_tree(last_checkpoint("bare"), last_checkpoint("bare2")))
+    refused("--overwrite of the adapter that the run begins with", 2, "--adapter bare lies in", *finetune("lora", "--adapter", "bare"), "--overwrite", "--out", "bare")
+    # At this learning rate the first evaluation stays the best.
+    run(*finetune("full", "--epochs", "3", "--steps", "16", "--save-every", "4", "--eval-every", "4", "--keep", "1", "--lr", "0.5", "--schedule", "constant", "--warmup", "0.9"), "--out", "kept")
+    best, last = (work / "kept/best").read_text().strip(), last_checkpoint("kept")
+    check("--keep 1 keeps the last beside the best", last.name == "checkpoint-16" and {p.name for p in (work / "kept").glob("checkpoint-*")} == {best, last.name} and best != last.name,
+          (best, last.name))
+
+
 def part_summarize():
     adapted()
     plain = ["--model", "full:last", "--max-length", "12"]
