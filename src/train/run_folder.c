@@ -8,10 +8,14 @@
 #include "base/memory.h"
 #include "train/run_options.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 static bool is(const char *a, const char *b)
 {
@@ -110,16 +114,65 @@ static sora_status take_variants(sora_context *context, const char *path, const 
     return status;
 }
 
+static bool has_events(const char *folder)
+{
+    char *path = NULL;
+    bool has = sora_format(&path, NULL, "%s/events.jsonl", folder) == SORA_OK && sora_path_exists(path);
+    free(path);
+    return has;
+}
+
+/* The system ends it with the process. A file system without locks goes without. */
+static sora_status take_lock(const char *folder, int *lock, sora_error *error)
+{
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: cannot open the folder: %s", folder, strerror(errno));
+    if (flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(file);
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: another process trains in it; wait for it, or choose another --out",
+                         folder);
+    }
+    *lock = file;
+    return SORA_OK;
+}
+
+/* An earlier run makes room; what is none is not ours to remove, and neither is what this one begins with. */
+static sora_status remove_run(const sora_run_target *target, const sora_run_options *options, const char *config,
+                              sora_error *error)
+{
+    sora_run_options earlier;
+    const char *folder = target->folder;
+    int lock = -1;
+    if (!has_events(folder) && sora_run_options_read(config, &earlier, NULL) != SORA_OK)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: holds a config.json, but no run; choose another --out", folder);
+    if (!target->overwrite)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: holds a run; --resume goes on with it, --overwrite starts anew",
+                         folder);
+    bool t5 = options->task == SORA_TASK_T5, model = sora_run_inside(options->from, folder);
+    if (model || (t5 && sora_run_inside(options->adapter, folder)))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the run that --overwrite would remove", folder,
+                         !model ? "adapter"
+                         : t5   ? "model"
+                                : "from",
+                         model ? options->from : options->adapter);
+    sora_status status = take_lock(folder, &lock, error);
+    if (status == SORA_OK) status = sora_folder_remove(folder, error);
+    if (lock >= 0) close(lock);
+    return status;
+}
+
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
-                                 sora_run_options *options, sora_error *error)
+                                 sora_run_options *options, int *lock, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *config = NULL, *variants = NULL;
+    *lock = -1;
     SORA_TRY(sora_format(&config, error, "%s/config.json", target->folder));
     SORA_TRY(sora_format(&variants, error, "%s/variants.json", target->folder));
     bool exists = sora_path_exists(config);
     if (target->resume) {
         if (!exists) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: nothing to resume, there is no config.json in it", target->folder);
+        SORA_TRY(take_lock(target->folder, lock, error));
         sora_task_kind task = options->task;
         SORA_TRY(sora_run_options_read(config, options, error));
         if (options->task != task)
@@ -128,24 +181,26 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
         compare_config(context, config, watcher);
         SORA_TRY(take_variants(context, variants, watcher, error));
     } else {
-        if (exists && !target->overwrite)
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds a run; --resume goes on with it, --overwrite starts anew",
-                      target->folder);
-        bool t5 = options->task == SORA_TASK_T5, model = sora_run_inside(options->from, target->folder);
-        if (exists && (model || (t5 && sora_run_inside(options->adapter, target->folder))))
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the run that --overwrite would remove", target->folder,
-                      !model ? "adapter"
-                      : t5   ? "model"
-                             : "from",
-                      model ? options->from : options->adapter);
-        if (exists) SORA_TRY(sora_folder_remove(target->folder, error));
+        if (exists) SORA_TRY(remove_run(target, options, config, error));
         SORA_TRY(sora_folder_create(target->folder, error));
+        SORA_TRY(take_lock(target->folder, lock, error));
         if (sora_tune_choices(context) > 0) SORA_TRY(sora_tune_save(context, variants, error));
     }
 cleanup:
     free(variants);
     free(config);
     return status;
+}
+
+void sora_run_close_folder(const sora_run_target *target, int lock, bool failed)
+{
+    char *config = NULL;
+    if (lock < 0) return;
+    if (failed && !target->resume && !has_events(target->folder) &&
+        sora_format(&config, NULL, "%s/config.json", target->folder) == SORA_OK)
+        unlink(config);
+    free(config);
+    close(lock);
 }
 
 sora_status sora_run_activate(sora_layers *layers, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)

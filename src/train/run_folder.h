@@ -13,9 +13,12 @@ sora_status sora_run_check_method(const sora_run_options *options, sora_error *e
 /* Whether `from`, a path or RUN:last, lies in the folder: whoever removes that loses what it begins with. */
 bool sora_run_inside(const char *from, const char *folder);
 
-/* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). */
+/* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). *lock: of the folder,
+ * which is one process's, to be closed by sora_run_close_folder; -1 after a failure that came before it. */
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
-                                 sora_run_options *options, sora_error *error);
+                                 sora_run_options *options, int *lock, sora_error *error);
+/* A new run that failed before its first event leaves no config.json: there is nothing to resume, and its name is free. */
+void sora_run_close_folder(const sora_run_target *target, int lock, bool failed);
 /* config.json, unless it is there already. */
 sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error);
 

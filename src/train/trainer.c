@@ -180,6 +180,8 @@ static sora_status refuse_memory(trainer *t, uint64_t room, sora_error *error)
     uint64_t arena;
     double mib = 1048576.0;
     int batch = t->options->batch;
+    char needs[48] = "more than one buffer may hold";
+    if (t->predicted != UINT64_MAX) snprintf(needs, sizeof needs, "%.1f MiB", (double)t->predicted / mib);
     const char *name = sora_context_device(t->context)->name;
     while (batch > 1) {
         batch /= 2;
@@ -189,13 +191,13 @@ static sora_status refuse_memory(trainer *t, uint64_t room, sora_error *error)
         if (status == SORA_OK && needed_bytes(t, arena) <= room)
             return sora_fail(
                 error, SORA_ERROR_MEMORY,
-                "training needs %.1f MiB, %s has %.1f MiB left; --batch %d would take %.1f MiB (--accumulate %d keeps the step)",
-                (double)t->predicted / mib, name, (double)room / mib, batch, (double)needed_bytes(t, arena) / mib,
+                "training needs %s, %s has %.1f MiB left; --batch %d would take %.1f MiB (--accumulate %d keeps the step)", needs,
+                name, (double)room / mib, batch, (double)needed_bytes(t, arena) / mib,
                 t->options->accumulate * (t->options->batch + batch - 1) / batch);
     }
     return sora_fail(error, SORA_ERROR_MEMORY,
-                     "training needs %.1f MiB, %s has %.1f MiB left, and --batch 1 does not fit either; try a smaller --size",
-                     (double)t->predicted / mib, name, (double)room / mib);
+                     "training needs %s, %s has %.1f MiB left, and --batch 1 does not fit either; try a smaller --size", needs,
+                     name, (double)room / mib);
 }
 
 /* Graphs, parameters on the device, optimiser: at the start and after rows were dropped. */
@@ -652,6 +654,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
     result->finished = !t.state.finished;
     if (!t.state.finished) {
+        SORA_TRY(set_up(&t, error));
         SORA_TRY(sora_events_open(path, t.state.step, &t.events, error));
         if (t.state.step == 0) {
             const sora_device *device = sora_context_device(t.context);
@@ -663,7 +666,6 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
                                        error));
             tell_shrink(&t);
         }
-        SORA_TRY(set_up(&t, error));
         SORA_TRY(task->seek(task->self, (uint64_t)t.state.step * (uint64_t)options->accumulate, error));
         SORA_TRY(train_loop(&t, error));
     }

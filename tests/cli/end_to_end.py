@@ -273,6 +273,13 @@ def part_run():
     refused("--overwrite of the run before a target that matches nothing", 2, "nearest", *full, "--method", "lora", "--target", "nosuch")
     refused("--overwrite of the run before one that isn't there", 3, "nowhere", *full, "--from", "nowhere")
     check("the earlier run is still there", (last_checkpoint("full") / "weights.safetensors").exists())
+    (work / "webapp").mkdir()
+    (work / "webapp/config.json").write_text('{"name": "webapp"}')
+    refused("--overwrite of what is no run", 2, "but no run", *finetune, "--method", "full", "--overwrite", "--out", "webapp")
+    check("it is left alone", (work / "webapp/config.json").exists())
+    refused("a start that is refused", 2, "bad", *finetune, "--method", "sora", "--xi-schedule", "bad", "--out", "again")
+    run(*finetune, "--method", "sora", "--steps", "1", "--out", "again")
+    check("leaves its name free", (work / "again/best").exists())
     refused("a target that matches nothing", 2, "bottleneck", *finetune, "--method", "lora", "--target", "botleneck", "--out", "x")
     refused("wrong size", 2, "64", "unet", "train", "--data", "egohands:ego", "--size", "100", "--out", "x")
     refused("NaN", 1, "is not finite", *finetune, "--method", "full", "--optimizer", "sgd", "--lr", "1000", "--weight-decay", "100", "--clip", "0", "--epochs", "20", "--out", "nan")
@@ -319,6 +326,14 @@ def part_resume():
     lines = lambda name: [(e["event"], e.get("step"), e.get("loss"), e.get("iou_per_image")) for e in map(json.loads, (work / name / "events.jsonl").read_text().splitlines())]
     check("events read as if it had never stopped", lines("whole") == lines("killed"), (lines("whole")[-3:], lines("killed")[-3:]))
     check("a finished run is left alone", subprocess.run(command, cwd=work, capture_output=True).returncode == 0)
+    first = subprocess.Popen([program, *map(str, start), "--epochs", "400", "--out", "shared", "--quiet"], cwd=work, stderr=subprocess.DEVNULL)
+    while not (work / "shared/events.jsonl").exists() and first.poll() is None:
+        time.sleep(0.05)
+    refused("a second process in the folder", 2, "another process trains in it", "unet", "finetune", "--resume", "shared")
+    refused("that would start anew in it", 2, "another process trains in it", *start, "--out", "shared", "--overwrite")
+    check("the first goes on", first.poll() is None)
+    first.kill()
+    first.wait()
     stop_by_interrupt([*start, "--epochs", "400"])
     state_file = last_checkpoint("stopped") / "state.json"
     state_file.write_text(state_file.read_text()[:-30])
