@@ -15,6 +15,7 @@
 
 #define RESAMPLES 2000
 #define MAX_ITEMS 32
+#define SLUG_ROOM 200
 
 typedef struct comparison {
     sora_context *context;
@@ -103,8 +104,42 @@ static void name_row(const comparison *c, sora_comparison_row *row, const char *
     snprintf(row->label, room, "%s", name);
     if (row->target[0] && *target) append(row->label, room, " %.40s", target);
     if (row->target[0]) append(row->label, room, " r%d", row->rank);
-    if (lambda) append(row->label, room, " \u03bb %s", lambda);
+    if (lambda) append(row->label, room, " \u03bb %.24s", lambda);
     if (row->schedule) append(row->label, room, " schedule");
+}
+
+/* A folder's name from a label: letters, digits, dots; λ as "l". */
+static void slug_of(const sora_comparison_row *row, char out[SLUG_ROOM])
+{
+    size_t at = 0;
+    const char *label = is(row->method, "none") ? "none" : row->label;
+    for (const unsigned char *p = (const unsigned char *)label; *p && at + 24 < SLUG_ROOM; p++) {
+        if (isalnum(*p) || *p == '.')
+            out[at++] = (char)tolower(*p);
+        else if (*p == 0xce && p[1] == 0xbb) {
+            out[at++] = 'l';
+            p++;
+        } else if (at > 0 && out[at - 1] != '-')
+            out[at++] = '-';
+    }
+    snprintf(out + at, SLUG_ROOM - at, "-s%llu", (unsigned long long)row->seed);
+}
+
+static bool is_same(const sora_comparison_row *a, const sora_comparison_row *b)
+{
+    return is(a->method, b->method) && is(a->target, b->target) && a->seed == b->seed && a->rank == b->rank &&
+           a->lambda == b->lambda && a->schedule == b->schedule;
+}
+
+static bool is_taken(const comparison *c, const sora_comparison_row *row)
+{
+    char own[SLUG_ROOM], other[SLUG_ROOM];
+    slug_of(row, own);
+    for (size_t i = 0; i < c->count; i++) {
+        slug_of(&c->rows[i], other);
+        if (is(own, other) && !is_same(row, &c->rows[i])) return true;
+    }
+    return false;
 }
 
 /* lambda: named in the label, where there are several; NULL: not. */
@@ -116,6 +151,10 @@ static sora_status add_row(comparison *c, sora_comparison_row row, const char *m
     snprintf(row.method, sizeof row.method, "%s", method);
     snprintf(row.target, sizeof row.target, "%s", target ? target : "");
     name_row(c, &row, lambda);
+    /* A label has a target's beginning, a folder's name no punctuation: of rows that are alike in that, the later get a number, for
+     * which name_row's longest label leaves room. */
+    size_t length = strlen(row.label);
+    for (int number = 2; is_taken(c, &row); number++) snprintf(row.label + length, sizeof row.label - length, " #%d", number);
     c->rows[c->count++] = row;
     return SORA_OK;
 }
@@ -207,23 +246,6 @@ cleanup:
 static bool is_trained(const sora_comparison_row *row)
 {
     return !is(row->method, "none") && !is(row->method, "copy");
-}
-
-/* A folder's name from a label: letters, digits, dots; λ as "l". */
-static void slug_of(const sora_comparison_row *row, char *out, size_t room)
-{
-    size_t at = 0;
-    const char *label = is(row->method, "none") ? "none" : row->label;
-    for (const unsigned char *p = (const unsigned char *)label; *p && at + 24 < room; p++) {
-        if (isalnum(*p) || *p == '.')
-            out[at++] = (char)tolower(*p);
-        else if (*p == 0xce && p[1] == 0xbb) {
-            out[at++] = 'l';
-            p++;
-        } else if (at > 0 && out[at - 1] != '-')
-            out[at++] = '-';
-    }
-    snprintf(out + at, room - at, "-s%llu", (unsigned long long)row->seed);
 }
 
 /* ---- One row ----------------------------------------------------------------------------------------------------- */
@@ -430,8 +452,8 @@ static sora_status run_row(comparison *c, size_t index, sora_error *error)
     sora_status status = SORA_OK;
     const sora_comparison_task *task = c->task;
     sora_comparison_row *row = &c->rows[index];
-    char slug[200], *folder = NULL;
-    slug_of(row, slug, sizeof slug);
+    char slug[SLUG_ROOM], *folder = NULL;
+    slug_of(row, slug);
     SORA_TRY(sora_format(&folder, error, "%s/%s", c->asked->folder, slug));
     tell(c, "%zu of %zu: %s%s", index + 1, c->count, row->label, is(row->method, "none") ? ", evaluated as it is" : "");
     SORA_TRY(open_row(c, row, folder, error));

@@ -359,6 +359,16 @@ def part_compare():
     check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
     again = json.loads(run(*words, "--json", "--out", "study").stdout)
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
+    # A label has a target's first 40 characters, a folder's name no punctuation.
+    targets = ["encoder.0.conv1|encoder.1.conv1|encoder.2.conv1", "encoder.0.conv1|encoder.1.conv1|encoder.2.conv2", "encoder.[0]", "encoder.(0)"]
+    alike = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--steps", "1", "--methods", "lora", "--rank", "2", "--seeds", "1,2", "--target",
+             " ".join(t + ".*" for t in targets), *SMALL, "--json", "--out", "alike"]
+    rows = json.loads(run(*alike).stdout)["runs"][1:]
+    labels = [r["label"] for r in rows]
+    check("targets that look alike have rows of their own", labels[:4] == labels[4:] and len(set(labels)) == 4 and len({r["folder"] for r in rows}) == 8
+          and labels[1] == labels[0] + " #2" and labels[3] == "LoRA encoder.(0).* r2 #2", labels)
+    done = run(*alike)
+    check("and are found again", done.stderr.count("taken over") == 8 and [r["label"] for r in json.loads(done.stdout)["runs"][1:]] == labels, done.stderr)
 
 
 def draw_texts():
