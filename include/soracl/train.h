@@ -229,7 +229,7 @@ typedef struct sora_comparison_options {
     const char *ranks;   /* NULL: the options' rank. U-Net: one for each target, "40,8"; T5: rows for each, "8,16" */
     const char *lambdas; /* "0.01,0.1,0.5": a SoRA row each; NULL: the options' lambda */
     const char *seeds;   /* "1,2,3": every row once a seed; NULL: the options' seed */
-    int overlays;        /* images or texts that the report shows; 0: 6 */
+    int overlays;        /* images (at most 64) or texts that the report shows; 0: 6 */
     double full_lr;      /* learning rate of full fine-tuning; 0: the options' */
     const char *test;    /* T5: file that the finished rows are evaluated on; NULL: the options' eval_data */
     size_t eval_limit;   /* T5: its first so many pairs; 0: all */

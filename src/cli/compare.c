@@ -186,7 +186,7 @@ int cli_compare_unet(int argc, char **argv)
         { "lambda", "Comparison", "LIST", "a SoRA row each: 0.01,0.1,0.5", "0.1", NULL, &w.lambda },
         { "seeds", "Comparison", "LIST", "every row once a seed: 1,2,3", "--seed", NULL, &w.seeds },
         { "full-lr", "Comparison", "N", "learning rate of full fine-tuning", "--lr", NULL, &w.full_lr },
-        { "overlays", "Comparison", "N", "images in the report's grid", "6", NULL, &w.shown },
+        { "overlays", "Comparison", "N", "images in the report's grid, at most 64", "6", NULL, &w.shown },
         { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already", NULL, &w.overwrite, NULL },
         CLI_GLOBALS(globals),
     };

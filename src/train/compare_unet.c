@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #define THUMBNAIL 160 /* pixels of an overlay's longer side */
+#define MAX_OVERLAYS 64
 
 typedef struct unet_comparison {
     sora_context *context;
@@ -26,6 +27,8 @@ typedef struct unet_comparison {
 static sora_status open_data(void *self, sora_error *error)
 {
     unet_comparison *c = self;
+    if (c->asked->overlays > MAX_OVERLAYS)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--overlays %d: expected at most %d", c->asked->overlays, MAX_OVERLAYS);
     sora_status status = sora_unet_open_data(c->options, &c->data, &c->eval_data, error);
     return status == SORA_OK ? sora_allocate(sora_dataset_count(c->eval_data), sizeof *c->counts, "metrics", &c->counts, error)
                              : status;
@@ -170,8 +173,8 @@ static sora_status paint_prediction(void *self, size_t number, const sora_image 
 static sora_status illustrate(void *self, const char *label, const char *slug, sora_error *error)
 {
     unet_comparison *c = self;
-    const char *paths[64];
-    size_t count = SORA_MIN(overlay_count(c), SORA_COUNT(paths));
+    const char *paths[MAX_OVERLAYS];
+    size_t count = overlay_count(c);
     painter use = { .c = c, .slug = slug, .label = label };
     for (size_t i = 0; i < count; i++) paths[i] = sora_dataset_info(c->eval_data, overlay_sample(c, i)).image_path;
     return sora_unet_predict(c->unet, paths, count, &(sora_prediction_options) { .use = paint_prediction, .self = &use }, error);

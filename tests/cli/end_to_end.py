@@ -359,6 +359,8 @@ def part_compare():
     check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
     again = json.loads(run(*words, "--json", "--out", "study").stdout)
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
+    refused("more overlays than a report shows", 2, "--overlays 65: expected at most 64", *words, "--overlays", "65", "--out", "many")
+    check("is refused before anything is written", not (work / "many").exists())
     # A label has a target's first 40 characters, a folder's name no punctuation.
     targets = ["encoder.0.conv1|encoder.1.conv1|encoder.2.conv1", "encoder.0.conv1|encoder.1.conv1|encoder.2.conv2", "encoder.[0]", "encoder.(0)"]
     alike = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--steps", "1", "--methods", "lora", "--rank", "2", "--seeds", "1,2", "--target",
