@@ -371,7 +371,8 @@ static json_t *options_json(const comparison *c, const sora_comparison_row *row)
     sora_run_options o = options_of(c, row);
     json_t *json = sora_run_options_to_json(&o);
     const char *weights = c->task->weights ? c->task->weights(c->task->self) : NULL;
-    if (json && weights) json_object_set_new(json, "weights", json_string(weights));
+    /* "weights" is an option, --weights. */
+    if (json && weights) json_object_set_new(json, "start_weights", json_string(weights));
     return json;
 }
 

@@ -456,6 +456,7 @@ def part_compare_t5():
           and [r["parameters_kept"] for r in tested["runs"]] == [r["parameters_kept"] for r in rows], done.stderr)
     check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
     refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
+    refused("rows of another --weights", 2, "was trained with other options", *words, "--weights", "fp16", "--out", "study")
     run("t5", "pretrain", "--model", "new", "--train", "train.csv", "--steps", "4", "--max-source", "64", "--out", "t5", "--overwrite", "--quiet")
     refused("rows of other weights", 2, "or from other weights", *words, "--out", "study")
     refused("texts in both files", 3, "train.csv", *words, "--out", "none", "--test", "train.csv")
