@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "soracl/weights.h"
+#include "data/weights.h"
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -230,16 +230,16 @@ const sora_file_tensor *sora_weights_find(const sora_weights *weights, const cha
     return found ? *found : NULL;
 }
 
-sora_status sora_weights_hash(const sora_weights *weights, uint64_t *out, sora_error *error)
+sora_status sora_tensors_hash(const sora_file_tensor **tensors, size_t count, const char *name, uint64_t *out, sora_error *error)
 {
     *out = 0;
     XXH3_state_t *state = XXH3_createState();
     if (!state || XXH3_64bits_reset(state) != XXH_OK) {
         XXH3_freeState(state);
-        return sora_fail(error, SORA_ERROR_MEMORY, "%s: no memory to hash it", weights->path);
+        return sora_fail(error, SORA_ERROR_MEMORY, "%s: no memory to hash it", name);
     }
-    for (size_t i = 0; i < weights->count; i++) {
-        const sora_file_tensor *t = weights->tensors[i];
+    for (size_t i = 0; i < count; i++) {
+        const sora_file_tensor *t = tensors[i];
         const uint32_t type[2] = { (uint32_t)t->dtype, (uint32_t)t->rank };
         XXH3_64bits_update(state, t->name, strlen(t->name) + 1);
         XXH3_64bits_update(state, type, sizeof type);
@@ -249,4 +249,9 @@ sora_status sora_weights_hash(const sora_weights *weights, uint64_t *out, sora_e
     *out = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return SORA_OK;
+}
+
+sora_status sora_weights_hash(const sora_weights *weights, uint64_t *out, sora_error *error)
+{
+    return sora_tensors_hash(weights->tensors, weights->count, weights->path, out, error);
 }

@@ -2,6 +2,7 @@
 #include "graph/params_file.h"
 
 #include "base/half.h"
+#include "data/weights.h"
 #include "graph/params_structure.h"
 
 #include <math.h>
@@ -9,6 +10,15 @@
 #include <string.h>
 
 #define FINITE_LANES 16
+
+static sora_file_tensor tensor_of(const sora_param *param, sora_file_dtype dtype, const void *data)
+{
+    sora_file_tensor tensor = {
+        .name = param->name, .dtype = dtype, .rank = param->shape.rank, .elements = (uint64_t)param->elements, .data = data
+    };
+    memcpy(tensor.shape, param->shape.dim, (size_t)param->shape.rank * sizeof *param->shape.dim);
+    return tensor;
+}
 
 sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
                                    const char *const (*metadata)[2], size_t metadata_count, sora_error *error)
@@ -20,20 +30,35 @@ sora_status sora_params_write_file(const char *path, sora_param *const *list, si
     SORA_TRY(sora_allocate(count, sizeof *values, path, &values, error));
     for (size_t i = 0; i < count; i++) {
         const char *name = sora_param_name(list[i]);
-        sora_shape shape = sora_param_shape(list[i]);
-        uint64_t elements = (uint64_t)sora_shape_elements(&shape);
+        uint64_t elements = (uint64_t)list[i]->elements;
         SORA_TRY(sora_allocate(elements, sizeof(float), name, &values[i], error));
         SORA_TRY(sora_param_read(list[i], 0, values[i], error));
         if (dtype == SORA_FILE_F16) SORA_TRY(sora_halves_of(values[i], elements, name, (uint16_t *)values[i], error));
-        tensors[i] =
-            (sora_file_tensor) { .name = name, .dtype = dtype, .rank = shape.rank, .elements = elements, .data = values[i] };
-        memcpy(tensors[i].shape, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
+        tensors[i] = tensor_of(list[i], dtype, values[i]);
     }
     status = sora_safetensors_write(path, tensors, count, metadata, metadata_count, error);
 cleanup:
     for (size_t i = 0; values && i < count; i++) free(values[i]);
     free(values);
     free(tensors);
+    return status;
+}
+
+sora_status sora_params_hash(const sora_params *params, uint64_t *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_file_tensor *tensors = NULL;
+    const sora_file_tensor **list = NULL;
+    SORA_TRY(sora_allocate(params->count, sizeof *tensors, "tensors", &tensors, error));
+    SORA_TRY(sora_allocate(params->count, sizeof *list, "tensors", &list, error));
+    for (size_t i = 0; i < params->count; i++) {
+        tensors[i] = tensor_of(params->items[i], SORA_FILE_F32, params->items[i]->host[SORA_PART_VALUE]);
+        list[i] = &tensors[i];
+    }
+    status = sora_tensors_hash(list, params->count, "the parameters", out, error);
+cleanup:
+    free(tensors);
+    free(list);
     return status;
 }
 

@@ -10,6 +10,9 @@
 sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
                                    const char *const (*metadata)[2], size_t metadata_count, sora_error *error);
 
+/* Of all values, on the host: what sora_weights_hash would say of them, in order of adding. */
+sora_status sora_params_hash(const sora_params *params, uint64_t *out, sora_error *error);
+
 /* Copies the tensor of the parameter's name into a parameter on the host: it must be there, of that shape, and finite. */
 sora_status sora_param_read_file(sora_param *param, const sora_safetensors *file, const char *path, sora_error *error);
 

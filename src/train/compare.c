@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "data/bootstrap.h"
+#include "graph/params_file.h"
 #include "train/run_options.h"
 
 #include <ctype.h>
@@ -26,8 +27,9 @@ typedef struct comparison {
     sora_comparison_row *rows;
     size_t count, capacity;
     size_t examples;
-    double **scores; /* [count][measures · examples] */
-    json_t *json;    /* rows as written */
+    char weights[17]; /* hash of what every row starts from, known once it was opened */
+    double **scores;  /* [count][measures · examples] */
+    json_t *json;     /* rows as written */
 } comparison;
 
 static bool is(const char *a, const char *b)
@@ -370,9 +372,8 @@ static json_t *options_json(const comparison *c, const sora_comparison_row *row)
 {
     sora_run_options o = options_of(c, row);
     json_t *json = sora_run_options_to_json(&o);
-    const char *weights = c->task->weights ? c->task->weights(c->task->self) : NULL;
     /* "weights" is an option, --weights. */
-    if (json && weights) json_object_set_new(json, "start_weights", json_string(weights));
+    if (json) json_object_set_new(json, "start_weights", json_string(c->weights));
     return json;
 }
 
@@ -432,6 +433,7 @@ static sora_status open_row(comparison *c, sora_comparison_row *row, const char 
 {
     sora_status status = SORA_OK;
     char *from = NULL;
+    uint64_t hash;
     bool trained = is_trained(row);
     if (trained)
         SORA_TRY(train_row(c, row, folder, error));
@@ -443,6 +445,9 @@ static sora_status open_row(comparison *c, sora_comparison_row *row, const char 
     if (is(row->method, "copy")) goto cleanup;
     SORA_TRY(trained ? sora_format(&from, error, "%s:last", folder) : sora_duplicate(c->options->from, &from, error));
     SORA_TRY(c->task->open_model(c->task->self, from, error));
+    if (trained) goto cleanup;
+    SORA_TRY(sora_params_hash(c->task->params(c->task->self), &hash, error));
+    snprintf(c->weights, sizeof c->weights, "%016llx", (unsigned long long)hash);
 cleanup:
     free(from);
     return status;

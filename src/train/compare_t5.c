@@ -18,7 +18,6 @@ typedef struct t5_comparison {
     sora_t5 *t5;
     sora_rouge *scores; /* [pairs], of one row */
     char **texts;       /* [pairs], what that row wrote */
-    char weights[17];
     json_t *examples;
 } t5_comparison;
 
@@ -62,19 +61,17 @@ static sora_status run(void *self, const sora_run_options *options, const sora_r
 static sora_status open_model(void *self, const char *from, sora_error *error)
 {
     t5_comparison *c = self;
-    sora_status status = sora_t5_open(c->context, from, NULL, &c->t5, error);
-    if (status == SORA_OK && !c->weights[0]) snprintf(c->weights, sizeof c->weights, "%s", sora_t5_base(c->t5));
-    return status;
+    return sora_t5_open(c->context, from, NULL, &c->t5, error);
+}
+
+static sora_params *params_of(const void *self)
+{
+    return sora_t5_params(((const t5_comparison *)self)->t5);
 }
 
 static sora_layers *layers_of(const void *self)
 {
     return sora_t5_layers(((const t5_comparison *)self)->t5);
-}
-
-static const char *weights_of(const void *self)
-{
-    return ((const t5_comparison *)self)->weights;
 }
 
 static void forget_texts(t5_comparison *c)
@@ -224,8 +221,8 @@ sora_status sora_t5_compare(sora_context *context, const sora_run_options *optio
                                   .begin = begin,
                                   .run = run,
                                   .open_model = open_model,
+                                  .params = params_of,
                                   .layers = layers_of,
-                                  .weights = weights_of,
                                   .close_model = close_model,
                                   .evaluate = evaluate,
                                   .illustrate = illustrate,

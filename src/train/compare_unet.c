@@ -57,6 +57,11 @@ static void close_model(void *self)
     sora_unet_destroy(&((unet_comparison *)self)->unet);
 }
 
+static sora_params *params_of(const void *self)
+{
+    return sora_unet_params(((const unet_comparison *)self)->unet);
+}
+
 static sora_layers *layers_of(const void *self)
 {
     return sora_unet_layers(((const unet_comparison *)self)->unet);
@@ -203,6 +208,7 @@ sora_status sora_unet_compare(sora_context *context, const sora_run_options *opt
                                   .begin = begin,
                                   .run = run,
                                   .open_model = open_model,
+                                  .params = params_of,
                                   .layers = layers_of,
                                   .close_model = close_model,
                                   .evaluate = evaluate,

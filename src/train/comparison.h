@@ -31,9 +31,8 @@ typedef struct sora_comparison_task {
                        sora_error *error);
     /* The model that evaluate and illustrate mean, until close_model. */
     sora_status (*open_model)(void *self, const char *from, sora_error *error);
+    sora_params *(*params)(const void *self); /* on the host from open_model to evaluate */
     sora_layers *(*layers)(const void *self);
-    /* Hash of what options.from holds, known once it was opened; NULL: the options alone say what a row depends on. */
-    const char *(*weights)(const void *self);
     void (*close_model)(void *self);
     /* scores[measures][count], NaN where an example has nothing to score; without an open model the baseline's. */
     sora_status (*evaluate)(void *self, double *scores, sora_quality *out, sora_error *error);

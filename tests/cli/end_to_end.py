@@ -371,6 +371,8 @@ def part_compare():
           and labels[1] == labels[0] + " #2" and labels[3] == "LoRA encoder.(0).* r2 #2", labels)
     done = run(*alike)
     check("and are found again", done.stderr.count("taken over") == 8 and [r["label"] for r in json.loads(done.stdout)["runs"][1:]] == labels, done.stderr)
+    run("unet", "train", "--data", "egohands:ego", "--steps", "1", "--seed", "2", "--out", "base", "--overwrite", "--quiet", *SMALL)
+    refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights", *words, "--out", "study")
 
 
 def draw_texts():
@@ -457,6 +459,12 @@ def part_compare_t5():
     check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
     refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
     refused("rows of another --weights", 2, "was trained with other options", *words, "--weights", "fp16", "--out", "study")
+    adapted = [["t5", "finetune", "--model", "t5", "--train", "train.csv", "--method", "lora", "--steps", "1", "--out", "adapted", "--quiet", "--overwrite", "--seed", s] for s in (1, 2)]
+    again = ["compare", "t5", "--model", "adapted", *words[4:], "--methods", "full", "--seeds", "1", "--quiet", "--out", "again"]
+    run(*adapted[0])
+    run(*again)
+    run(*adapted[1])
+    refused("rows of other adapters", 2, "or from other weights", *again)
     run("t5", "pretrain", "--model", "new", "--train", "train.csv", "--steps", "4", "--max-source", "64", "--out", "t5", "--overwrite", "--quiet")
     refused("rows of other weights", 2, "or from other weights", *words, "--out", "study")
     refused("texts in both files", 3, "train.csv", *words, "--out", "none", "--test", "train.csv")
