@@ -8,6 +8,7 @@
 #include "train/run_options.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -571,6 +572,21 @@ cleanup:
     return status;
 }
 
+/* path: a file, a folder or RUN:last. */
+static bool inside(const char *path, const char *folder)
+{
+    char run[PATH_MAX]; /* realpath takes no longer ones */
+    size_t length = strlen(path);
+    snprintf(run, sizeof run, "%s", path);
+    if (length > 5 && length < sizeof run && is(run + length - 5, ":last")) run[length - 5] = '\0';
+    char *inner = realpath(run, NULL), *outer = realpath(folder, NULL);
+    size_t start = outer ? strlen(outer) : 0;
+    bool yes = inner && outer && strncmp(inner, outer, start) == 0 && (inner[start] == '/' || inner[start] == '\0');
+    free(inner);
+    free(outer);
+    return yes;
+}
+
 /* A folder may hold an earlier comparison, to be gone on with, or nothing. */
 static sora_status open_folder(const comparison *c, sora_error *error)
 {
@@ -581,6 +597,9 @@ static sora_status open_folder(const comparison *c, sora_error *error)
         if (!sora_path_exists(base))
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds no finished comparison; --overwrite does not remove other things",
                       c->asked->folder);
+        if (inside(c->options->from, c->asked->folder))
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the comparison that --overwrite would remove",
+                      c->asked->folder, c->options->task == SORA_TASK_T5 ? "model" : "from", c->options->from);
         SORA_TRY(sora_folder_remove(c->asked->folder, error));
     }
     SORA_TRY(sora_folder_create(c->asked->folder, error));

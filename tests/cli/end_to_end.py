@@ -341,6 +341,14 @@ def part_resume():
     refused("nothing to resume", 3, "nothing to resume", "unet", "finetune", "--resume", "ego")
 
 
+def own_start(option, *words):
+    """A comparison that would remove what it starts from."""
+    for start in "study/full-s1", "study/full-s1:last", "study/../study/full-s1":
+        refused(f"--{option} {start} --overwrite", 2, f"study: --{option} {start} lies in the comparison that --overwrite would remove", *words, f"--{option}", start,
+                "--out", "study", "--overwrite")
+    check("what stood there still does", (work / "study/compare.json").exists() and last_checkpoint("study/full-s1").exists())
+
+
 def part_compare():
     pretrain()
     words = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--epochs", "1", "--target", "bottleneck .*conv[12]|bottleneck", "--rank", "8,2", "--lambda", "0.1,500",
@@ -373,6 +381,7 @@ def part_compare():
     check("and are found again", done.stderr.count("taken over") == 8 and [r["label"] for r in json.loads(done.stdout)["runs"][1:]] == labels, done.stderr)
     run("unet", "train", "--data", "egohands:ego", "--steps", "1", "--seed", "2", "--out", "base", "--overwrite", "--quiet", *SMALL)
     refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights", *words, "--out", "study")
+    own_start("from", *words)
 
 
 def draw_texts():
@@ -459,6 +468,7 @@ def part_compare_t5():
     check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
     refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
     refused("rows of another --weights", 2, "was trained with other options", *words, "--weights", "fp16", "--out", "study")
+    own_start("model", *words)
     adapted = [["t5", "finetune", "--model", "t5", "--train", "train.csv", "--method", "lora", "--steps", "1", "--out", "adapted", "--quiet", "--overwrite", "--seed", s] for s in (1, 2)]
     again = ["compare", "t5", "--model", "adapted", *words[4:], "--methods", "full", "--seeds", "1", "--quiet", "--out", "again"]
     run(*adapted[0])
