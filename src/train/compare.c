@@ -5,10 +5,10 @@
 #include "base/memory.h"
 #include "data/bootstrap.h"
 #include "graph/params_file.h"
+#include "train/run_folder.h"
 #include "train/run_options.h"
 
 #include <ctype.h>
-#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,16 +72,21 @@ static sora_status split(const char *what, const char *text, const char *separat
     return out->count ? SORA_OK : sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: the list is empty", what);
 }
 
-/* Numbers that atoi and atof can take. */
-static sora_status check_numbers(const char *what, const list *numbers, sora_error *error)
+/* Items of a list are values of an option, read as the option itself is. */
+static sora_status check_values(const comparison *c, const char *option, const list *values, sora_error *error)
 {
-    for (int i = 0; i < numbers->count; i++) {
-        char *end;
-        double value = strtod(numbers->items[i], &end);
-        if (*end || !isfinite(value) || value < 0.0)
-            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: \"%.40s\" is no number from 0", what, numbers->items[i]);
-    }
-    return SORA_OK;
+    sora_run_options o = *c->options;
+    sora_status status = SORA_OK;
+    for (int i = 0; i < values->count && status == SORA_OK; i++)
+        status = sora_run_options_set(&o, option, values->items[i], error);
+    return status;
+}
+
+static sora_run_options with_value(const comparison *c, const char *option, const char *value)
+{
+    sora_run_options o = *c->options;
+    sora_run_options_set(&o, option, value, NULL);
+    return o;
 }
 
 static void append(char *label, size_t room, const char *format, ...) SORA_PRINTF(3, 4);
@@ -180,9 +185,9 @@ static sora_status read_lists(const comparison *c, lists *l, sora_error *error)
     SORA_TRY(split("rank", a->ranks ? a->ranks : rank, ", ", &l->ranks, error));
     SORA_TRY(split("lambda", a->lambdas ? a->lambdas : lambda, ", ", &l->lambdas, error));
     SORA_TRY(split("seeds", a->seeds ? a->seeds : seed, ", ", &l->seeds, error));
-    SORA_TRY(check_numbers("rank", &l->ranks, error));
-    SORA_TRY(check_numbers("lambda", &l->lambdas, error));
-    SORA_TRY(check_numbers("seeds", &l->seeds, error));
+    SORA_TRY(check_values(c, "rank", &l->ranks, error));
+    SORA_TRY(check_values(c, "lambda", &l->lambdas, error));
+    SORA_TRY(check_values(c, "seed", &l->seeds, error));
     if (!c->task->ranks_are_rows && l->ranks.count != l->targets.count && l->ranks.count != 1)
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--rank: %d values for %d targets; expected one, or one for each", l->ranks.count,
                   l->targets.count);
@@ -201,10 +206,10 @@ static sora_status plan_adapters(comparison *c, const lists *l, const char *meth
 {
     sora_status status = SORA_OK;
     bool sora = is(method, "sora");
-    sora_comparison_row row = { .seed = seed, .rank = atoi(rank) };
+    sora_comparison_row row = { .seed = seed, .rank = with_value(c, "rank", rank).rank };
     for (int i = 0; i < (sora ? l->lambdas.count : 1); i++) {
         const char *lambda = l->lambdas.items[i];
-        row.lambda = sora ? atof(lambda) : 0.0;
+        row.lambda = sora ? with_value(c, "lambda", lambda).lambda : 0.0;
         SORA_TRY(add_row(c, row, method, target, sora && l->lambdas.count > 1 ? lambda : NULL, error));
     }
     if (sora && c->task->schedule_is_row && c->options->xi_schedule[0]) {
@@ -235,12 +240,12 @@ static sora_status plan_rows(comparison *c, sora_error *error)
     lists *l = NULL;
     SORA_TRY(sora_allocate(1, sizeof *l, "rows", &l, error));
     SORA_TRY(read_lists(c, l, error));
-    sora_comparison_row first = { .seed = strtoull(l->seeds.items[0], NULL, 10) };
+    sora_comparison_row first = { .seed = with_value(c, "seed", l->seeds.items[0]).seed };
     SORA_TRY(add_row(c, first, "none", NULL, NULL, error));
     if (c->task->baseline) SORA_TRY(add_row(c, first, "copy", NULL, NULL, error));
     for (int s = 0; s < l->seeds.count; s++)
         for (int m = 0; m < l->methods.count; m++)
-            SORA_TRY(plan_method(c, l, l->methods.items[m], strtoull(l->seeds.items[s], NULL, 10), error));
+            SORA_TRY(plan_method(c, l, l->methods.items[m], with_value(c, "seed", l->seeds.items[s]).seed, error));
 cleanup:
     free(l);
     return status;
@@ -572,21 +577,6 @@ cleanup:
     return status;
 }
 
-/* path: a file, a folder or RUN:last. */
-static bool inside(const char *path, const char *folder)
-{
-    char run[PATH_MAX]; /* realpath takes no longer ones */
-    size_t length = strlen(path);
-    snprintf(run, sizeof run, "%s", path);
-    if (length > 5 && length < sizeof run && is(run + length - 5, ":last")) run[length - 5] = '\0';
-    char *inner = realpath(run, NULL), *outer = realpath(folder, NULL);
-    size_t start = outer ? strlen(outer) : 0;
-    bool yes = inner && outer && strncmp(inner, outer, start) == 0 && (inner[start] == '/' || inner[start] == '\0');
-    free(inner);
-    free(outer);
-    return yes;
-}
-
 /* A folder may hold an earlier comparison, to be gone on with, or nothing. */
 static sora_status open_folder(const comparison *c, sora_error *error)
 {
@@ -597,7 +587,7 @@ static sora_status open_folder(const comparison *c, sora_error *error)
         if (!sora_path_exists(base))
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: holds no finished comparison; --overwrite does not remove other things",
                       c->asked->folder);
-        if (inside(c->options->from, c->asked->folder))
+        if (sora_run_inside(c->options->from, c->asked->folder))
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the comparison that --overwrite would remove",
                       c->asked->folder, c->options->task == SORA_TASK_T5 ? "model" : "from", c->options->from);
         SORA_TRY(sora_folder_remove(c->asked->folder, error));

@@ -362,6 +362,10 @@ def part_compare():
     check("null where nothing applies", all((r["rank_max"] is None) == (r["method"] in ("none", "full")) and (r["lambda"] is None) == (r["method"] != "sora") for r in rows))
     check("ranks are sums over modules", all(r["rank_kept"] == sum(m["rank_kept"] for m in r["modules"]) for r in rows if r["modules"] is not None))
     check("a large lambda keeps less", all(r["rank_kept"] == 0 for r in rows if r["lambda"] == 500))
+    for option, value in (("rank", "99999999999"), ("rank", "1.5"), ("seeds", "1.9"), ("lambda", "-1")):
+        refused(f"--{option} {value}", 2, value, *words, f"--{option}", value, "--out", "lists")
+    check("a number is one, however it is written", [r["rank_max"] for r in json.loads(run(*words, "--methods", "lora", "--target", "bottleneck", "--rank", "1e1", "--seeds", "1",
+          "--steps", "1", "--json", "--out", "lists").stdout)["runs"]] == [None, 10])
     page = (work / "study/report.html").read_text()
     check("the report is one file without a network", "http" not in page.replace("http-equiv", "") and page.count("data:image/png;base64") == 2 * (2 + 8) and "<svg" in page)
     check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
