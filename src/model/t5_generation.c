@@ -8,6 +8,8 @@
 
 /* What generation is asked to do: usual values, generation_config.json, and what makes no sense. */
 
+#define MOST_LENGTH 4097 /* the most that --max-target takes, and the start token */
+
 void sora_t5_generation_default(sora_t5_generation *options)
 {
     *options = (sora_t5_generation) {
@@ -19,11 +21,11 @@ sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *er
 {
     if (o->beams < 1 || o->beams > 64 || (o->sample && o->beams > 1))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "--beams %d: expected 1 to 64, and 1 where tokens are sampled", o->beams);
-    if (o->max_length < 2 || o->max_length > 4096 || o->min_length < 0 || o->min_length > o->max_length)
+    if (o->max_length < 2 || o->max_length > MOST_LENGTH || o->min_length < 0 || o->min_length > o->max_length)
         return sora_fail(error, SORA_ERROR_ARGUMENT,
-                         "--min-length %d, --max-length %d: expected a most of 2 to 4096 (the start token counts) and a least "
+                         "--min-length %d, --max-length %d: expected a most of 2 to %d (the start token counts) and a least "
                          "that is not above it",
-                         o->min_length, o->max_length);
+                         o->min_length, o->max_length, MOST_LENGTH);
     if (!isfinite(o->length_penalty) || fabs(o->length_penalty) > 100.0 || o->no_repeat_ngram < 0 || o->no_repeat_ngram > 4096)
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "--length-penalty %g, --no-repeat-ngram %d: expected −100 to 100, and 0 to 4096", o->length_penalty,

@@ -324,10 +324,29 @@ static void test_summaries_are_not_cut(void **state)
     sora_t5_destroy(&t5);
 }
 
+/* The most that --max-target takes is what generation takes, too, with its start token. */
+static void test_longest_summaries(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_result result;
+    sora_t5_generation generation;
+    sora_run_options options = options_for("dev.csv");
+    set(&options, "steps", "1");
+    set(&options, "lr", "0");
+    set(&options, "max-target", "4096");
+    set(&options, "eval-generate", "1");
+    OK(sora_t5_run(context, &options, &(sora_run_target) { .folder = at("longest") }, NULL, &result, &error));
+    near("generated tokens", result.quality.text.generated_tokens, 4096, 0);
+    sora_t5_generation_default(&generation);
+    generation.max_length = 4098;
+    FAILS(sora_t5_generation_check(&generation, &error), SORA_ERROR_ARGUMENT, "--max-length 4098: expected a most of 2 to 4097");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_labels_and_padding), cmocka_unit_test(test_overlap),
                                         cmocka_unit_test(test_lambda_reaches_the_gates),
-                                        cmocka_unit_test(test_summaries_are_not_cut) };
+                                        cmocka_unit_test(test_summaries_are_not_cut), cmocka_unit_test(test_longest_summaries) };
     return cmocka_run_group_tests(tests, open_runs, close_both);
 }
