@@ -110,7 +110,7 @@ static const sora_option table[] = {
     TEXT("schedule", schedule, "Training", T5, "linear", "constant|linear|cosine|plateau", "of the learning rate"),
     SWITCH("scale-parameter", scale_parameter, "Training", T5, "off", "adafactor: learning rates relative to each parameter's size, as T5's own"),
     WHOLE("eval-examples", eval_examples, "Training", T5, "0", 0, 2000000000, "texts of --dev whose loss an evaluation takes (0: all)"),
-    WHOLE("eval-generate", eval_generate, "Training", T5, "64", 0, 2000000000, "texts of --dev that it summarises for ROUGE"),
+    WHOLE("eval-generate", eval_generate, "Training", T5, "64", 0, 2000000000, "of those, texts that it summarises for ROUGE"),
     TEXT("method", method, "Adapter", T5, "sora", "full|lora|sora", "what is trained"),
     WHOLE("rank", rank, "Adapter", T5, "8", 0, 1000000, "largest rank of each adapter"),
     TEXT("adapter", adapter, "Adapter", T5, "", NULL, "run or PEFT folder whose adapters are the start (--method as theirs)"),

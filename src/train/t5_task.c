@@ -21,10 +21,14 @@ static sora_t5_generator_options generator_options(sora_t5_task *task)
                                          .share = sora_t5_graphs_longest(&task->train)->graph };
 }
 
+/* None beyond those whose loss is taken: the generator's room is for their lengths. */
 static size_t generate_count(const sora_t5_task *task)
 {
-    if (!task->eval_pairs || strcmp(task->options.objective, "spans") == 0) return 0;
-    return SORA_MIN((size_t)task->options.eval_generate, sora_text_count(task->eval_pairs));
+    const sora_run_options *o = &task->options;
+    if (!task->eval_pairs || strcmp(o->objective, "spans") == 0) return 0;
+    size_t count = sora_text_count(task->eval_pairs);
+    if (o->eval_examples > 0) count = SORA_MIN(count, (size_t)o->eval_examples);
+    return SORA_MIN(count, (size_t)o->eval_generate);
 }
 
 static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_error *error)

@@ -324,6 +324,26 @@ static void test_summaries_are_not_cut(void **state)
     sora_t5_destroy(&t5);
 }
 
+/* Of texts whose loss an evaluation does not take it has no lengths. */
+static void test_few_evaluated(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_result result;
+    FILE *out = fopen(at("uneven.csv"), "w");
+    fprintf(out, "text,title\nred,old\n");
+    for (int w = 0; w < 120; w++) fprintf(out, "%s ", words[w % 12]);
+    fprintf(out, "end,small garden\n");
+    fclose(out);
+    sora_run_options options = options_for("uneven.csv");
+    set(&options, "steps", "1");
+    set(&options, "max-source", "200");
+    set(&options, "eval-examples", "1");
+    OK(sora_t5_run(context, &options, &(sora_run_target) { .folder = at("few") }, NULL, &result, &error));
+    assert_int_equal(result.quality.text.examples, 1);
+    assert_int_equal(result.quality.text.generated, 1);
+}
+
 /* The most that --max-target takes is what generation takes, too, with its start token. */
 static void test_longest_summaries(void **state)
 {
@@ -345,8 +365,11 @@ static void test_longest_summaries(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_labels_and_padding), cmocka_unit_test(test_overlap),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_labels_and_padding),
+                                        cmocka_unit_test(test_overlap),
                                         cmocka_unit_test(test_lambda_reaches_the_gates),
-                                        cmocka_unit_test(test_summaries_are_not_cut), cmocka_unit_test(test_longest_summaries) };
+                                        cmocka_unit_test(test_summaries_are_not_cut),
+                                        cmocka_unit_test(test_few_evaluated),
+                                        cmocka_unit_test(test_longest_summaries) };
     return cmocka_run_group_tests(tests, open_runs, close_both);
 }
