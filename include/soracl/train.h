@@ -140,7 +140,7 @@ typedef struct sora_run_result {
     uint64_t parameters_trainable, parameters_kept;
     int rank_max, rank_kept; /* sums over modules; −1 where there are no adapters */
     sora_quality quality;    /* at the end of training, on the evaluation set; the best checkpoint is in the run folder */
-    bool finished;           /* false: the run had been finished before and nothing was done */
+    bool finished;           /* false: the run had been finished before and was only evaluated */
 } sora_run_result;
 
 typedef struct sora_run_target {

@@ -668,6 +668,12 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
         }
         SORA_TRY(task->seek(task->self, (uint64_t)t.state.step * (uint64_t)options->accumulate, error));
         SORA_TRY(train_loop(&t, error));
+    } else {
+        /* Its last evaluation again, which is the result; events.jsonl has it already. */
+        sora_evaluation evaluation = { 0 };
+        SORA_TRY(set_up(&t, error));
+        SORA_TRY(task->evaluate(task->self, &evaluation, error));
+        json_decref(evaluation.fields);
     }
     result->steps = t.state.step;
     result->seconds_per_step = median_step(&t);

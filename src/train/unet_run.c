@@ -135,12 +135,6 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
     sora_task task = sora_unet_task_of(unet_task);
     SORA_TRY(sora_train(&task, &options, target->folder, watcher, result, error));
     result->quality = unet_task->quality;
-    if (!result->finished) {
-        sora_evaluation_options evaluation = { .batch = options.batch,
-                                               .loss = sora_mask_loss_of(options.loss),
-                                               .threads = options.threads };
-        SORA_TRY(sora_unet_evaluate(unet, eval_data, &evaluation, &result->quality, error));
-    }
 cleanup:
     sora_run_close_folder(target, lock, status != SORA_OK);
     sora_unet_task_destroy(&unet_task);

@@ -66,6 +66,9 @@ static void test_watched_and_stopped(void **state)
     assert_true(rest.quality.loss == whole.quality.loss && rest.quality.mask.iou_per_image == whole.quality.mask.iou_per_image);
     FAILS(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("whole") }, NULL, &rest, &error),
           SORA_ERROR_ARGUMENT, "overwrite");
+    OK(sora_unet_run(context, &options, &(sora_run_target) { .folder = at("whole"), .resume = true }, NULL, &rest, &error));
+    assert_true(!rest.finished && rest.quality.loss == whole.quality.loss &&
+                rest.quality.mask.iou_per_image == whole.quality.mask.iou_per_image);
 }
 
 static void expect_equal_files(const char *one, const char *other)

@@ -344,6 +344,25 @@ static void test_few_evaluated(void **state)
     assert_int_equal(result.quality.text.generated, 1);
 }
 
+/* A finished run that is resumed says again what it came to. */
+static void test_finished_is_evaluated(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_result first, again;
+    sora_run_options options = options_for("dev.csv");
+    set(&options, "steps", "2");
+    set(&options, "eval-examples", "3");
+    set(&options, "eval-generate", "2");
+    OK(sora_t5_run(context, &options, &(sora_run_target) { .folder = at("finished") }, NULL, &first, &error));
+    OK(sora_t5_run(context, &options, &(sora_run_target) { .folder = at("finished"), .resume = true }, NULL, &again, &error));
+    assert_false(again.finished);
+    assert_int_equal(again.quality.text.examples, 3);
+    assert_int_equal(again.quality.text.generated, 2);
+    near("loss", again.quality.loss, first.quality.loss, 1e-5);
+    near("generated tokens", again.quality.text.generated_tokens, first.quality.text.generated_tokens, 0);
+}
+
 /* The most that --max-target takes is what generation takes, too, with its start token. */
 static void test_longest_summaries(void **state)
 {
@@ -370,6 +389,7 @@ int main(void)
                                         cmocka_unit_test(test_lambda_reaches_the_gates),
                                         cmocka_unit_test(test_summaries_are_not_cut),
                                         cmocka_unit_test(test_few_evaluated),
+                                        cmocka_unit_test(test_finished_is_evaluated),
                                         cmocka_unit_test(test_longest_summaries) };
     return cmocka_run_group_tests(tests, open_runs, close_both);
 }
