@@ -83,6 +83,11 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
                                                    : sora_unet_run(context, command->run, &target, &watcher, &result, &error);
         cli_follower_end(&follower);
     }
+    if (status == SORA_OK && *resume) {
+        char path[4096]; /* a resumed run has the options that it began with */
+        snprintf(path, sizeof path, "%s/config.json", *resume);
+        status = sora_run_options_read(path, command->run, &error);
+    }
     if (status == SORA_OK) print_result(command->run, target.folder, &result, globals->json);
     sora_error close_error;
     sora_status closed = cli_close_context(globals, &context, &close_error);

@@ -231,6 +231,8 @@ def part_run():
         result = json.loads(run(*finetune, "--method", method, "--rank", "4", "--target", ".*conv[12]|bottleneck", "--out", method, "--json").stdout)
         check(f"finetune {method}", 0 <= result["quality"]["iou_per_image"] <= 1 and result["steps"] == 10 and (result["rank_max"] is None) == (method == "full"), result)
         check(f"{method}: predicted memory holds", result["device_bytes_peak"] <= result["device_bytes_predicted"], result)
+        again = json.loads(run("unet", "finetune", "--resume", method, "--json", "--quiet").stdout)
+        check(f"--resume of the finished {method} --json", again["method"] == method and abs(again["quality"]["loss"] - result["quality"]["loss"]) < 1e-4, (again, result))
     for gate in ("adam", "official"):
         run(*finetune, "--method", "sora", "--rank", "4", "--gate", gate, "--out", gate, "--steps", "4")
         check(f"gate {gate}", json.loads((work / gate / "config.json").read_text())["options"]["gate"] == gate)

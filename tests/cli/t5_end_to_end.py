@@ -107,6 +107,10 @@ def part_run():
         check(f"{method}: events.jsonl", kinds[0] == "start" and kinds.count("evaluation") == 3 and any(e.get("loss", 0) > 0 for e in events if e["event"] == "step"), kinds)
         losses = [e["loss"] for e in events if e["event"] == "evaluation"]
         check(f"{method}: learns", losses[-1] < losses[0], losses)
+    for method in METHODS:
+        again = json.loads(run("t5", "finetune", "--resume", method, "--json", "--quiet").stdout)
+        close = lambda a, b: abs(a["loss"] - b["loss"]) < 1e-4 and all(a[k] == b[k] for k in EVAL_FIELDS if k not in ("loss", "seconds"))
+        check(f"--resume of the finished {method} --json", again["method"] == method and close(again["quality"], results[method]["quality"]), (again, results[method]))
     # Each of 32 modules has rank · (p + q) numbers, SoRA its gates on top.
     sizes = [(len(t[1]), t[1]) for n, t in read_tensors(work / "base/model.safetensors").items() if any(n.endswith(f".{m}.weight") for m in ("q", "k", "v", "o", "wi", "wo"))]
     check("parameters trained", len(sizes) == 32 and results["lora"]["parameters_trainable"] == sum(4 * (p + q) for _, (p, q) in sizes) and
