@@ -124,14 +124,15 @@ typedef struct sora_t5_output {
 } sora_t5_output;
 
 /* `use` (may be NULL) is called with each new token of source `index` (greedy and sampling only); false stops everything. Results
- * are in out[count]; ids are the caller's (free()). sources[i][lengths[i]] holds ids below the vocabulary. */
+ * are in out[count]; ids are the caller's (free()). sources[i][lengths[i]] holds ids below the vocabulary. places[count] (NULL: 0,
+ * 1, ...) key the random numbers of sampling: where the sources stand in an input that is generated for in several calls. */
 typedef struct sora_t5_stream {
     bool (*use)(void *self, int index, int32_t token);
     void *self;
 } sora_t5_stream;
 SORA_API sora_status sora_t5_generate(sora_t5_generator *generator, const int32_t *const *sources, const int *lengths, int count,
-                                      const sora_t5_generation *options, const sora_t5_stream *stream, sora_t5_output *out,
-                                      sora_error *error);
+                                      const uint32_t *places, const sora_t5_generation *options, const sora_t5_stream *stream,
+                                      sora_t5_output *out, sora_error *error);
 
 #ifdef __cplusplus
 }

@@ -217,22 +217,25 @@ static sora_status print_summary(const summarizer *s, const char *text, const so
     return status;
 }
 
-/* Chunks of several batches, so that results come while others are under way. */
+/* Texts first..first + count of all: chunks, so that results come while others are under way. */
 static sora_status summarize_chunk(summarizer *s, sora_t5_generator *generator, const sora_t5_generation *options,
-                                   char *const *items, int count, sora_error *error)
+                                   const texts *list, size_t first, int count, sora_error *error)
 {
     sora_status status = SORA_OK;
     int32_t *ids[64] = { NULL };
     int lengths[64] = { 0 };
+    uint32_t places[64];
+    char *const *items = list->items + first;
     sora_t5_output out[64] = { 0 };
     sora_t5_stream stream = { .use = s->stream ? on_token : NULL, .self = s };
     for (int i = 0; status == SORA_OK && i < count; i++)
         status = sora_tokenizer_source(s->tokenizer, s->prefix, items[i], strlen(items[i]), s->max_source, &ids[i], &lengths[i],
                                        error);
+    for (int i = 0; i < count; i++) places[i] = (uint32_t)(first + (size_t)i);
     s->count = 0;
     s->printed = 0;
     if (status == SORA_OK)
-        status = sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, options, &stream, out, error);
+        status = sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, places, options, &stream, out, error);
     for (int i = 0; status == SORA_OK && i < count; i++) status = print_summary(s, items[i], &out[i], error);
     for (int i = 0; i < count; i++) {
         free(ids[i]);
@@ -253,7 +256,7 @@ static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5
     if (status == SORA_OK) status = sora_params_upload(sora_t5_params(s->t5), 0, error);
     for (size_t first = 0; status == SORA_OK && first < list->count && !cli_interrupted(); first += (size_t)chunk) {
         int count = (int)(list->count - first < (size_t)chunk ? list->count - first : (size_t)chunk);
-        status = summarize_chunk(s, generator, options, list->items + first, count, error);
+        status = summarize_chunk(s, generator, options, list, first, count, error);
     }
     sora_t5_generator_destroy(&generator);
     return status == SORA_OK && cli_interrupted() ? cli_error(error, SORA_ERROR_INTERRUPTED, "%s", "stopped") : status;

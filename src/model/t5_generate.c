@@ -507,8 +507,8 @@ static sora_status choose(sora_t5_generator *g, sora_t5_search *const *searches,
 }
 
 static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int first, int count,
-                                  const sora_t5_generation *options, const sora_t5_stream *stream, bool *stopped,
-                                  sora_t5_output *out, sora_error *error)
+                                  const uint32_t *places, const sora_t5_generation *options, const sora_t5_stream *stream,
+                                  bool *stopped, sora_t5_output *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_t5_config *c = &g->t5->config;
@@ -522,7 +522,7 @@ static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *so
                                                                 .vocabulary = c->vocabulary,
                                                                 .start = c->start,
                                                                 .eos = c->eos,
-                                                                .sample = (uint32_t)(first + i) },
+                                                                .sample = places ? places[first + i] : (uint32_t)(first + i) },
                                        &searches[i], error));
     SORA_TRY(make_room(g, error));
     SORA_TRY(encode(g, sources, lengths, count, &e, error));
@@ -541,8 +541,8 @@ cleanup:
 }
 
 sora_status sora_t5_generate(sora_t5_generator *g, const int32_t *const *sources, const int *lengths, int count,
-                             const sora_t5_generation *options, const sora_t5_stream *stream, sora_t5_output *out,
-                             sora_error *error)
+                             const uint32_t *places, const sora_t5_generation *options, const sora_t5_stream *stream,
+                             sora_t5_output *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     bool stopped = false;
@@ -562,8 +562,8 @@ sora_status sora_t5_generate(sora_t5_generator *g, const int32_t *const *sources
                           g->t5->config.vocabulary);
     }
     for (int first = 0; first < count && !stopped; first += g->options.batch)
-        SORA_TRY(generate_batch(g, sources + first, lengths + first, first, SORA_MIN(g->options.batch, count - first), options,
-                                stream, &stopped, out + first, error));
+        SORA_TRY(generate_batch(g, sources + first, lengths + first, first, SORA_MIN(g->options.batch, count - first), places,
+                                options, stream, &stopped, out + first, error));
 cleanup:
     for (int i = 0; status != SORA_OK && i < count; i++) {
         free(out[i].ids);

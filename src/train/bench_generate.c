@@ -48,7 +48,7 @@ static sora_status run_one(sora_t5_generator *generator, const int32_t *const *s
     how.beams = o->beams;
     how.min_length = how.max_length = o->new_tokens + 1; /* the start token is counted */
     double began = sora_bench_now();
-    SORA_TRY(sora_t5_generate(generator, sources, lengths, o->batch, &how, NULL, outputs, error));
+    SORA_TRY(sora_t5_generate(generator, sources, lengths, o->batch, NULL, &how, NULL, outputs, error));
     *seconds = sora_bench_now() - began;
     for (int i = 0; i < o->batch; i++)
         if (outputs[i].count != o->new_tokens)

@@ -97,7 +97,7 @@ static sora_status score_chunk(sora_t5_generator *generator, const sora_t5_scori
         SORA_TRY(sora_tokenizer_source(s->tokenizer, s->prefix, pair.source, pair.source_bytes, s->max_source, &ids[i],
                                        &lengths[i], error));
     }
-    SORA_TRY(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, s->generation, NULL, out, error));
+    SORA_TRY(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, count, order, s->generation, NULL, out, error));
     for (int i = 0; i < count; i++) SORA_TRY(score(s, order[i], &out[i], sum, error));
 cleanup:
     for (int i = 0; i < count; i++) {

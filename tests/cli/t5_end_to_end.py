@@ -182,6 +182,10 @@ def part_summarize():
             check(f"--no-repeat-ngram {n}, {beam} beams", all(len(set(g)) == len(g) for g in grams) and any(len(g) > n for g in grams), out)
     sample = lambda *words: summaries(*plain, "--lines", "--temperature", "1.5", "--top-k", "0", *words, "lines")
     check("sampling: a seed's summaries are its own", sample("--seed", "3") == sample("--seed", "3") != sample("--seed", "4"))
+    check("sampling: no batch's size changes it", sample("--seed", "3") == sample("--seed", "3", "--batch", "2") == sample("--seed", "3", "--batch", "1"))
+    (work / "thrice").write_text((texts[2] + "\n") * 3)
+    thrice = summaries(*plain, "--lines", "--temperature", "1.5", "--top-k", "0", "--batch", "1", "thrice")
+    check("sampling: each text has its own numbers", len({s["summary"] for s in thrice}) == 3, thrice)
     check("sampling from the best token alone is greedy", summaries(*plain, "--lines", "--top-k", "1", "lines") == greedy)
     for method in ("lora", "sora"):
         check(f"{method}: --adapter RUN is --model RUN", summaries("--model", "base", "--adapter", method, "--lines", "lines") == summaries("--model", method, "--lines", "lines") !=

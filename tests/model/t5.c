@@ -421,7 +421,7 @@ static void check_generation(const char *name)
                                     &(sora_t5_generator_options) {
                                         .batch = 7, .source = longest, .beams = options.beams, .max_length = options.max_length },
                                     &generator, &error));
-        OK(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, (int)count, &options, NULL, out, &error));
+        OK(sora_t5_generate(generator, (const int32_t *const *)ids, lengths, (int)count, NULL, &options, NULL, out, &error));
         check_outputs(setting, out,
                       at_path(json_object_get(model, "outputs"), setting, "ids")
                           ? json_object_get(json_object_get(model, "outputs"), setting)
@@ -482,7 +482,7 @@ static void test_active_and_merged(void **state)
         OK(sora_params_upload(t5->params, 0, &error));
         OK(sora_t5_generator_create(t5, &(sora_t5_generator_options) { .batch = 5, .source = 64, .beams = 1, .max_length = 20 },
                                     &generator, &error));
-        OK(sora_t5_generate(generator, list, lengths, 16, &options, NULL, out[merged], &error));
+        OK(sora_t5_generate(generator, list, lengths, 16, NULL, &options, NULL, out[merged], &error));
         sora_t5_generator_destroy(&generator);
         OK(sora_params_download(t5->params, &error));
     }

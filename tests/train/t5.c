@@ -51,7 +51,7 @@ static void generate(sora_t5 *t5, int batch, sora_t5_output *out)
     OK(sora_t5_generator_create(
         t5, &(sora_t5_generator_options) { .batch = batch, .source = SOURCE, .beams = 2, .max_length = TARGET + 1 }, &generator,
         &error));
-    OK(sora_t5_generate(generator, (const int32_t *const *)sources, source_lengths, TEXTS, &options, NULL, out, &error));
+    OK(sora_t5_generate(generator, (const int32_t *const *)sources, source_lengths, TEXTS, NULL, &options, NULL, out, &error));
     sora_t5_generator_destroy(&generator);
 }
 
@@ -382,6 +382,36 @@ static void test_longest_summaries(void **state)
     FAILS(sora_t5_generation_check(&generation, &error), SORA_ERROR_ARGUMENT, "--max-length 4098: expected a most of 2 to 4097");
 }
 
+/* An evaluation generates in chunks of 64: a text of the second one has random numbers of its own. */
+static void test_samples_of_chunks(void **state)
+{
+    (void)state;
+    enum { PAIRS = 65 };
+    sora_error error;
+    sora_t5 *t5;
+    sora_text_pairs *pairs;
+    sora_quality quality;
+    sora_t5_generation generation;
+    char *texts[PAIRS] = { NULL };
+    FILE *out = fopen(at("equal.csv"), "w");
+    fprintf(out, "text,title\n");
+    for (int i = 0; i < PAIRS; i++) fprintf(out, "the old house,%d\n", i);
+    fclose(out);
+    OK(sora_t5_open(context, at("model"), NULL, &t5, &error));
+    OK(sora_text_open(at("equal.csv"), NULL, &pairs, &error));
+    assert_int_equal(sora_text_count(pairs), PAIRS);
+    sora_t5_generation_default(&generation);
+    generation.sample = true;
+    const sora_text_evaluation_options how = {
+        .batch = 16, .max_source = 64, .max_target = 16, .generate = SIZE_MAX, .generation = &generation, .texts = texts
+    };
+    OK(sora_t5_evaluate(t5, pairs, &how, &quality, &error));
+    for (int i = 1; i < PAIRS; i++) assert_string_not_equal(texts[0], texts[i]);
+    for (int i = 0; i < PAIRS; i++) free(texts[i]);
+    sora_text_close(&pairs);
+    sora_t5_destroy(&t5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_labels_and_padding),
@@ -390,6 +420,7 @@ int main(void)
                                         cmocka_unit_test(test_summaries_are_not_cut),
                                         cmocka_unit_test(test_few_evaluated),
                                         cmocka_unit_test(test_finished_is_evaluated),
-                                        cmocka_unit_test(test_longest_summaries) };
+                                        cmocka_unit_test(test_longest_summaries),
+                                        cmocka_unit_test(test_samples_of_chunks) };
     return cmocka_run_group_tests(tests, open_runs, close_both);
 }
