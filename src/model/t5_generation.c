@@ -37,7 +37,14 @@ sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *er
     return SORA_OK;
 }
 
-static sora_status read_value(const char *path, const char *key, const json_t *value, sora_t5_generation *o, sora_error *error)
+/* What the files say beside lengths: tokens without the start token. NOT_SAID: nothing. */
+typedef struct new_tokens {
+    int least, most;
+} new_tokens;
+#define NOT_SAID INT32_MIN
+
+static sora_status read_value(const char *path, const char *key, const json_t *value, sora_t5_generation *o, new_tokens *added,
+                              sora_error *error)
 {
     struct {
         const char *key;
@@ -47,6 +54,8 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
     } fields[] = { { "num_beams", &o->beams, NULL, NULL },
                    { "min_length", &o->min_length, NULL, NULL },
                    { "max_length", &o->max_length, NULL, NULL },
+                   { "min_new_tokens", &added->least, NULL, NULL },
+                   { "max_new_tokens", &added->most, NULL, NULL },
                    { "length_penalty", NULL, &o->length_penalty, NULL },
                    { "no_repeat_ngram_size", &o->no_repeat_ngram, NULL, NULL },
                    { "do_sample", NULL, NULL, &o->sample },
@@ -61,7 +70,7 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
     }
     for (size_t i = 0; i < SORA_COUNT(fields); i++) {
         if (strcmp(key, fields[i].key) != 0) continue;
-        bool fits = fields[i].whole    ? json_is_integer(value) && llabs(json_integer_value(value)) <= INT32_MAX
+        bool fits = fields[i].whole    ? json_is_integer(value) && llabs(json_integer_value(value)) < INT32_MAX
                     : fields[i].number ? json_is_number(value)
                                        : json_is_boolean(value);
         if (!fits) return sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\" is no such value", path, key);
@@ -72,15 +81,18 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
     return SORA_OK;
 }
 
-static sora_status read_values(const char *path, const json_t *root, sora_t5_generation *o, sora_error *error)
+static sora_status read_values(const char *path, const json_t *root, sora_t5_generation *o, new_tokens *added, sora_error *error)
 {
     sora_status status = SORA_OK;
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)root, key, value)
     {
-        if (!json_is_null(value)) SORA_TRY(read_value(path, key, value, o, error));
+        if (!json_is_null(value)) SORA_TRY(read_value(path, key, value, o, added, error));
     }
+    /* As in Transformers they win over lengths, whichever file has those. */
+    if (added->least != NOT_SAID) o->min_length = added->least + 1;
+    if (added->most != NOT_SAID) o->max_length = added->most + 1;
     status = sora_t5_generation_check(o, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);
@@ -114,11 +126,12 @@ sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *opti
     char *paths[2] = { NULL, NULL };
     json_t *config = NULL, *generation = NULL;
     sora_t5_generation read = *options;
+    new_tokens added = { NOT_SAID, NOT_SAID };
     SORA_TRY(read_json(folder, "config.json", &paths[0], &config, error));
     SORA_TRY(read_json(folder, "generation_config.json", &paths[1], &generation, error));
     const json_t *task = json_object_get(json_object_get(config, "task_specific_params"), "summarization");
-    if (task) SORA_TRY(read_values(paths[0], task, &read, error));
-    if (generation) SORA_TRY(read_values(paths[1], generation, &read, error));
+    if (task) SORA_TRY(read_values(paths[0], task, &read, &added, error));
+    if (generation) SORA_TRY(read_values(paths[1], generation, &read, &added, error));
     *options = read;
 cleanup:
     json_decref(config);

@@ -195,6 +195,8 @@ def part_summarize():
     (work / "settings/generation_config.json").write_text(json.dumps({"num_beams": 3, "max_length": 9, "min_length": 9, "eos_token_id": 1}))
     said = summaries("--model", "base", "--beams", "3", "--max-length", "9", "--min-length", "9", "--lines", "lines")
     check("generation_config.json", summaries("--model", "settings", "--lines", "lines") == said and all(len(s["tokens"]) == 8 for s in said), said)
+    (work / "settings/generation_config.json").write_text(json.dumps({"num_beams": 3, "max_length": 20, "max_new_tokens": 8, "min_length": 2, "min_new_tokens": 8}))
+    check("max_new_tokens and min_new_tokens win over lengths", summaries("--model", "settings", "--lines", "lines") == said)
     check("an option wins", all(len(s["tokens"]) <= 4 for s in summaries("--model", "settings", "--max-length", "5", "--min-length", "2", "--lines", "lines")))
     (work / "settings/generation_config.json").unlink()
     config = {**CONFIG, "task_specific_params": {"summarization": {"num_beams": 3, "max_length": 9, "min_length": 9, "prefix": "summarize: "}}}
