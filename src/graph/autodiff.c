@@ -61,10 +61,27 @@ static void add_on_the_way(const sora_graph *graph, contributions *from)
     size_t left = 0;
     for (size_t i = 0; i < from->count; i++) {
         sora_node *node = left > 0 ? adding_node(graph, from->items[i]) : NULL;
-        if (node) node->besides = from->items[--left];
+        if (node && sora_tensor_fits(from->items[left - 1], node->op)) node->besides = from->items[--left];
         from->items[left++] = from->items[i];
     }
     from->count = left;
+}
+
+/* *out = op of gradients of the same tensor. */
+static sora_status add_sum(sora_graph *graph, const sora_op *op, const sora_tensor *of, sora_tensor *a, sora_tensor *b,
+                           sora_tensor **out, sora_error *error)
+{
+    sora_node *node;
+    sora_status status = add_gradient(graph, of, out, error);
+    if (status == SORA_OK) status = sora_node_add(graph, SORA_NODE_SUM, (*out)->name, &node, error);
+    if (status != SORA_OK) return status;
+    node->op = op;
+    node->inputs[0] = a;
+    node->inputs[1] = b;
+    node->input_count = b ? 2 : 1;
+    node->outputs[0] = *out;
+    node->output_count = 1;
+    return SORA_OK;
 }
 
 /* tensor->gradient from what flowed into it; stays NULL where nothing did. */
@@ -74,21 +91,7 @@ static sora_status settle(sora_graph *graph, sora_tensor *tensor, contributions 
     if (from->count == 0) return SORA_OK;
     add_on_the_way(graph, from);
     sora_tensor *sum = from->items[0];
-    for (size_t i = 1; i < from->count; i++) {
-        char name[160];
-        sora_node *node;
-        sora_tensor *next;
-        snprintf(name, sizeof name, "%s gradient", tensor->name);
-        SORA_TRY(add_gradient(graph, tensor, &next, error));
-        SORA_TRY(sora_node_add(graph, SORA_NODE_SUM, name, &node, error));
-        node->op = &sora_op_add;
-        node->inputs[0] = from->items[i];
-        node->inputs[1] = sum;
-        node->input_count = 2;
-        node->outputs[0] = next;
-        node->output_count = 1;
-        sum = next;
-    }
+    for (size_t i = 1; i < from->count; i++) SORA_TRY(add_sum(graph, &sora_op_add, tensor, from->items[i], sum, &sum, error));
     tensor->gradient = sum;
     graph->statistics.gradients++;
 cleanup:
@@ -154,6 +157,10 @@ static sora_status differentiate_node(sora_graph *graph, int index, contribution
         }
     }
     if (!wanted) return SORA_OK;
+    /* A slice of a concatenation's gradient goes where it has no gaps first: a concatenation of one is a copy. */
+    for (int i = 0; i < node.output_count; i++)
+        if (gradients[i] && !sora_tensor_fits(gradients[i], node.op))
+            SORA_TRY(add_sum(graph, &sora_op_concat, node.outputs[i], gradients[i], NULL, &gradients[i], error));
     sora_node *added;
     SORA_TRY(sora_node_add(graph, SORA_NODE_BACKWARD, node.name, &added, error));
     added->op = node.op;

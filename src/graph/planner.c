@@ -33,6 +33,25 @@ static const sora_tensor *root_of(const sora_tensor *tensor)
     return sora_tensor_root(tensor, &offset);
 }
 
+bool sora_tensor_fits(const sora_tensor *tensor, const sora_op *op)
+{
+    bool dense = sora_tensor_stride(tensor) == sora_shape_elements(&tensor->shape) / tensor->shape.dim[0];
+    return dense || !(op->dense >> tensor->shape.rank & 1);
+}
+
+/* Whether `tensor`, or what is seen as another shape of it, is of a node that takes it dense. */
+static bool is_taken_dense(const sora_graph *graph, const sora_tensor *tensor)
+{
+    for (int n = 0; n < graph->forward_nodes; n++) {
+        const sora_node *node = &graph->nodes[n];
+        for (int i = 0; node->op && i < node->input_count + node->output_count; i++) {
+            const sora_tensor *t = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
+            if (t && (node->op->dense >> t->shape.rank & 1) && root_of(t) == tensor) return true;
+        }
+    }
+    return false;
+}
+
 /* A concatenation whose inputs can all be written in their place launches nothing. */
 static void place_concatenations(sora_graph *graph)
 {
@@ -41,7 +60,7 @@ static void place_concatenations(sora_graph *graph)
         bool possible = node->op == &sora_op_concat;
         for (int i = 0; possible && i < node->input_count; i++) {
             const sora_tensor *x = node->inputs[i];
-            possible = !x->base && !x->param && !x->input;
+            possible = !x->base && !x->param && !x->input && !is_taken_dense(graph, x);
             for (int j = 0; j < i; j++) possible &= node->inputs[j] != x;
         }
         if (!possible) continue;

@@ -37,7 +37,7 @@ typedef enum sora_node_kind {
     SORA_NODE_SEED,     /* 1 into the gradient of the loss */
     SORA_NODE_BACKWARD, /* of `forward` */
     SORA_NODE_AGAIN,    /* of `forward`: its outputs once more, into what is `again` of them */
-    SORA_NODE_SUM,      /* outputs[0] = inputs[0] + inputs[1], gradients that meet */
+    SORA_NODE_SUM,      /* outputs[0] = inputs[0] + inputs[1], gradients that meet; or inputs[0] without its gaps between items */
 } sora_node_kind;
 
 /* Nodes are in order of execution: the index is the time. */
@@ -125,6 +125,8 @@ sora_status sora_graph_place(sora_graph *graph, sora_error *error);
 /* The tensor whose memory this one is part of, and where in it (elements); stride of the first dimension. */
 const sora_tensor *sora_tensor_root(const sora_tensor *tensor, int64_t *offset);
 int64_t sora_tensor_stride(const sora_tensor *tensor);
+/* Where it has gaps between items: whether the op takes such. */
+bool sora_tensor_fits(const sora_tensor *tensor, const sora_op *op);
 
 sora_arena *sora_graph_arena(sora_graph *graph);
 

@@ -329,6 +329,7 @@ const sora_op sora_op_adapted_linear = { .name = "adapted_linear",
                                          .uses_inputs = 0x3b,
                                          .uses_outputs = 1,
                                          .random = true,
+                                         .dense = 1 << 3, /* n · t rows: one distance between all of them */
                                          .infer = infer,
                                          .forward = forward,
                                          .backward = backward };

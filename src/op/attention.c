@@ -293,6 +293,7 @@ const sora_op sora_op_attention = { .name = "attention",
                                     .uses_inputs = 0xf,
                                     .uses_outputs = 1,
                                     .random = true,
+                                    .dense = ~0u,
                                     .infer = infer,
                                     .forward = run_forward,
                                     .backward = run_backward };

@@ -55,6 +55,7 @@ const sora_op sora_op_embedding = { .name = "embedding",
                                     .parameters = 1 << TABLE,
                                     .differentiable = 1 << TABLE,
                                     .uses_inputs = 1 << IDS,
+                                    .dense = ~0u,
                                     .infer = infer,
                                     .forward = forward,
                                     .backward = backward };

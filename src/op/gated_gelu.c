@@ -46,6 +46,7 @@ const sora_op sora_op_gated_gelu = { .name = "gated_gelu",
                                      .differentiable = 1,
                                      .uses_inputs = 1,
                                      .cheap = true,
+                                     .dense = ~0u,
                                      .infer = infer,
                                      .forward = forward,
                                      .backward = backward };

@@ -191,6 +191,7 @@ const sora_op sora_op_linear = { .name = "linear",
                                  .uses_inputs = 1 << X | 1 << WEIGHT,
                                  .uses_outputs = 1,
                                  .random = true,
+                                 .dense = 1 << 3, /* n · t rows: one distance between all of them */
                                  .infer = infer,
                                  .forward = forward,
                                  .backward = backward };

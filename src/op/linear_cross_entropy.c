@@ -198,6 +198,7 @@ const sora_op sora_op_linear_cross_entropy = { .name = "linear_cross_entropy",
                                                .parameters = 1 << WEIGHT,
                                                .differentiable = 1 << X | 1 << WEIGHT,
                                                .uses_inputs = 1 << X | 1 << WEIGHT | 1 << LABELS,
+                                               .dense = ~0u,
                                                .infer = infer,
                                                .forward = forward,
                                                .backward = backward };

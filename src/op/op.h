@@ -14,7 +14,8 @@
  * Which inputs are parameters is fixed by the op (`parameters`). Only the gradients that are asked for are computed.
  *
  * Every tensor that carries the batch has it in its first dimension (or a multiple of it), and that dimension may be smaller in
- * a launch than when shapes were inferred; views may have a larger stride in the first dimension than dense ones. */
+ * a launch than when shapes were inferred; views may have a larger stride in the first dimension than dense ones, unless the op
+ * says that it takes tensors of that rank `dense`. */
 
 #define SORA_OP_MAX_INPUTS 8
 #define SORA_OP_MAX_OUTPUTS 2
@@ -68,6 +69,7 @@ typedef struct sora_op {
     uint32_t uses_outputs;   /* bit i: backward reads output i (with some attributes: the shape rule says) */
     uint32_t passes;         /* bit i: the gradient of input i is that of output 0 as it is, and need not be asked for */
     uint32_t in_place;       /* bit i: output 0 may stand in input i's memory (same shape and strides) */
+    uint32_t dense;          /* bit r: inputs, outputs and their gradients of rank r have no gaps between items */
     bool gradient_leading;   /* the gradient of input 0 may have its leading channels (dimension 1) alone: no more is wanted */
     bool gradient_in_place;  /* the gradient of input 0 may stand in the memory of the gradient of output 0 */
     bool gradient_adds;      /* the gradient of input 0 may have another added to it, and stand in that one's memory */

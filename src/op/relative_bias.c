@@ -48,6 +48,10 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                   error);
 }
 
-const sora_op sora_op_relative_bias = {
-    .name = "relative_bias", .parameters = 1, .differentiable = 1, .infer = infer, .forward = forward, .backward = backward
-};
+const sora_op sora_op_relative_bias = { .name = "relative_bias",
+                                        .parameters = 1,
+                                        .differentiable = 1,
+                                        .dense = ~0u,
+                                        .infer = infer,
+                                        .forward = forward,
+                                        .backward = backward };

@@ -84,6 +84,7 @@ const sora_op sora_op_rms_norm = { .name = "rms_norm",
                                    .gradient_in_place = true,
                                    .gradient_adds = true,
                                    .cheap = true,
+                                   .dense = ~0u,
                                    .infer = infer,
                                    .forward = forward,
                                    .backward = backward };

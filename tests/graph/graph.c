@@ -344,6 +344,167 @@ static void test_small_allocations(void **state)
     free(several.gradients);
 }
 
+/* ---- Parts of concatenations --------------------------------------------------------------------------------------- */
+
+enum { ITEMS = 3, INNER = 24 };
+enum { RMS_NORM, GATED_GELU, ATTENTION, EMBEDDING, LINEAR, ADAPTED_LINEAR, CROSS_ENTROPY, PART_OPS };
+
+typedef struct parts {
+    sora_params *params;
+    sora_graph *graph;
+    sora_tensor *x, *ids, *target, *joined, *loss;
+} parts;
+
+static sora_tensor *param_of(parts *p, const char *name)
+{
+    return sora_graph_param(p->graph, sora_params_find(p->params, name));
+}
+
+/* [ITEMS, n] of an op that takes rows; NULL: it gives a loss. */
+static sora_tensor *add_part(parts *p, int op, sora_tensor *h)
+{
+    sora_graph *g = p->graph;
+    sora_tensor *rows = sora_reshape(g, "rows", h, SORA_SHAPE(ITEMS, 2, INNER / 2)), *part = NULL;
+    if (op == RMS_NORM) return sora_rms_norm(g, "part", h, param_of(p, "norm"), 1e-6f);
+    if (op == GATED_GELU) return sora_gated_gelu(g, "part", h);
+    if (op == ATTENTION)
+        part = sora_attention(g, "part", rows, &(sora_attention_options) { .heads = 2, .size = INNER / 12 });
+    else if (op == EMBEDDING)
+        part = sora_embedding(g, "part", p->ids, param_of(p, "table"));
+    else if (op == LINEAR)
+        part = sora_linear(g, "part", rows, param_of(p, "table"), NULL, false);
+    else if (op == ADAPTED_LINEAR)
+        part =
+            sora_adapted_linear(g, "part", rows, param_of(p, "table"), NULL,
+                                &(sora_adapted_tensors) { .down = param_of(p, "down"), .up = param_of(p, "up"), .scale = 1.5f });
+    if (!part) return NULL;
+    sora_shape shape = sora_tensor_shape(part);
+    return sora_reshape(g, "flat", part, SORA_SHAPE(ITEMS, 2 * shape.dim[2]));
+}
+
+/* x -> h -> (op of h, (h, relu of h)), so that what the op has and gives, and the gradients of both, are parts of others. */
+static void open_parts(int op, sora_plan_policy policy, parts *p)
+{
+    static const struct {
+        const char *name;
+        sora_shape shape;
+    } list[] = { { "first", SORA_SHAPE(INNER, 4) },
+                 { "norm", SORA_SHAPE(INNER) },
+                 { "table", SORA_SHAPE(5, INNER / 2) },
+                 { "down", SORA_SHAPE(2, INNER / 2) },
+                 { "up", SORA_SHAPE(5, 2) } };
+    sora_error error;
+    sora_param *param;
+    OK(sora_params_create(context, &p->params, &error));
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        OK(sora_params_add(p->params, list[i].name, SORA_PARAM_WEIGHT, list[i].shape, &param, &error));
+        random_values(20 + (uint32_t)i, sora_param_host(param), sora_shape_elements(&list[i].shape));
+    }
+    OK(sora_params_upload(p->params, SORA_MOMENTS_NONE, &error));
+    OK(sora_graph_create(p->params, &(sora_graph_options) { .training = true, .batch = ITEMS, .policy = policy }, &p->graph,
+                         &error));
+    p->x = sora_graph_input(p->graph, "x", SORA_F32, SORA_SHAPE(ITEMS, 4));
+    p->ids = sora_graph_input(p->graph, "ids", SORA_I32, SORA_SHAPE(ITEMS, 2));
+    sora_tensor *h = sora_linear(p->graph, "h", p->x, param_of(p, "first"), NULL, false);
+    sora_tensor *rows = sora_reshape(p->graph, "x of loss", h, SORA_SHAPE(ITEMS, 2, INNER / 2));
+    sora_tensor *relu = sora_relu(p->graph, "relu", h), *part = add_part(p, op, h);
+    p->joined = sora_concat(p->graph, "sides", h, relu);
+    if (part) p->joined = sora_concat(p->graph, "joined", part, p->joined);
+    p->target = sora_graph_input(p->graph, "target", SORA_F32, sora_tensor_shape(p->joined));
+    p->loss = sora_mse_loss(p->graph, "mse", p->joined, p->target);
+    if (op == CROSS_ENTROPY)
+        p->loss = sora_add(p->graph, "loss", p->loss,
+                           sora_linear_cross_entropy(p->graph, "part", rows, param_of(p, "table"), p->ids, 1.0f, 0.0f));
+    sora_graph_output(p->graph, p->joined);
+    OK(sora_graph_plan(p->graph, p->loss, &error));
+    OK(sora_params_zero_gradients(p->params, &error));
+}
+
+static void step_parts(parts *p, int first, int count)
+{
+    static const int ids[ITEMS * 2] = { 3, 0, 1, 4, 3, 2 };
+    static float x[ITEMS * 4], target[ITEMS * 4 * INNER];
+    int64_t width = sora_tensor_shape(p->joined).dim[1];
+    sora_error error;
+    random_values(11, x, ITEMS * 4);
+    random_values(12, target, ITEMS * 4 * INNER);
+    OK(sora_graph_write(p->graph, p->x, x + 4 * first, count, &error));
+    OK(sora_graph_write(p->graph, p->ids, ids + 2 * first, count, &error));
+    OK(sora_graph_write(p->graph, p->target, target + width * first, count, &error));
+    OK(sora_graph_forward(p->graph, count, 1, (uint32_t)first, &error));
+    OK(sora_graph_backward(p->graph, &error));
+}
+
+static void expect_close(const char *what, int op, const float *is, const float *expected, int64_t n, float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(is[i] - factor * expected[i]) <= 1e-5f * (1.0f + fabsf(is[i]))))
+            fail_msg("op %d: element %lld of %s is %g, expected %g", op, (long long)i, what, (double)is[i],
+                     (double)(factor * expected[i]));
+}
+
+/* An item alone has no distance to the next: what a batch gives is what its items give one by one. */
+static void test_parts_of_concatenations(void **state)
+{
+    (void)state;
+    static float joined[2][ITEMS * 4 * INNER], gradients[2][INNER * INNER];
+    for (int op = 0; op < PART_OPS; op++) {
+        for (sora_plan_policy policy = SORA_PLAN_ARENA; policy <= SORA_PLAN_SEPARATE; policy++) {
+            sora_error error;
+            parts p[2];
+            for (int i = 0; i < 2; i++) open_parts(op, policy, &p[i]);
+            int64_t width = sora_tensor_shape(p[0].joined).dim[1];
+            step_parts(&p[0], 0, ITEMS);
+            OK(sora_graph_read(p[0].graph, p[0].joined, joined[0], &error));
+            for (int item = 0; item < ITEMS; item++) {
+                step_parts(&p[1], item, 1);
+                OK(sora_graph_read(p[1].graph, p[1].joined, joined[1] + item * width, &error));
+            }
+            expect_close("outputs", op, joined[0], joined[1], ITEMS * width, 1.0f);
+            for (size_t i = 0; i < sora_params_count(p[0].params); i++) {
+                sora_shape shape = sora_param_shape(sora_params_at(p[0].params, i));
+                for (int j = 0; j < 2; j++) OK(sora_param_read(sora_params_at(p[j].params, i), 3, gradients[j], &error));
+                expect_close(sora_param_name(sora_params_at(p[0].params, i)), op, gradients[0], gradients[1],
+                             sora_shape_elements(&shape), 1.0f / ITEMS);
+            }
+            for (int i = 0; i < 2; i++) {
+                if (policy == SORA_PLAN_SEPARATE) OK(sora_graph_check_guards(p[i].graph, &error));
+                sora_graph_destroy(&p[i].graph);
+                sora_params_destroy(&p[i].params);
+            }
+        }
+    }
+}
+
+/* Rows of heads, not of a batch. */
+static void test_concatenated_biases(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_params *params;
+    sora_param *table;
+    sora_graph *graph;
+    float joined[2][12], line[2][6];
+    sora_relative_bias_options options = { .queries = 3, .keys = 4, .farthest = 8, .bidirectional = true };
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_params_add(params, "table", SORA_PARAM_PLAIN, SORA_SHAPE(8, 2), &table, &error));
+    random_values(6, sora_param_host(table), 16);
+    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
+    OK(sora_graph_create(params, &(sora_graph_options) { .batch = 1 }, &graph, &error));
+    sora_tensor *alone = sora_relative_bias(graph, "alone", sora_graph_param(graph, table), &options),
+                *part = sora_relative_bias(graph, "part", sora_graph_param(graph, table), &options),
+                *both = sora_concat(graph, "both", part, sora_sigmoid(graph, "other", alone));
+    sora_graph_output(graph, alone);
+    sora_graph_output(graph, both);
+    OK(sora_graph_plan(graph, NULL, &error));
+    OK(sora_graph_forward(graph, 1, 1, 0, &error));
+    OK(sora_graph_read(graph, alone, line[0], &error));
+    OK(sora_graph_read(graph, both, joined[0], &error));
+    for (int h = 0; h < 2; h++) assert_memory_equal(joined[h], line[h], sizeof line[h]);
+    sora_graph_destroy(&graph);
+    sora_params_destroy(&params);
+}
+
 /* ---- Parameters -------------------------------------------------------------------------------------------------- */
 
 static void test_params(void **state)
@@ -397,6 +558,8 @@ int main(void)
         cmocka_unit_test(test_arena_equals_separate),
         cmocka_unit_test(test_moved_bytes),
         cmocka_unit_test(test_small_allocations),
+        cmocka_unit_test(test_parts_of_concatenations),
+        cmocka_unit_test(test_concatenated_biases),
         cmocka_unit_test(test_params),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
