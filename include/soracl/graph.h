@@ -203,7 +203,8 @@ typedef struct sora_graph_statistics {
 SORA_API sora_graph_statistics sora_graph_stats(const sora_graph *graph); /* after planning */
 
 /* Has the kernels that forward and backward will launch compiled or loaded by a thread of the context's while the caller goes on with
- * what else a start has to do: best between sora_params_place and sora_params_upload. Never needed. */
+ * what else a start has to do: best between sora_params_place and sora_params_upload. Takes what scratch CLBlast's products need
+ * on a GPU, which else the first step does. Never needed. */
 SORA_API sora_status sora_graph_prepare(sora_graph *graph, sora_error *error);
 
 /* Takes the planned memory. SORA_ERROR_MEMORY says what is needed and what the device has. Called by the first run otherwise. */

@@ -112,6 +112,7 @@ void sora_context_destroy(sora_context **pointer)
     sora_programs_destroy(context);
     sora_tuning_close(context);
     sora_profile_destroy(&context->profile);
+    sora_buffer_destroy(&context->scratch);
     if (context->queue) clReleaseCommandQueue(context->queue);
     if (context->handle) clReleaseContext(context->handle);
     free(context->kernels);

@@ -3,6 +3,7 @@
 #define SORA_CL_CONTEXT_H
 
 #include "base/memory.h"
+#include "cl/buffer.h"
 #include "cl/clblast_parameters.h"
 #include "cl/tuning.h"
 #include "soracl/context.h"
@@ -26,6 +27,7 @@ struct sora_context {
     sora_work_account work;
     sora_tuning tuning;
     sora_clblast_state clblast;
+    sora_buffer scratch;   /* of libraries' products (op/gemm.c), as large as the largest needed */
     sora_profile *profile; /* NULL: not recorded */
     /* Programs are found and added by the user's thread and built by it or by `builder`. */
     sora_program **programs;

@@ -592,18 +592,34 @@ static sora_status put_parameters(sora_context *context, const sora_gemm_variant
                            sora_clblast_set_name(set), code);
 }
 
+/* Of all products of the context in turn, and in its account: CLBlast's own would come and go with each, where nobody counts it.
+ * It stands by itself, as a library takes no place within a buffer; a rehearsal finds out how large it has to be. */
+static sora_status provide_scratch(sora_context *context, uint64_t bytes, sora_error *error)
+{
+    if (bytes <= context->scratch.bytes) return SORA_OK;
+    sora_buffer_destroy(&context->scratch); /* what is under way keeps it */
+    return sora_buffer_create(context, bytes, "scratch of CLBlast's products", &context->scratch, error);
+}
+
 static sora_status library_product(sora_context *context, const sora_gemm_desc *d, int64_t k, const sora_gemm_operand *a,
                                    const sora_gemm_operand *b, float beta, const sora_view *c, int64_t c_leading,
                                    sora_error *error)
 {
     cl_command_queue queue = sora_context_queue(context);
     cl_event event = NULL;
-    if (context->rehearsing) return SORA_OK;
+    size_t m = (size_t)d->m, n = (size_t)d->n, terms = (size_t)k, scratch = 0;
+    CLBlastTranspose turn_a = a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
+                     turn_b = b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo;
     CLBlastStatusCode code =
-        CLBlastSgemm(CLBlastLayoutRowMajor, a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
-                     b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo, (size_t)d->m, (size_t)d->n, (size_t)k,
-                     or_one(d->alpha), a->view.memory, a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset,
-                     (size_t)b->leading, beta, c->memory, c->offset, (size_t)c_leading, &queue, context->profile ? &event : NULL);
+        CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, a->view.offset, (size_t)a->leading,
+                                   b->view.offset, (size_t)b->leading, c->offset, (size_t)c_leading, &queue, &scratch);
+    sora_status status = code == CLBlastSuccess ? provide_scratch(context, scratch, error) : SORA_OK;
+    if (status != SORA_OK || context->rehearsing) return status;
+    if (code == CLBlastSuccess)
+        code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, or_one(d->alpha), a->view.memory,
+                                          a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading,
+                                          beta, c->memory, c->offset, (size_t)c_leading, &queue, context->profile ? &event : NULL,
+                                          context->scratch.memory);
     if (code != CLBlastSuccess)
         return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
                          (long long)d->n, (long long)k, (int)code);

@@ -91,7 +91,7 @@ sora_tuning_key sora_gemm_clblast_key(void);
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
 /* Scratch in elements that an m x n x k product may need in any of its variants; monotone in the sizes. Where B stands in panels
- * k counts as 0. */
+ * k counts as 0. Where CLBlast copies operands it takes the context's scratch besides. */
 uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */

@@ -199,8 +199,18 @@ static void test_clblast(void **state)
     free(rows);
     /* Those were small for CLBlast, which has another kernel for large ones. */
     const int64_t large[SORA_TUNING_NUMBERS] = { 1025, 897, 900 };
+    const uint64_t operands = 4 * (1025 * 900 + 900 * 897 + 1025 * 897);
     void *self = NULL;
     OK(sora_tunable_gemm.prepare(context, large, &self, &error));
+    const sora_tuning_variant own = sora_gemm_tuning_variant(&(sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST });
+    uint64_t before = sora_context_memory(context).current;
+    sora_launches_rehearse(context);
+    OK(sora_tunable_gemm.launch(self, &own, &error));
+    sora_launches_rehearsed(context);
+    uint64_t rehearsed = sora_context_memory(context).current;
+    assert_true(rehearsed - before >= operands); /* their copies are counted before the first product, and kept */
+    OK(sora_tunable_gemm.launch(self, &own, &error));
+    assert_int_equal(sora_context_memory(context).current, rehearsed);
     for (int set = SORA_CLBLAST_SETS - 1; set >= 0; set--) {
         const sora_gemm_variant variant = { .provider = SORA_GEMM_CLBLAST, .parameters = set + 1 };
         const sora_tuning_variant numbers = sora_gemm_tuning_variant(&variant);
