@@ -53,7 +53,7 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
 /* A variant as its numbers. */
 sora_tuning_variant sora_conv_tuning_variant(const sora_conv_variant *variant);
 
-/* Scratch in elements for an input of that shape and that many channels, in any variant. */
+/* Scratch in elements for an input of that shape and at most that many channels, in any variant. */
 uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 sora_status sora_conv(sora_context *context, const sora_conv_desc *desc, sora_error *error);
 

@@ -19,6 +19,7 @@
 #define KEPT_MOST (1 << 20)
 /* Elements of transformed images that are made and used before the next: what a near cache holds, or as many as the weights. */
 #define CHUNK (1 << 20)
+#define APART 31 /* elements at most that keep a matrix apart from the next */
 
 /* Numbers of each matrix, of inputs or outputs of a run of tiles, with which all 36 stay in a near cache; and channels of which
  * that holds enough tiles. */
@@ -77,16 +78,21 @@ static matrices right_of(const sora_device_limits *limits, int64_t rows, int64_t
     return matrices_of(rows, along, panel ? panel : along);
 }
 
+/* Elements of images that are transformed at a time. */
+static int64_t budget_of(int64_t across, int64_t along)
+{
+    return SORA_MAX(CHUNK, MATRICES * across * along);
+}
+
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
 {
     int64_t inputs = x->dim[1], lanes = channels_at_once(limits), panel = sora_gemm_panel(limits, outputs);
     int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes);
-    int64_t budget = SORA_MAX(CHUNK, MATRICES * across * along);
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
     int64_t columns = gradient ? round_up(outputs, GRADIENT_COLUMNS) : panel ? round_up(outputs, panel) : along;
     if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
     p.parts = gradient && p.near ? SORA_MIN(p.tiles, UNIT_ITEMS * (int64_t)limits->compute_units) : 1;
-    p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget / (MATRICES * (across + along))));
+    p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget_of(across, along) / (MATRICES * (across + along))));
     /* What a work-item has near takes no room. */
     if (!p.near) p.left = matrices_of(p.room, across, across);
     if (!p.near || !gradient) p.right = right_of(limits, gradient ? p.room : inputs, outputs);
@@ -104,11 +110,6 @@ static int64_t step_of(const plan *p)
     return (p->tiles + parts - 1) / parts;
 }
 
-static uint64_t workspace_of(const plan *p)
-{
-    return elements_of(&p->left) + elements_of(&p->right) + (uint64_t)p->parts * elements_of(&p->result);
-}
-
 static bool has_channels(const sora_device_limits *limits, int64_t inputs, int64_t outputs)
 {
     return limits->type == SORA_DEVICE_CPU && SORA_MIN(inputs, outputs) >= LEAST_CHANNELS;
@@ -119,16 +120,19 @@ bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora
     return kernel == 3 && has_channels(limits, x->dim[1], outputs) && x->dim[2] * x->dim[3] >= LEAST_PIXELS;
 }
 
+/* For the first of the outputs as well, of which more tiles fit the budget and may leave less of it: so all of it counts. */
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, false);
-    return workspace_of(&p);
+    int64_t across = p.left.row, along = p.result.row;
+    int64_t images = SORA_MIN(MATRICES * p.tiles * (across + along), budget_of(across, along)) + 2 * MATRICES * APART;
+    return elements_of(&p.right) + (p.near ? 0 : (uint64_t)images);
 }
 
 uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs)
 {
     plan p = plan_of(limits, x, outputs, true);
-    return workspace_of(&p);
+    return elements_of(&p.left) + elements_of(&p.right) + (uint64_t)p.parts * elements_of(&p.result);
 }
 
 /* The next part of the workspace. */

@@ -12,7 +12,8 @@
 /* Whether it is the faster way, where that was measured: for y, the way back to x, and the gradient of the weights. */
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 
-/* Scratch in elements; the first for y and for the way back to x, where x and outputs are dy and x's channels. */
+/* Scratch in elements; the first for y and for the way back to x, where x and outputs are dy and x's channels,
+ * or the first of them. */
 uint64_t sora_winograd_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs);
 uint64_t sora_winograd_gradient_workspace(const sora_device_limits *limits, const sora_shape *x, int64_t outputs);
 

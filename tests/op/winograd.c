@@ -214,6 +214,33 @@ static void test_parts(void **state)
     check_sizes(f, f->contexts[0], &(sizes) { 2, 65, 10, 70, 74 });
 }
 
+/* Only the first channels of y may be wanted: what is said to be needed for all of them is enough for fewer. */
+static void test_leading(void **state)
+{
+    fixture *f = *state;
+    sora_error error;
+    sora_context *context = f->contexts[0];
+    enum { CHANNELS = 128, SIDE = 60, SPARE = 1 << 14 };
+    sora_view x = operand(f, context, X, SORA_SHAPE(1, CHANNELS, SIDE, SIDE)),
+              w = operand(f, context, W, SORA_SHAPE(CHANNELS, CHANNELS, 3, 3)),
+              y = operand(f, context, Y, SORA_SHAPE(1, CHANNELS, SIDE, SIDE));
+    uint64_t need = sora_winograd_workspace(&sora_context_device(context)->limits, &x.shape, CHANNELS);
+    sora_buffer room;
+    sora_conv_desc desc = { .kernel = 3,
+                            .x = &x,
+                            .weight = w,
+                            .back = true,
+                            .y = &y,
+                            .workspace = scratch(context, need + SPARE, &room),
+                            .label = "test" };
+    for (y.shape.dim[1] = 8; y.shape.dim[1] < CHANNELS; y.shape.dim[1] += 8) {
+        OK(sora_winograd(context, &desc, &error));
+        check_scratch(context, desc.workspace, need);
+    }
+    sora_buffer_destroy(&room);
+    destroy_operands(f);
+}
+
 /* All of a few tiles by a work-item, at edges: as a CPU does it, on any device; what Oclgrind has the time for. */
 static void test_near(void **state)
 {
@@ -228,7 +255,7 @@ static void test_near(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = { cmocka_unit_test(test_cpu), cmocka_unit_test(test_gpu), cmocka_unit_test(test_parts),
-                                      cmocka_unit_test(test_near) },
+                                      cmocka_unit_test(test_leading), cmocka_unit_test(test_near) },
                             as_cpu[] = { cmocka_unit_test(test_near) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
     return cmocka_run_group_tests(all, open_fixture, close_fixture);
