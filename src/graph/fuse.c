@@ -88,13 +88,13 @@ static sora_node *relu_maker(const sora_graph *graph, const sora_tensor *tensor,
 }
 
 /* Dropout of what a linear layer's ReLU let pass: it happens in the layer's output, whose zeros are all that the way back needs
- * of both. */
+ * of both. There is room for one. */
 static bool fuse_dropout(sora_graph *graph, int index)
 {
     sora_node *dropout = &graph->nodes[index], *linear;
     if (dropout->op != &sora_op_dropout || users_of(graph, dropout->inputs[0]) > 1) return false;
     sora_relu_dropout *behind;
-    if (!(linear = relu_maker(graph, dropout->inputs[0], &behind))) return false;
+    if (!(linear = relu_maker(graph, dropout->inputs[0], &behind)) || behind->probability > 0) return false;
     *behind = (sora_relu_dropout) { .probability = ((const sora_dropout_attributes *)dropout->attributes)->probability,
                                     .stream = sora_hash_name(dropout->name) };
     linear->outputs[0] = dropout->outputs[0];

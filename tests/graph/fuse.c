@@ -172,6 +172,28 @@ static void test_dropout_behind_relu(void **state)
     }
 }
 
+/* A second dropout behind the first stays a node. */
+static int run_two_dropouts(const adaption *how, bool unfused, float *out, int64_t *count)
+{
+    pair p = open_pair(2 * WIDTH, how, unfused);
+    sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, true);
+    hidden = sora_dropout(p.graph, "second", sora_dropout(p.graph, "first", hidden, 0.4f), 0.3f);
+    return step_pair(&p, sora_layer_forward(p.graph, p.wo, hidden, false), hidden, out, count);
+}
+
+static void test_two_dropouts_behind_relu(void **state)
+{
+    (void)state;
+    static float whole[NUMBERS], single[NUMBERS];
+    for (size_t a = 0; a < SORA_COUNT(adaptions); a++) {
+        int64_t count, others;
+        int nodes = run_two_dropouts(&adaptions[a], false, whole, &count);
+        assert_int_equal(run_two_dropouts(&adaptions[a], true, single, &others), nodes + 2);
+        assert_int_equal(count, others);
+        assert_memory_equal(whole, single, (size_t)count * sizeof *whole);
+    }
+}
+
 static sora_relu_before relu_before(const sora_graph *graph, const char *name)
 {
     for (size_t n = 0; n < graph->node_count; n++) {
@@ -268,8 +290,11 @@ static void test_gradients_that_meet(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks), cmocka_unit_test(test_dropout_behind_relu),
-                                        cmocka_unit_test(test_zeros_behind_relu), cmocka_unit_test(test_dropout_before_sum),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_networks),
+                                        cmocka_unit_test(test_dropout_behind_relu),
+                                        cmocka_unit_test(test_two_dropouts_behind_relu),
+                                        cmocka_unit_test(test_zeros_behind_relu),
+                                        cmocka_unit_test(test_dropout_before_sum),
                                         cmocka_unit_test(test_gradients_that_meet) };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }
