@@ -117,8 +117,9 @@ typedef struct sora_graph_options {
     sora_plan_policy policy;
     bool unfused; /* every layer is launches of its own (tests) */
     bool recompute; /* cheap activations are made again on the way back instead of kept: less memory, some time, the same bits */
-    sora_graph
-        *share; /* use that graph's arena (grown if needed): the two never run at the same time, and `share` lives longer */
+    /* Use that graph's arena, grown if needed, which loses what stood in it, also where it fails: the two never run at the same
+     * time, and `share` lives longer. */
+    sora_graph *share;
 } sora_graph_options;
 
 SORA_API sora_status sora_graph_create(sora_params *params, const sora_graph_options *options, sora_graph **out,

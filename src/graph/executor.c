@@ -39,12 +39,29 @@ static sora_status write_guards(sora_graph *graph, sora_error *error)
     return SORA_OK;
 }
 
+static bool has_room(sora_graph *graph, size_t chunk)
+{
+    const sora_buffer *buffer = &sora_graph_arena(graph)->chunks[chunk];
+    return buffer->memory && buffer->bytes >= graph->chunk_bytes[chunk];
+}
+
+/* The old memory goes first: there may not be room for both. Where there is too little for the new one it is taken again, for
+ * the graphs that share it. */
+static sora_status grow_chunk(sora_graph *graph, sora_buffer *chunk, uint64_t bytes, sora_error *error)
+{
+    uint64_t before = chunk->bytes;
+    sora_buffer_destroy(chunk);
+    sora_status status = sora_buffer_create(graph->context, bytes, "activations", chunk, error);
+    if (status != SORA_OK && before) sora_buffer_create(graph->context, before, "activations", chunk, NULL);
+    return status;
+}
+
 sora_status sora_graph_allocate(sora_graph *graph, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_arena *arena = sora_graph_arena(graph);
     sora_buffer *grown = NULL;
-    if (graph->allocated) return SORA_OK;
+    bool fresh = !graph->allocated;
     if (!graph->planned) return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph is not planned yet");
     if (graph->chunk_count > arena->chunk_count) {
         SORA_TRY(sora_allocate(graph->chunk_count, sizeof *grown, "arena", &grown, error));
@@ -54,12 +71,12 @@ sora_status sora_graph_allocate(sora_graph *graph, sora_error *error)
         arena->chunk_count = graph->chunk_count;
     }
     for (size_t i = 0; i < graph->chunk_count; i++) {
-        if (arena->chunks[i].bytes >= graph->chunk_bytes[i] && arena->chunks[i].memory) continue;
-        sora_buffer_destroy(&arena->chunks[i]);
-        SORA_TRY(sora_buffer_create(graph->context, graph->chunk_bytes[i], "activations", &arena->chunks[i], error));
+        if (has_room(graph, i)) continue;
+        fresh = true;
+        SORA_TRY(grow_chunk(graph, &arena->chunks[i], graph->chunk_bytes[i], error));
         if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(fill_chunk(graph, &arena->chunks[i], error));
     }
-    if (graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(write_guards(graph, error));
+    if (fresh && graph->options.policy == SORA_PLAN_SEPARATE) SORA_TRY(write_guards(graph, error));
     graph->allocated = true;
 cleanup:
     return status;
@@ -131,6 +148,14 @@ sora_status sora_graph_write(sora_graph *graph, sora_tensor *input, const void *
     input->written = count;
 cleanup:
     return status;
+}
+
+/* Whether there was a forward pass, in memory that is still there: a graph that shares it may have failed to grow it. */
+static bool was_run(sora_graph *graph)
+{
+    bool run = graph->count > 0;
+    for (size_t i = 0; run && i < graph->chunk_count; i++) run = has_room(graph, i);
+    return run;
 }
 
 typedef struct node_views {
@@ -243,7 +268,7 @@ sora_status sora_graph_backward(sora_graph *graph, sora_error *error)
 {
     if (!graph->loss)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "the graph was planned without a loss: it has no backward pass");
-    if (graph->count == 0) return sora_fail(error, SORA_ERROR_ARGUMENT, "a backward pass needs a forward pass before it");
+    if (!was_run(graph)) return sora_fail(error, SORA_ERROR_ARGUMENT, "a backward pass needs a forward pass before it");
     return run_range(graph, (size_t)graph->forward_nodes, graph->node_count, error);
 }
 
@@ -251,7 +276,8 @@ sora_status sora_graph_read(sora_graph *graph, sora_tensor *tensor, float *out, 
 {
     if (!tensor->output && !tensor->input)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: not an output; its memory may be in other use", tensor->name);
-    if (graph->count == 0) return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: nothing was run yet", tensor->name);
+    if (!was_run(graph))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: nothing was run yet, or its memory was lost", tensor->name);
     sora_view view = view_of(graph, tensor);
     return sora_view_read(graph->context, &view, out, error);
 }
@@ -286,7 +312,7 @@ sora_status sora_graph_find_nonfinite(sora_graph *graph, char **where, sora_erro
 {
     sora_status status = SORA_OK;
     *where = NULL;
-    if (graph->count == 0) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "nothing was run yet");
+    if (!was_run(graph)) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "nothing was run yet, or its memory was lost");
     for (size_t i = 0; i < graph->tensor_count; i++) {
         const sora_tensor *t = graph->tensors[i];
         if (t->input || t->param) SORA_TRY(look_at(graph, t, false, t->input ? "input" : "parameter", where, error));

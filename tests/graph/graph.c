@@ -505,6 +505,64 @@ static void test_concatenated_biases(void **state)
     sora_params_destroy(&params);
 }
 
+/* y = relu(x) of `width` numbers, in the arena of `share`. */
+static sora_graph *open_relu(sora_params *params, sora_graph *share, int64_t width, sora_tensor **x, sora_tensor **y)
+{
+    sora_error error;
+    sora_graph *graph;
+    OK(sora_graph_create(params, &(sora_graph_options) { .batch = 1, .share = share }, &graph, &error));
+    *x = sora_graph_input(graph, "x", SORA_F32, SORA_SHAPE(1, width));
+    *y = sora_relu(graph, "y", *x);
+    sora_graph_output(graph, *y);
+    OK(sora_graph_plan(graph, NULL, &error));
+    return graph;
+}
+
+/* An arena that can't grow for another graph is still its owner's; where the owner's memory can't be had again either, its calls
+ * say so until it can. */
+static void test_failed_growth(void **state)
+{
+    (void)state;
+    enum { SMALL = 64, LARGE = 1 << 18 };
+    sora_error error;
+    sora_context *other;
+    sora_params *params;
+    sora_tensor *x[2], *y[2];
+    static float in[LARGE], out[SMALL];
+    sora_device_limits limits = sora_context_device(context)->limits;
+    limits.global_bytes = LARGE;
+    OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &other, &error));
+    OK(sora_params_create(other, &params, &error));
+    OK(sora_params_upload(params, SORA_MOMENTS_NONE, &error));
+    sora_graph *small = open_relu(params, NULL, SMALL, &x[0], &y[0]), *large = open_relu(params, small, LARGE, &x[1], &y[1]);
+    for (int i = 0; i < SMALL; i++) in[i] = (float)i;
+    OK(sora_graph_write(small, x[0], in, 1, &error));
+    OK(sora_graph_forward(small, 1, 1, 0, &error));
+    for (int lost = 0; lost < 2; lost++) {
+        uint64_t before = sora_context_memory(other).current;
+        if (lost) other->device.limits.global_bytes = 0;
+        FAILS(sora_graph_write(large, x[1], in, 1, &error), SORA_ERROR_MEMORY, "activations");
+        assert_int_equal(sora_context_memory(other).current, lost ? 0 : before);
+        if (lost) {
+            char *where;
+            FAILS(sora_graph_write(small, x[0], in, 1, &error), SORA_ERROR_MEMORY, "activations");
+            FAILS(sora_graph_forward(small, 1, 1, 0, &error), SORA_ERROR_MEMORY, "activations");
+            FAILS(sora_graph_read(small, y[0], out, &error), SORA_ERROR_ARGUMENT, "y");
+            FAILS(sora_graph_find_nonfinite(small, &where, &error), SORA_ERROR_ARGUMENT, "run");
+            other->device.limits.global_bytes = LARGE;
+        }
+        memset(out, 0, sizeof out);
+        OK(sora_graph_write(small, x[0], in, 1, &error));
+        OK(sora_graph_forward(small, 1, 1, 0, &error));
+        OK(sora_graph_read(small, y[0], out, &error));
+        assert_memory_equal(out, in, sizeof out);
+    }
+    sora_graph_destroy(&large);
+    sora_graph_destroy(&small);
+    sora_params_destroy(&params);
+    sora_context_destroy(&other);
+}
+
 /* ---- Parameters -------------------------------------------------------------------------------------------------- */
 
 static void test_params(void **state)
@@ -560,6 +618,7 @@ int main(void)
         cmocka_unit_test(test_small_allocations),
         cmocka_unit_test(test_parts_of_concatenations),
         cmocka_unit_test(test_concatenated_biases),
+        cmocka_unit_test(test_failed_growth),
         cmocka_unit_test(test_params),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
