@@ -288,7 +288,7 @@ sora_status sora_param_write(sora_param *param, int what, const float *data, sor
     float *host;
     sora_status status = locate(param, what, &view, &host, error);
     if (status != SORA_OK) return status;
-    if (view.panel || view.dtype == SORA_F16 || view.transformed[0])
+    if (view.panel || view.dtype == SORA_F16 || view.transformed[0] || view.transformed[1])
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "%s: a frozen weight in panels, as halves or transformed is written on the host only", param->name);
     if (!host) return sora_view_write(param->params->context, &view, data, error);

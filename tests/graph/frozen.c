@@ -355,6 +355,27 @@ static void test_convolutions(void **state)
     sora_context_destroy(&gpu);
 }
 
+/* Where only the way back is kept transformed, what is written on the device would leave that as it was. */
+static void test_only_back(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_params *params;
+    sora_param *w;
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_params_add(params, "w", SORA_PARAM_WEIGHT, SORA_SHAPE(113, 256, 3, 3), &w, &error));
+    sora_param_set_convolution(w);
+    sora_param_set_trainable(w, false);
+    OK(sora_params_upload(params, SORA_MOMENTS_ONE, &error));
+    sora_view view = sora_param_view(w, SORA_PART_VALUE);
+    assert_true(view.transformed[0] == 0 && view.transformed[1] > 0);
+    float *value = calloc(113 * 256 * 9, sizeof *value);
+    assert_non_null(value);
+    FAILS(sora_param_write(w, SORA_PART_VALUE, value, &error), SORA_ERROR_ARGUMENT, "host");
+    free(value);
+    sora_params_destroy(&params);
+}
+
 /* What was rounded is not merged into. */
 static void test_merge(void **state)
 {
@@ -378,8 +399,9 @@ static void test_merge(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),  cmocka_unit_test(test_memory), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_network), cmocka_unit_test(test_merge),  cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_values),    cmocka_unit_test(test_memory), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_network),   cmocka_unit_test(test_merge),  cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_only_back),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }
