@@ -87,6 +87,12 @@ static cl_ulong event_time(cl_event event, cl_profiling_info what)
     return time;
 }
 
+/* Nanoseconds; 0 where the driver doesn't know one of the times or has them the other way round. */
+static double between(cl_ulong from, cl_ulong to)
+{
+    return from && to > from ? (double)(to - from) : 0;
+}
+
 static sora_status harvest(sora_profile *profile, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -99,7 +105,7 @@ static sora_status harvest(sora_profile *profile, sora_error *error)
         r.end = event_time(r.event, CL_PROFILING_COMMAND_END);
         clReleaseEvent(r.event);
         r.event = profile->records[i].event = NULL;
-        SORA_TRY(add_total(profile, r.name, 1e-9 * (double)(r.end - r.start), error));
+        SORA_TRY(add_total(profile, r.name, 1e-9 * between(r.start, r.end), error));
         if (kept < MAX_RECORDS)
             profile->records[kept++] = r;
         else
@@ -145,7 +151,9 @@ sora_status sora_context_write_profile(sora_context *context, const char *path, 
     SORA_TRY(sora_context_finish(context, error));
     SORA_TRY(harvest(profile, error));
     SORA_TRY(sora_file_begin(&writer, path, error));
-    cl_ulong origin = profile->count ? profile->records[0].queued : 0;
+    cl_ulong origin = 0;
+    for (size_t i = 0; i < profile->count && !origin; i++)
+        origin = profile->records[i].queued ? profile->records[i].queued : profile->records[i].start;
     fprintf(writer.stream, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     item = json_pack("{s:s,s:s,s:i,s:i,s:{s:s}}", "name", "process_name", "ph", "M", "pid", 1, "tid", 1, "args", "name",
                      context->device.name);
@@ -158,8 +166,8 @@ sora_status sora_context_write_profile(sora_context *context, const char *path, 
         const launch_record *r = &profile->records[i];
         fputs(",\n", writer.stream);
         item = json_pack("{s:s,s:s,s:s,s:i,s:i,s:f,s:f,s:{s:f,s:f,s:f}}", "name", profile->texts[r->label], "cat",
-                         profile->texts[r->name], "ph", "X", "pid", 1, "tid", 1, "ts", 1e-3 * (double)(r->start - origin), "dur",
-                         1e-3 * (double)(r->end - r->start), "args", "queued_us", 1e-3 * (double)(r->start - r->queued), "flops",
+                         profile->texts[r->name], "ph", "X", "pid", 1, "tid", 1, "ts", 1e-3 * between(origin, r->start), "dur",
+                         1e-3 * between(r->start, r->end), "args", "queued_us", 1e-3 * between(r->queued, r->start), "flops",
                          r->flops, "bytes", r->bytes);
     }
     qsort(profile->totals, profile->total_count, sizeof *profile->totals, slower_first);

@@ -4,6 +4,7 @@
 #include "cl/launch.h"
 #include "cl/program.h"
 
+#include <dlfcn.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -280,6 +281,51 @@ static void test_profile(void **state)
     sora_context_destroy(&context);
 }
 
+/* When a launch was queued, started and ended, in the place of what the driver says. */
+typedef struct launch_times {
+    cl_ulong queued, start, end;
+} launch_times;
+static const launch_times *told;
+
+cl_int clGetEventProfilingInfo(cl_event event, cl_profiling_info what, size_t bytes, void *out, size_t *size)
+{
+    cl_int (*real)(cl_event, cl_profiling_info, size_t, void *, size_t *) = dlsym(RTLD_NEXT, "clGetEventProfilingInfo");
+    if (!told) return real(event, what, bytes, out, size);
+    *(cl_ulong *)out = what == CL_PROFILING_COMMAND_QUEUED  ? told->queued
+                       : what == CL_PROFILING_COMMAND_START ? told->start
+                                                            : told->end;
+    return CL_SUCCESS;
+}
+
+/* Times that a driver gives in another order, or not at all, count nothing. */
+static void test_profile_of_odd_times(void **state)
+{
+    static const launch_times all[] = { { 1000, 2000, 5000 }, { 4000, 3000, 2500 }, { 1000, 2000, 0 },
+                                        { 1000, 0, 5000 },    { 0, 2000, 5000 },    { 0, 0, 0 } };
+    static const double durations[] = { 3, 0, 0, 0, 3, 0 };
+    const fixture *f = *state;
+    sora_error error;
+    char path[160];
+    snprintf(path, sizeof path, "%s/trace.json", f->folder);
+    for (size_t i = 0; i < SORA_COUNT(all); i++) {
+        sora_context *context = open_context(f, true);
+        told = &all[i];
+        run_doubled(context);
+        OK(sora_context_write_profile(context, path, &error));
+        told = NULL;
+        sora_context_destroy(&context);
+        json_t *trace = json_load_file(path, JSON_REJECT_DUPLICATES, NULL), *event, *kernel;
+        assert_non_null(trace);
+        event = json_array_get(json_object_get(trace, "traceEvents"), 1);
+        kernel = json_array_get(json_object_get(json_object_get(trace, "otherData"), "kernels"), 0);
+        assert_float_equal(json_number_value(json_object_get(event, "dur")), durations[i], 1e-9);
+        assert_float_equal(json_number_value(json_object_get(kernel, "seconds")), 1e-6 * durations[i], 1e-9);
+        assert_in_range(json_number_value(json_object_get(event, "ts")), 0, 1);
+        assert_in_range(json_number_value(json_object_get(json_object_get(event, "args"), "queued_us")), 0, 1);
+        json_decref(trace);
+    }
+}
+
 static void test_memory_refused(void **state)
 {
     sora_error error;
@@ -295,9 +341,10 @@ static void test_memory_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),         cmocka_unit_test(test_groups), cmocka_unit_test(test_expected),
-        cmocka_unit_test(test_strided),        cmocka_unit_test(test_cache),  cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_memory_refused),
+        cmocka_unit_test(test_launch),         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_expected),       cmocka_unit_test(test_strided),
+        cmocka_unit_test(test_cache),          cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
