@@ -114,6 +114,7 @@ static int name_width(const sora_layers *layers)
 static sora_status show(sora_layers *layers, bool json, sora_error *error)
 {
     json_t *list = json_array();
+    sora_status status = SORA_OK;
     float *gates = NULL;
     size_t gate_count = 0;
     int kept = 0, most = 0;
@@ -123,7 +124,7 @@ static sora_status show(sora_layers *layers, bool json, sora_error *error)
     for (size_t i = 0; i < sora_layers_count(layers); i++) {
         sora_layer *layer = sora_layers_at(layers, i);
         sora_layer_info info;
-        sora_status status = sora_layer_describe(layer, &info, error);
+        status = sora_layer_describe(layer, &info, error);
         if (status != SORA_OK) goto failed;
         if (!info.active) continue;
         kept += info.rank_kept;
@@ -155,15 +156,16 @@ static sora_status show(sora_layers *layers, bool json, sora_error *error)
     if (json) {
         json_t *values = json_array();
         for (size_t i = 0; i < gate_count; i++) json_array_append_new(values, json_real((double)gates[i]));
-        cli_print_json(json_pack("{s:o,s:i,s:i,s:I,s:o}", "modules", list, "rank_max", most, "rank_kept", kept, "parameters_kept",
-                                 (json_int_t)parameters, "gates", values));
+        status = cli_print_json(json_pack("{s:o,s:i,s:i,s:I,s:o}", "modules", list, "rank_max", most, "rank_kept", kept,
+                                          "parameters_kept", (json_int_t)parameters, "gates", values),
+                                error);
     } else {
         printf("%-*s %-5s %-12s %4d of %-4d %-20s  %llu\n", width, "all", "", "", kept, most, "", (unsigned long long)parameters);
         print_histogram(gates, gate_count);
         json_decref(list);
     }
     free(gates);
-    return SORA_OK;
+    return status;
 }
 
 int cli_adapter_show(int argc, char **argv)
@@ -191,8 +193,7 @@ int cli_adapter_show(int argc, char **argv)
     if (status == SORA_OK) status = open_model(context, words[0], NULL, false, &model, &error);
     if (status == SORA_OK) status = show(model.layers, globals.json, &error);
     close_model(&model);
-    sora_context_destroy(&context);
-    return cli_fail(status, &error);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 /* ---- merge ------------------------------------------------------------------------------------------------------- */
@@ -351,14 +352,14 @@ int cli_adapter_merge(int argc, char **argv)
     if (status == SORA_OK)
         status = model.t5 ? sora_t5_save(model.t5, out, numbers, &error) : sora_unet_save(model.unet, out, &error);
     if (status == SORA_OK && globals.json)
-        cli_print_json(json_pack("{s:s,s:i,s:f,s:f}", "weights", out, "layers", merged, "largest_change", largest, "allowed",
-                                 LARGEST_CHANGE));
+        status = cli_print_json(json_pack("{s:s,s:i,s:f,s:f}", "weights", out, "layers", merged, "largest_change", largest,
+                                          "allowed", LARGEST_CHANGE),
+                                &error);
     else if (status == SORA_OK)
         printf("%s: %d layers merged; the largest change of the output is %.2g (allowed %.0e)\n", out, merged, largest,
                LARGEST_CHANGE);
     close_model(&model);
-    sora_context_destroy(&context);
-    return cli_fail(status, &error);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 /* ---- export, import ---------------------------------------------------------------------------------------------- */
@@ -395,10 +396,12 @@ int cli_adapter_export(int argc, char **argv)
                                       .task_type = model.t5 ? "SEQ_2_SEQ_LM" : NULL,
                                       .rank_one_for_zero = rank_one };
     if (status == SORA_OK) status = sora_peft_export(model.layers, out, &peft, &error);
-    if (status == SORA_OK && !globals.quiet) printf("%s\n", out);
+    if (status == SORA_OK && globals.json)
+        status = cli_print_json(json_pack("{s:s}", "adapter", out), &error);
+    else if (status == SORA_OK && !globals.quiet)
+        printf("%s\n", out);
     close_model(&model);
-    sora_context_destroy(&context);
-    return cli_fail(status, &error);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 int cli_adapter_import(int argc, char **argv)
@@ -427,7 +430,9 @@ int cli_adapter_import(int argc, char **argv)
                            command.usage);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_import(context, base, words[0], out, &error);
-    if (status == SORA_OK && !globals.quiet) printf("%s\n", out);
-    sora_context_destroy(&context);
-    return cli_fail(status, &error);
+    if (status == SORA_OK && globals.json)
+        status = cli_print_json(json_pack("{s:s,s:s}", "run", out, "model", base), &error);
+    else if (status == SORA_OK && !globals.quiet)
+        printf("%s\n", out);
+    return cli_finish(&globals, &context, status, &error);
 }

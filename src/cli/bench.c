@@ -44,13 +44,12 @@ int cli_bench_limits(int argc, char **argv)
     status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_bench_rates(context, &rates, &error);
     if (status == SORA_OK && globals.json)
-        cli_print_json(
-            json_pack("{s:o,s:o}", "device", describe_device(sora_context_device(context)), "limits", rates_json(&rates)));
+        status = cli_print_json(
+            json_pack("{s:o,s:o}", "device", describe_device(sora_context_device(context)), "limits", rates_json(&rates)),
+            &error);
     else if (status == SORA_OK)
         print_rates(sora_context_device(context), &rates);
-    sora_error closing;
-    sora_status closed = cli_close_context(&globals, &context, &closing);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &closing);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 /* ---- Steps ------------------------------------------------------------------------------------------------------- */
@@ -107,7 +106,7 @@ static sora_status run_step(const cli_globals *globals, const sora_bench_options
     if (status == SORA_OK && globals->profile) status = sora_context_write_profile(context, globals->profile, error);
     if (status == SORA_OK) status = sora_bench_rates(context, &rates, error);
     if (status == SORA_OK && globals->json)
-        cli_print_json(step_json(sora_context_device(context), o, &rates, &step));
+        status = cli_print_json(step_json(sora_context_device(context), o, &rates, &step), error);
     else if (status == SORA_OK)
         print_step(sora_context_device(context), o, &rates, &step);
     if (context) sora_context_destroy(&context);
@@ -227,7 +226,7 @@ static sora_status run_generate(const cli_globals *globals, const sora_bench_gen
     if (status == SORA_OK && globals->profile) status = sora_context_write_profile(context, globals->profile, error);
     if (status == SORA_OK && globals->json) status = sora_bench_rates(context, &rates, error);
     if (status == SORA_OK && globals->json)
-        cli_print_json(generation_json(sora_context_device(context), o, &rates, &generation));
+        status = cli_print_json(generation_json(sora_context_device(context), o, &rates, &generation), error);
     else if (status == SORA_OK)
         print_generation(sora_context_device(context), o, &generation);
     if (context) sora_context_destroy(&context);
@@ -339,7 +338,7 @@ int cli_bench_compare(int argc, char **argv)
         if (one) json_array_append_new(list, one);
     }
     if (status == SORA_OK && !help && json)
-        cli_print_json(json_pack("{s:O}", "steps", list));
+        status = cli_print_json(json_pack("{s:O}", "steps", list), &error);
     else if (status == SORA_OK && !help) {
         printf("%-36s %-10s %-6s %5s %10s %9s %8s %10s %7s\n", "device", "model", "method", "batch", "s a step", "GFLOP/s",
                "of peak", "memory", "speed");

@@ -49,8 +49,8 @@ extern const char *const cli_global_help;
 
 /* A context on the chosen device; with --profile it records. */
 sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error);
-/* Writes the profile where one was asked for, then destroys. */
-sora_status cli_close_context(const cli_globals *globals, sora_context **context, sora_error *error);
+/* The end of a command with a context: writes the profile where one was asked for, destroys, says what failed. The exit code. */
+int cli_finish(const cli_globals *globals, sora_context **context, sora_status status, const sora_error *error);
 
 /* Follows a run on stderr: one line that is rewritten on a terminal, plain lines every few seconds elsewhere. */
 typedef struct cli_follower {
@@ -65,7 +65,8 @@ void cli_follower_end(cli_follower *follower);
 void cli_catch_interrupts(void);
 bool cli_interrupted(void); /* since then */
 
-void cli_print_json(json_t *object); /* takes it over */
+/* Takes the object over; NULL, which is what jansson makes of a text that is no UTF-8 and of NaN, is refused. */
+sora_status cli_print_json(json_t *object, sora_error *error);
 void cli_bytes(uint64_t bytes, char text[16]);
 json_t *cli_quality_json(const sora_quality *quality);
 int cli_fail(sora_status status, const sora_error *error);
@@ -102,13 +103,17 @@ int cli_t5_tokenize(int argc, char **argv);
 int cli_t5_detokenize(int argc, char **argv);
 int cli_t5_vocab(int argc, char **argv);
 
-#define CLI_GLOBALS(g)                                                                                                       \
+#define CLI_GLOBALS_UNPROFILED(g)                                                                                            \
     { "device", "General", "NAME", "index, part of a name, cpu or gpu", "SORACL_DEVICE, then the best", NULL, &(g).device }, \
-        { "profile", "General", "FILE",      "record every launch; a trace for Chrome's and Perfetto's viewers",             \
-          NULL,      NULL,      &(g).profile },                                                                              \
         { "json", "General", NULL, "results as JSON on stdout", NULL, &(g).json, NULL },                                     \
     {                                                                                                                        \
         "quiet", "General", NULL, "no progress, no messages", NULL, &(g).quiet, NULL                                         \
+    }
+
+#define CLI_GLOBALS(g)                                                                                                    \
+    CLI_GLOBALS_UNPROFILED(g),                                                                                            \
+    {                                                                                                                     \
+        "profile", "General", "FILE", "record every launch; a trace for Chrome's and Perfetto's viewers", NULL, NULL, &(g).profile \
     }
 
 #define CLI_RUN_OPTIONS \

@@ -140,7 +140,7 @@ typedef sora_status (*compare_function)(sora_context *context, const sora_run_op
 static int compare(cli_command *command, const cli_globals *globals, const words *w, compare_function run,
                    void (*print)(const sora_comparison_row *rows, size_t count), int argc, char **argv)
 {
-    sora_error error, close_error;
+    sora_error error;
     sora_context *context = NULL;
     sora_comparison_options comparison;
     sora_comparison_row *rows = NULL;
@@ -164,8 +164,7 @@ static int compare(cli_command *command, const cli_globals *globals, const words
         printf("\n%s/report.html has curves and %s\n", w->out, command->run_task == SORA_TASK_T5 ? "summaries" : "pictures");
     }
     free(rows);
-    sora_status closed = cli_close_context(globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    return cli_finish(globals, &context, status, &error);
 }
 
 static const char *const groups[] = { "Data", "Network", "Training", "Adapter", NULL };

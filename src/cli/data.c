@@ -60,21 +60,21 @@ int cli_data_hands(int argc, char **argv)
 
 /* ---- Headlines --------------------------------------------------------------------------------------------------- */
 
-static void print_headlines(const char *out, const sora_headlines_result *r, bool json)
+static sora_status print_headlines(const char *out, const sora_headlines_result *r, bool json, sora_error *error)
 {
-    if (json) {
-        cli_print_json(json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "train", (json_int_t)r->train, "dev",
-                                 (json_int_t)r->dev, "test", (json_int_t)r->test, "described", (json_int_t)r->described,
-                                 "without_source", (json_int_t)r->without_source, "too_short", (json_int_t)r->too_short,
-                                 "repeated", (json_int_t)r->repeated, "also_held", (json_int_t)r->also_held, "excluded",
-                                 (json_int_t)r->excluded));
-        return;
-    }
+    if (json)
+        return cli_print_json(json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "train", (json_int_t)r->train, "dev",
+                                        (json_int_t)r->dev, "test", (json_int_t)r->test, "described", (json_int_t)r->described,
+                                        "without_source", (json_int_t)r->without_source, "too_short", (json_int_t)r->too_short,
+                                        "repeated", (json_int_t)r->repeated, "also_held", (json_int_t)r->also_held, "excluded",
+                                        (json_int_t)r->excluded),
+                              error);
     printf("%s/train.csv: %zu pairs\n%s/dev.csv: %zu pairs\n%s/test.csv: %zu pairs\n", out, r->train, out, r->dev, out, r->test);
     printf("of %zu descriptions left out: %zu too short, %zu without a source package, %zu as a sibling's; and of train: %zu "
            "with a title "
            "or text of dev or test, %zu by --exclude\n",
            r->described, r->too_short, r->without_source, r->repeated, r->also_held, r->excluded);
+    return SORA_OK;
 }
 
 /* Cuts "a,b,c" in place. The list is the caller's (free()); NULL: no memory. */
@@ -134,6 +134,6 @@ int cli_data_headlines(int argc, char **argv)
     status = cli_number("min-text", min_text, 1, 1000000, &least, &error);
     sora_headlines_options headlines = { .lists = lists, .min_text = (size_t)least };
     if (status == SORA_OK) status = write_headlines(out, &headlines, exclude, &result, &error);
-    if (status == SORA_OK) print_headlines(out, &result, json);
+    if (status == SORA_OK) status = print_headlines(out, &result, json, &error);
     return cli_fail(status, &error);
 }

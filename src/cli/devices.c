@@ -63,7 +63,7 @@ static void print_tuning(const cli_globals *globals)
 int cli_devices(int argc, char **argv)
 {
     cli_globals globals = { 0 };
-    const cli_option options[] = { CLI_GLOBALS(globals) };
+    const cli_option options[] = { CLI_GLOBALS_UNPROFILED(globals) }; /* nothing is launched */
     cli_command command = { .name = "devices",
                             .summary = "what OpenCL devices there are, and which one would be taken (*)",
                             .usage = "devices [--json]",
@@ -84,7 +84,7 @@ int cli_devices(int argc, char **argv)
     if (status == SORA_OK && globals.json) {
         json_t *list = json_array();
         for (size_t i = 0; i < count; i++) json_array_append_new(list, device_json(&devices[i], i == picked));
-        cli_print_json(json_pack("{s:o}", "devices", list));
+        status = cli_print_json(json_pack("{s:o}", "devices", list), &error);
     } else if (status == SORA_OK) {
         for (size_t i = 0; i < count; i++) print_device(&devices[i], i == picked, reason);
     }

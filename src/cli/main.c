@@ -108,20 +108,26 @@ sora_status cli_open_context(const cli_globals *globals, sora_context **out, sor
     return sora_context_create(&options, out, error);
 }
 
-sora_status cli_close_context(const cli_globals *globals, sora_context **context, sora_error *error)
+int cli_finish(const cli_globals *globals, sora_context **context, sora_status status, const sora_error *error)
 {
-    sora_status status = SORA_OK;
-    if (!*context) return SORA_OK;
-    if (globals->profile) status = sora_context_write_profile(*context, globals->profile, error);
+    sora_error profile_error;
+    sora_status profile = SORA_OK;
+    if (*context && globals->profile) profile = sora_context_write_profile(*context, globals->profile, &profile_error);
     sora_context_destroy(context);
-    return status;
+    return status != SORA_OK ? cli_fail(status, error) : cli_fail(profile, &profile_error);
 }
 
-void cli_print_json(json_t *object)
+sora_status cli_print_json(json_t *object, sora_error *error)
 {
+    if (!object)
+        return cli_error(
+            error, SORA_ERROR_ARGUMENT, "%s",
+            "--json: a name is no UTF-8 or a number is not finite, which JSON can't hold; without --json it is printed");
+    /* A failure to write is main's to see, as with all that is printed. */
     json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     printf("\n");
     json_decref(object);
+    return SORA_OK;
 }
 
 void cli_bytes(uint64_t bytes, char text[16])

@@ -316,9 +316,7 @@ int cli_t5_summarize(int argc, char **argv)
     sora_t5_destroy(&s.t5);
     sora_tokenizer_destroy(&s.tokenizer);
     free_texts(&list);
-    sora_error close_error;
-    sora_status closed = cli_close_context(&globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 /* ---- eval -------------------------------------------------------------------------------------------------------- */
@@ -388,7 +386,7 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK) status = sora_t5_evaluate(t5, pairs, &evaluation, &q, &error);
     const sora_text_metrics *m = &q.text;
     if (status == SORA_OK && globals.json)
-        cli_print_json(cli_quality_json(&q));
+        status = cli_print_json(cli_quality_json(&q), &error);
     else if (status == SORA_OK) {
         printf("%zu pairs, %llu target tokens\n  loss a token   %.4f\n", m->examples, (unsigned long long)m->tokens_target,
                q.loss);
@@ -400,7 +398,5 @@ int cli_t5_eval(int argc, char **argv)
     }
     sora_t5_destroy(&t5);
     sora_text_close(&pairs);
-    sora_error close_error;
-    sora_status closed = cli_close_context(&globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    return cli_finish(&globals, &context, status, &error);
 }

@@ -37,17 +37,18 @@ static void print_quality(const sora_quality *q)
            m->iou_pooled, m->dice, m->precision, m->recall, m->images);
 }
 
-static void print_result(const sora_run_options *options, const char *folder, const sora_run_result *r, bool json)
+static sora_status print_result(const sora_run_options *options, const char *folder, const sora_run_result *r, bool json,
+                                sora_error *error)
 {
     if (json) {
-        cli_print_json(json_pack(
+        json_t *object = json_pack(
             "{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
             (json_int_t)r->steps, "seconds_per_step", r->seconds_per_step, "device_bytes_predicted",
             (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
             (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
             (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
-            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality)));
-        return;
+            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality));
+        return cli_print_json(object, error);
     }
     char device[16], process[16];
     cli_bytes(r->device_bytes_peak, device);
@@ -58,6 +59,7 @@ static void print_result(const sora_run_options *options, const char *folder, co
            (unsigned long long)r->parameters_trainable);
     if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
     printf("\n  device memory %s, process %s\n", device, process);
+    return SORA_OK;
 }
 
 int cli_run_training(cli_command *command, cli_globals *globals, int argc, char **argv, const char **config, const char **out,
@@ -88,8 +90,6 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
         snprintf(path, sizeof path, "%s/config.json", *resume);
         status = sora_run_options_read(path, command->run, &error);
     }
-    if (status == SORA_OK) print_result(command->run, target.folder, &result, globals->json);
-    sora_error close_error;
-    sora_status closed = cli_close_context(globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    if (status == SORA_OK) status = print_result(command->run, target.folder, &result, globals->json, &error);
+    return cli_finish(globals, &context, status, &error);
 }

@@ -113,12 +113,10 @@ int cli_tune(int argc, char **argv)
         json_t *list = json_array();
         const char *path = sora_tune_path(context);
         for (size_t i = 0; i < count; i++) json_array_append_new(list, row_json(&rows[i]));
-        cli_print_json(json_pack("{s:o,s:o}", "shapes", list, "path", path ? json_string(path) : json_null()));
+        status = cli_print_json(json_pack("{s:o,s:o}", "shapes", list, "path", path ? json_string(path) : json_null()), &error);
     } else if (status == SORA_OK) {
         print_rows(rows, count, sora_tune_path(context));
     }
     free(rows);
-    sora_error closing;
-    sora_status closed = cli_close_context(&globals, &context, &closing);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &closing);
+    return cli_finish(&globals, &context, status, &error);
 }

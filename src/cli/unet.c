@@ -92,7 +92,7 @@ int cli_unet_eval(int argc, char **argv)
     sora_evaluation_options evaluation = { .batch = images, .native = native };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
     if (status == SORA_OK && globals.json)
-        cli_print_json(cli_quality_json(&quality));
+        status = cli_print_json(cli_quality_json(&quality), &error);
     else if (status == SORA_OK)
         printf("%zu images, %zu with hands in truth or prediction\n  hand IoU per image  %.4f\n  hand IoU pooled     %.4f\n  "
                "mean IoU, 2 classes %.4f\n"
@@ -101,9 +101,7 @@ int cli_unet_eval(int argc, char **argv)
                quality.mask.miou_two_class, quality.mask.dice, quality.mask.precision, quality.mask.recall, quality.loss);
     sora_unet_destroy(&unet);
     sora_dataset_close(&dataset);
-    sora_error close_error;
-    sora_status closed = cli_close_context(&globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    return cli_finish(&globals, &context, status, &error);
 }
 
 /* ---- predict ----------------------------------------------------------------------------------------------------- */
@@ -207,7 +205,5 @@ int cli_unet_predict(int argc, char **argv)
     if (status == SORA_OK) status = sora_unet_predict(unet, words, command.word_count, &prediction_options, &error);
     sora_unet_destroy(&unet);
     free(words);
-    sora_error close_error;
-    sora_status closed = cli_close_context(&globals, &context, &close_error);
-    return status != SORA_OK ? cli_fail(status, &error) : cli_fail(closed, &close_error);
+    return cli_finish(&globals, &context, status, &error);
 }

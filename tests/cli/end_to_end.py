@@ -67,6 +67,7 @@ def part_words():
     check("devices --json", sum(d["picked"] for d in devices) == 1 and all(d["limits"]["global_bytes"] > 0 and d["index"] == i for i, d in enumerate(devices)), devices)
     check("devices", "* " in run("devices").stdout)
     check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
+    refused("devices launches nothing to profile", 2, "no option --profile", "devices", "--profile", "trace.json")
 
 
 def part_bench():
@@ -263,6 +264,10 @@ def part_run():
     check("adapter merge", 0 <= merged["largest_change"] <= merged["allowed"], merged)
     a = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json").stdout)
     b = json.loads(run("unet", "eval", "--from", "merged.safetensors", "--data", "gtea:gtea", "--json").stdout)
+    refused("JSON of a name that is no UTF-8", 2, "no UTF-8", "adapter", "merge", "sora", "--out", "gr\udcfc.safetensors", "--json")
+    for words in (["show", "sora"], ["merge", "sora", "--out", "again.safetensors"]):
+        run("adapter", *words, "--profile", f"{words[0]}.json")
+        check(f"adapter {words[0]} --profile", (work / f"{words[0]}.json").exists())
     check("merged weights measure the same", abs(a["iou_per_image"] - b["iou_per_image"]) < 2e-3 and abs(a["loss"] - b["loss"]) < 1e-4, (a, b))
     wanted = ["task", "images", "iou_per_image", "iou_pooled", "miou_two_class", "dice", "precision", "recall", "loss", "seconds"]
     check("eval --json has the agreed fields", list(a) == wanted, a)
