@@ -51,7 +51,7 @@ for name, meaning in (("SORACL_DEVICE", "the device where --device is not given:
                       ("XDG_CACHE_HOME", "compiled kernels are kept in soracl below it (default ~/.cache)")):
     page += [".TP", r"\fB" + name + r"\fR", escape(meaning)]
 page += [".SH EXIT STATUS"]
-for code, meaning in ((0, "success"), (1, "a file could not be written, or training met NaN"), (2, "an option makes no sense"),
+for code, meaning in ((0, "success"), (1, "a file or standard output could not be written, or training met NaN"), (2, "an option makes no sense"),
                       (3, "an input file is broken or of the wrong kind"), (4, "no usable OpenCL device"),
                       (5, "not enough memory; the message says what would fit"), (130, "stopped by Ctrl-C; a checkpoint was written")):
     page += [".TP", str(code), meaning]

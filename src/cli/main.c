@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -259,7 +260,7 @@ static int matches(const char *name, int argc, char **argv)
     return argc > 1 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
 }
 
-int main(int argc, char **argv)
+static int choose(int argc, char **argv)
 {
     const char *names[COMMANDS];
     char hint[96], given[96];
@@ -287,4 +288,21 @@ int main(int argc, char **argv)
     cli_nearest(given, names, COMMANDS, hint, sizeof hint);
     fprintf(stderr, "soracl: no command \"%s\"%s (soracl --help lists them)\n", given, hint);
     return 2;
+}
+
+/* The exit code where all that was printed arrived. Who closed the pipe (EPIPE) has read what was wanted. */
+static int check_output(int code)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    /* An earlier failure's reason is gone, with what was to be written: one more byte meets it again. */
+    if (errno == 0 && write(STDOUT_FILENO, "\n", 1) == 1) errno = EIO;
+    if (errno == EPIPE) return code;
+    fprintf(stderr, "soracl: standard output: cannot write: %s\n", strerror(errno));
+    return code ? code : 1;
+}
+
+int main(int argc, char **argv)
+{
+    return check_output(choose(argc, argv));
 }

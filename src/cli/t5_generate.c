@@ -203,8 +203,8 @@ static sora_status print_summary(const summarizer *s, const char *text, const so
         json_t *tokens = json_array(), *line;
         for (int i = 0; i < output->count; i++) json_array_append_new(tokens, json_integer(output->ids[i]));
         line = json_pack("{s:s,s:s,s:o}", "text", text, "summary", summary, "tokens", tokens);
-        if (!line || json_dumpf(line, stdout, JSON_COMPACT) != 0)
-            status = cli_error(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
+        if (!line) status = cli_error(error, SORA_ERROR_INPUT, "%s", "a text is no UTF-8");
+        json_dumpf(line, stdout, JSON_COMPACT);
         json_decref(line);
         printf("\n");
     } else if (s->stream) {

@@ -68,6 +68,17 @@ def part_words():
     check("devices", "* " in run("devices").stdout)
     check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
     refused("devices launches nothing to profile", 2, "no option --profile", "devices", "--profile", "trace.json")
+    for words in (["--help"], ["--version"], ["unet", "train", "--help"], ["devices"], ["devices", "--json"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([program, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        check(f"{' '.join(words)}: results that don't arrive are no success", (done.returncode, done.stderr) == (1, "soracl: standard output: cannot write: No space left on device\n"),
+              f"{done.returncode} {done.stderr}")
+    for ignored, code in (False, -signal.SIGPIPE), (True, 0):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([program, "unet", "train", "--help"], stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignored)
+        os.close(writer)
+        check("a closed pipe is no error", (done.returncode, done.stderr) == (code, b""), done)
 
 
 def part_bench():
