@@ -3,10 +3,12 @@
 
 #include "soracl/peft.h"
 
+#include <libgen.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define BINS 12
@@ -24,13 +26,20 @@ typedef struct adapted_model {
     sora_params *params;
 } adapted_model;
 
-static bool is_t5(const char *run)
+/* The folder of RUN or RUN:last. */
+static void run_folder(const char *run, char folder[4096])
 {
-    char path[4096];
-    sora_run_options options;
     size_t length = strlen(run);
     if (length > 5 && strcmp(run + length - 5, ":last") == 0) length -= 5;
-    snprintf(path, sizeof path, "%.*s/config.json", (int)length, run);
+    snprintf(folder, 4096, "%.*s", (int)length, run);
+}
+
+static bool is_t5(const char *run)
+{
+    char folder[4096], path[4112];
+    sora_run_options options;
+    run_folder(run, folder);
+    snprintf(path, sizeof path, "%s/config.json", folder);
     return sora_run_options_read(path, &options, NULL) == SORA_OK && options.task == SORA_TASK_T5;
 }
 
@@ -56,6 +65,34 @@ static sora_status open_model(sora_context *context, const char *from, const cha
     out->params = out->t5 ? sora_t5_params(out->t5) : sora_unet_params(out->unet);
     if (has_adapters(out->layers) || (plain && out->t5)) return SORA_OK;
     return cli_error(error, SORA_ERROR_INPUT, "%s has no adapters", from);
+}
+
+/* Whether a path lies in the folder or is it, links followed; of what isn't there yet, the folder that it would be made in. */
+static bool inside(const char *path, const char *folder)
+{
+    char copy[4096], *at = copy, *inner, *outer = realpath(folder, NULL);
+    snprintf(copy, sizeof copy, "%s", path);
+    while (!(inner = realpath(at, NULL)) && strcmp(at, ".") != 0) at = dirname(at);
+    size_t length = outer ? strlen(outer) : 0;
+    bool yes = inner && outer && strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
+    free(inner);
+    free(outer);
+    return yes;
+}
+
+/* Nothing is written over a model or a run. */
+static sora_status check_new(const char *out, sora_error *error)
+{
+    static const char *const marks[] = { "config.json", "events.jsonl" };
+    for (size_t i = 0; i < COUNT(marks); i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", out, marks[i]);
+        if (access(path, F_OK) == 0)
+            return cli_error(error, SORA_ERROR_ARGUMENT,
+                             "--out %s: holds %s, so a model or a run is there already; name a folder that is not there yet", out,
+                             marks[i]);
+    }
+    return SORA_OK;
 }
 
 static void close_model(adapted_model *model)
@@ -305,6 +342,16 @@ static sora_status merge(adapted_model *model, double *largest, int *layers_merg
     return status;
 }
 
+static sora_status check_out(const char *out, const char *run, sora_error *error)
+{
+    char folder[4096];
+    run_folder(run, folder);
+    if (inside(out, folder))
+        return cli_error(error, SORA_ERROR_ARGUMENT,
+                         "--out %s: lies in %s, whose adapters are merged; name a place outside of it", out, folder);
+    return check_new(out, error);
+}
+
 static sora_status dtype_of(const char *name, sora_file_dtype *out, sora_error *error)
 {
     *out = SORA_FILE_F32;
@@ -346,6 +393,7 @@ int cli_adapter_merge(int argc, char **argv)
     if (command.word_count == 0 || !out)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = dtype_of(dtype, &numbers, &error);
+    if (status == SORA_OK) status = check_out(out, words[0], &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], base, true, &model, &error);
     if (status == SORA_OK) status = merge(&model, &largest, &merged, &error);
@@ -428,6 +476,7 @@ int cli_adapter_import(int argc, char **argv)
     if (command.word_count == 0 || !base || !out)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "a PEFT folder, --model and --out are needed; usage: soracl %s",
                            command.usage);
+    if (status == SORA_OK) status = check_new(out, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_import(context, base, words[0], out, &error);
     if (status == SORA_OK && globals.json)

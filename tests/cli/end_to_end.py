@@ -275,6 +275,12 @@ def part_run():
     check("adapter merge", 0 <= merged["largest_change"] <= merged["allowed"], merged)
     a = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json").stdout)
     b = json.loads(run("unet", "eval", "--from", "merged.safetensors", "--data", "gtea:gtea", "--json").stdout)
+    kept = {name: (work / f"sora/{name}").read_bytes() for name in ("base.safetensors", "config.json")}
+    (work / "link").symlink_to("sora")
+    for out in ("sora", "sora/base.safetensors", "sora/new.safetensors", "sora/new/merged.safetensors", "link/base.safetensors"):
+        refused(f"adapter merge --out {out}", 2, "lies in sora", "adapter", "merge", "sora:last", "--out", out)
+    refused("adapter merge onto another run", 2, "holds config.json", "adapter", "merge", "sora", "--out", "base")
+    check("and all is as it was", not (work / "sora/new.safetensors").exists() and all((work / f"sora/{name}").read_bytes() == data for name, data in kept.items()))
     refused("JSON of a name that is no UTF-8", 2, "no UTF-8", "adapter", "merge", "sora", "--out", "gr\udcfc.safetensors", "--json")
     for words in (["show", "sora"], ["merge", "sora", "--out", "again.safetensors"]):
         run("adapter", *words, "--profile", f"{words[0]}.json")

@@ -132,11 +132,20 @@ def part_run():
     merged = json.loads(run("adapter", "merge", "sora:last", "--out", "merged", "--json").stdout)
     again = json.loads(run("t5", "eval", "--model", "merged", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--json").stdout)
     check("adapter merge", abs(again["loss"] - measured["sora"]["loss"]) < 1e-4 and merged["largest_change"] <= merged["allowed"], (merged, again, measured["sora"]))
+    kept = {name: (work / name / "config.json").read_bytes() for name in ("base", "sora", "merged")}
+    (work / "link").symlink_to("base")
+    for out in ("sora", "./sora/", "sora/merged"):
+        refused(f"adapter merge --out {out}", 2, "lies in sora", "adapter", "merge", "sora:last", "--out", out)
+    for out in ("base", "link", "merged", "lora"):
+        refused(f"adapter merge --out {out}", 2, "holds config.json", "adapter", "merge", "sora:last", "--out", out)
+    check("and all is as it was", all((work / name / "config.json").read_bytes() == data for name, data in kept.items()) and not (work / "sora/model.safetensors").exists())
     exported = json.loads(run("adapter", "export", "lora", "--out", "peft", "--json", "--profile", "export.json").stdout)
     check("adapter export --json", exported == {"adapter": "peft"} and (work / "export.json").exists(), exported)
     imported = json.loads(run("adapter", "import", "peft", "--model", "base", "--out", "imported", "--json", "--profile", "import.json").stdout)
     check("adapter import --json", imported == {"run": "imported", "model": "base"} and (work / "import.json").exists(), imported)
     check("paths without --json", run("adapter", "import", "peft", "--model", "base", "--out", "imported2").stdout == "imported2\n")
+    done = run("adapter", "import", "peft", "--model", "base", "--out", "imported", code=2)
+    check("adapter import onto a run advises what it has", "holds config.json" in done.stderr and "--resume" not in done.stderr and "--overwrite" not in done.stderr, done.stderr)
     refused("adapters on adapters", 2, "adapter merge", "t5", "finetune", "--model", "sora", *PAIRS, "--method", "lora", *SMALL, "--out", "x")
     run("t5", "finetune", "--model", "sora", *PAIRS, "--method", "full", "--steps", "1", "--lr", "0", *SMALL, "--out", "onwards")
     best = json.loads(run("t5", "eval", "--model", "sora", "--data", "dev.jsonl", "--no-generate", "--json").stdout)["loss"]
