@@ -83,13 +83,12 @@ int cli_unet_eval(int argc, char **argv)
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!from || !data)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "--from and --data are needed; usage: soracl %s", command.usage);
-    int images = batch ? atoi(batch) : 8;
-    if (status == SORA_OK && (images < 1 || images > 4096))
-        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--batch: \"%s\"; expected 1 to 4096", batch);
+    long images = 8;
+    if (status == SORA_OK) status = cli_number("batch", batch, 1, 4096, &images, &error);
     if (status == SORA_OK) status = sora_dataset_open(data, &opening, &dataset, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
-    sora_evaluation_options evaluation = { .batch = images, .native = native };
+    sora_evaluation_options evaluation = { .batch = (int)images, .native = native };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
     if (status == SORA_OK && globals.json)
         status = cli_print_json(cli_quality_json(&quality), &error);
@@ -109,7 +108,7 @@ int cli_unet_eval(int argc, char **argv)
 typedef struct prediction {
     const char *const *paths;
     const char *out;
-    bool probability, quiet;
+    bool probability, silent; /* silent: names of pictures are not printed as they are written */
     double threshold;
 } prediction;
 
@@ -119,16 +118,62 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* Bytes of a file's name without its ending: what its pictures are called after. */
+static int stem_length(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? (int)(dot - name) : (int)strlen(name);
+}
+
+/* Pictures of one image are not to be written over those of another. */
+static sora_status check_stems(const char *const *paths, size_t count, sora_error *error)
+{
+    for (size_t i = 1; i < count; i++) {
+        const char *name = base_name(paths[i]);
+        int length = stem_length(name);
+        for (size_t j = 0; j < i; j++) {
+            const char *other = base_name(paths[j]);
+            if (stem_length(other) == length && strncmp(name, other, (size_t)length) == 0)
+                return cli_error(error, SORA_ERROR_ARGUMENT,
+                                 "%s and %s: both masks would be %.*s.mask.png; predict them one by one, each with its own --out",
+                                 paths[j], paths[i], length, name);
+        }
+    }
+    return SORA_OK;
+}
+
+/* Whether there is room for it. */
+static bool picture_path(const prediction *p, size_t index, const char *kind, char path[4096])
+{
+    const char *name = base_name(p->paths[index]);
+    return snprintf(path, 4096, "%s/%.*s.%s.png", p->out, stem_length(name), name, kind) < 4096;
+}
+
 static sora_status write_one(const prediction *p, size_t index, const char *kind, const sora_image *image, sora_error *error)
 {
     char path[4096];
-    const char *name = base_name(p->paths[index]), *dot = strrchr(name, '.');
-    int length = dot ? (int)(dot - name) : (int)strlen(name);
-    if (snprintf(path, sizeof path, "%s/%.*s.%s.png", p->out, length, name, kind) >= (int)sizeof path)
-        return cli_error(error, SORA_ERROR_ARGUMENT, "%s: too long a name", p->paths[index]);
+    if (!picture_path(p, index, kind, path)) return cli_error(error, SORA_ERROR_ARGUMENT, "%s: too long a name", p->paths[index]);
     sora_status status = sora_image_write_png(path, image, error);
-    if (status == SORA_OK && !p->quiet) printf("%s\n", path);
+    if (status == SORA_OK && !p->silent) printf("%s\n", path);
     return status;
+}
+
+/* What was written. */
+static sora_status print_pictures(const prediction *p, size_t count, sora_error *error)
+{
+    char mask[4096], overlay[4096], probability[4096];
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        picture_path(p, i, "mask", mask);
+        picture_path(p, i, "overlay", overlay);
+        picture_path(p, i, "probability", probability);
+        json_t *one = json_pack("{s:s,s:s,s:s,s:s*}", "image", p->paths[i], "mask", mask, "overlay", overlay, "probability",
+                                p->probability ? probability : NULL);
+        if (json_array_append_new(list, one) == 0) continue;
+        json_decref(list);
+        return cli_print_json(NULL, error);
+    }
+    return cli_print_json(list, error);
 }
 
 static sora_status use_prediction(void *self, size_t index, const sora_image *image, const float *probability, sora_error *error)
@@ -193,6 +238,7 @@ int cli_unet_predict(int argc, char **argv)
     if (status == SORA_OK && (!from || !out || command.word_count == 0))
         status =
             cli_error(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
+    if (status == SORA_OK) status = check_stems(words, command.word_count, &error);
     if (status == SORA_OK && mkdir(out, 0777) != 0) {
         struct stat info;
         if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode))
@@ -200,9 +246,10 @@ int cli_unet_predict(int argc, char **argv)
     }
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
-    prediction self = { words, out, probability, globals.quiet, level };
+    prediction self = { words, out, probability, globals.quiet || globals.json, level };
     sora_prediction_options prediction_options = { .use = use_prediction, .self = &self };
     if (status == SORA_OK) status = sora_unet_predict(unet, words, command.word_count, &prediction_options, &error);
+    if (status == SORA_OK && globals.json) status = print_pictures(&self, command.word_count, &error);
     sora_unet_destroy(&unet);
     free(words);
     return cli_finish(&globals, &context, status, &error);

@@ -79,6 +79,8 @@ def part_words():
         done = subprocess.run([program, "unet", "train", "--help"], stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignored)
         os.close(writer)
         check("a closed pipe is no error", (done.returncode, done.stderr) == (code, b""), done)
+    for number in ("1e999", "1.5", "3 ", "0"):
+        refused(f"eval --batch '{number}'", 2, f'--batch: "{number}"; expected 1 to 4096', "unet", "eval", "--from", "x", "--data", "pairs:x", "--batch", number)
 
 
 def part_bench():
@@ -325,6 +327,13 @@ def part_predict():
     done = run("unet", "predict", "--from", "base", *files, "--out", "masks", "--probability")
     check("predict writes three pictures each", len(done.stdout.splitlines()) == 3 * len(files), done.stdout)
     check("at the image's own size", all(png_size(work / "masks" / f"{f.stem}.mask.png") == ((70, 33) if f.suffix == ".png" else (96, 72)) for f in files))
+    listed = json.loads(run("unet", "predict", "--from", "base", *files[:2], "--out", "masks", "--json").stdout)
+    check("predict --json", listed == [{"image": str(f), "mask": f"masks/{f.stem}.mask.png", "overlay": f"masks/{f.stem}.overlay.png"} for f in files[:2]], listed)
+    listed = json.loads(run("unet", "predict", "--from", "base", files[0], "--out", "masks", "--json", "--quiet", "--probability").stdout)
+    check("predict --json --probability", listed[0]["probability"] == "masks/deep.probability.png", listed)
+    shutil.copy(files[0], work / "deep.jpg")
+    refused("two images, one mask", 2, f"{files[0]} and deep.jpg: both masks would be deep.mask.png", "unet", "predict", "--from", "base", *files, "deep.jpg", "--out", "twice")
+    check("is said before the first", not (work / "twice").exists())
     for name, data in (("short", b"\x89PNG\r\n\x1a\n\0\0"), ("text", b"hello"), ("empty", b"")):
         (work / f"{name}.png").write_bytes(data)
         refused(f"a broken picture: {name}", 3, f"{name}.png", "unet", "predict", "--from", "base", f"{name}.png", "--out", "masks")
