@@ -21,6 +21,20 @@ static sora_status merge_config(const cli_command *command, const char *config, 
     return status;
 }
 
+/* A run goes on with what it began with: options beside --resume would be ignored. */
+static sora_status check_resume(const cli_command *command, const char *resume, const char *given, sora_error *error)
+{
+    size_t count;
+    const sora_option *table = sora_run_option_table(&count);
+    for (size_t i = 0; !given && i < count; i++)
+        if (command->run_given[i]) given = table[i].name;
+    if (!given) return SORA_OK;
+    return cli_error(error, SORA_ERROR_ARGUMENT,
+                     "--%s beside --resume: %s goes on with its own options; leave it out, or start another run with --config "
+                     "%s/config.json --out NEW",
+                     given, resume, resume);
+}
+
 static void print_quality(const sora_quality *q)
 {
     const sora_mask_metrics *m = &q->mask;
@@ -73,7 +87,9 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
     sora_run_target target = { 0 };
     sora_status status = cli_parse(command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    if (*config) status = merge_config(command, *config, &error);
+    if (*resume)
+        status = check_resume(command, *resume, *out ? "out" : *config ? "config" : *overwrite ? "overwrite" : NULL, &error);
+    if (status == SORA_OK && *config) status = merge_config(command, *config, &error);
     target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
     if (status == SORA_OK && !target.folder)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");

@@ -81,6 +81,10 @@ def part_words():
         check("a closed pipe is no error", (done.returncode, done.stderr) == (code, b""), done)
     for number in ("1e999", "1.5", "3 ", "0"):
         refused(f"eval --batch '{number}'", 2, f'--batch: "{number}"; expected 1 to 4096', "unet", "eval", "--from", "x", "--data", "pairs:x", "--batch", number)
+    for option in (["--lr", "0.1"], ["--no-augment"], ["--out", "x"], ["--config", "x"], ["--overwrite"]):
+        refused(f"{option[0]} beside --resume", 2, option[0].replace("no-", "") + " beside --resume", "unet", "train", "--resume", "nothing", *option)
+    refused("--resume says how to start another", 2, "--config old/config.json --out NEW", "t5", "finetune", "--resume", "old", "--rank", "4")
+    refused("what is no option of a run may stand beside --resume", 3, "nothing to resume", "unet", "train", "--resume", "nothing", "--quiet", "--json", "--device", "0", "--profile", "t.json")
 
 
 def part_bench():
