@@ -76,6 +76,8 @@ static sora_status each_line(FILE *in, const char *name, const sora_tokenizer *t
         error->status = status;
         snprintf(error->message, sizeof error->message, "%.200s: line %zu: %.700s", name, number, inner.message);
     }
+    if (status == SORA_OK && ferror(in))
+        status = cli_error(error, SORA_ERROR_IO, "%.500s: cannot be read: %s", name, strerror(errno));
     free(line);
     return status;
 }

@@ -410,6 +410,8 @@ def part_input():
             if lines and name == "blank":
                 continue
             refused_everywhere(f"summarize {name} {' '.join(lines)}", code, wanted, "t5", "summarize", "--model", "base", *lines, name)
+    for command in ("tokenize", "detokenize"):
+        refused_everywhere(f"{command} a folder", 1, ["base: cannot be read: Is a directory"], "t5", command, "--model", "base", "base")
     refused_everywhere("summarize nowhere", 3, ["nowhere"], "t5", "summarize", "--model", "base", "nowhere")
     refused_everywhere("summarize without a model", 2, ["--model", "usage"], "t5", "summarize", "texts.txt")
     for option, value, said in (("--beams", "0", "--beams"), ("--beams", "-1", "--beams"), ("--beams", "65", "--beams"), ("--beams", "two", "--beams"), ("--max-length", "1", "--max-length"),
