@@ -16,6 +16,7 @@ def escape(text):
     return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", r"\e").replace("-", r"\-"), flags=re.M)
 
 
+OPTION = r"^  (--\S+(?: [A-Z][A-Z,.]*)?)\s+(.*)$"  # --exclude FILE,... and what it means
 overview = help_of()
 commands = re.findall(r"^  ([a-z]+(?: [a-z0-9]+)?|t5 [a-z]+)  +(\S.*)$", overview, re.M)
 page = [f'.TH SORACL 1 "" "soracl {version}" "User Commands"', ".SH NAME",
@@ -23,7 +24,8 @@ page = [f'.TH SORACL 1 "" "soracl {version}" "User Commands"', ".SH NAME",
         r"\fICOMMAND\fR [\fIOPTION\fR]...", ".SH DESCRIPTION",
         escape("A SoRA module puts a trainable low-rank path with a gate for each rank beside a frozen layer; the gate's update drives ranks that "
                "are not needed to exactly 0, and merging makes it a plain layer again. soracl trains such modules in U-Nets for hand "
-               "segmentation, compares them with LoRA and full fine-tuning, and reports quality, memory and time as measured on your device. "
+               "segmentation and in T5 for summarisation, compares them with LoRA and full fine-tuning, and reports quality, memory and time as "
+               "measured on your device. "
                "Results go to standard output; progress and messages go to standard error."),
         ".SH COMMANDS"]
 for name, summary in commands:
@@ -34,7 +36,7 @@ for name, summary in commands:
         page += [".PP", ".nf", escape(usage.group(1)), ".fi"]
     group = ""
     for line in text.splitlines():
-        option = re.match(r"^  (--\S+(?: [A-Z]+)?)\s+(.*)$", line)
+        option = re.match(OPTION, line)
         if option and group != "General":
             page += [".TP", r"\fB" + escape(option.group(1)) + r"\fR", escape(option.group(2))]
         elif line and not line.startswith(" "):
@@ -43,7 +45,7 @@ for name, summary in commands:
     if example:
         page += [".PP", "Example:", ".nf", escape(example.group(1)), ".fi"]
 page += [".SH COMMON OPTIONS"]
-for option, meaning in re.findall(r"^  (--\S+(?: [A-Z]+)?)\s+(.*)$", help_of("unet", "eval").split("General\n")[1], re.M):
+for option, meaning in re.findall(OPTION, help_of("unet", "eval").split("General\n")[1], re.M):
     page += [".TP", r"\fB" + escape(option) + r"\fR", escape(meaning)]
 page += [".SH ENVIRONMENT"]
 for name, meaning in (("SORACL_DEVICE", "the device where --device is not given: an index, part of a name, cpu or gpu"),

@@ -228,8 +228,8 @@ int cli_compare_t5(int argc, char **argv)
     cli_command command = { .name = "compare t5",
                             .summary = "what SoRA gives over LoRA and full fine-tuning, on your device and texts",
                             .usage = "compare t5 --model DIR --train FILE --dev FILE [--test FILE] --out DIR",
-                            .example = "soracl compare t5 --model t5-small --train train.csv --dev dev.csv --rank 8,16 "
-                                       "--lambda 0.1,0.3 --full-lr 0.0003 --out study",
+                            .example = "soracl compare t5 --model t5-small --train headlines/train.csv --dev headlines/dev.csv "
+                                       "--rank 8,16 --lambda 0.1,0.3 --full-lr 0.0003 --out t5-study",
                             .options = options,
                             .option_count = sizeof options / sizeof options[0],
                             .run_groups = groups,

@@ -31,7 +31,7 @@ int cli_data_hands(int argc, char **argv)
     cli_command command = { .name = "data hands",
                             .summary = "draw a data set of hand images with exact masks",
                             .usage = "data hands --layout egohands|gtea --out DIR",
-                            .example = "soracl data hands --layout gtea --images 60 --out hands",
+                            .example = "soracl data hands --layout gtea --images 60 --out hands2",
                             .options = options,
                             .option_count = sizeof options / sizeof options[0] };
     sora_error error;

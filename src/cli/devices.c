@@ -67,7 +67,7 @@ int cli_devices(int argc, char **argv)
     cli_command command = { .name = "devices",
                             .summary = "what OpenCL devices there are, and which one would be taken (*)",
                             .usage = "devices [--json]",
-                            .example = "soracl devices --device gpu",
+                            .example = "soracl devices --device cpu",
                             .options = options,
                             .option_count = sizeof options / sizeof options[0] };
     sora_device *devices = NULL;

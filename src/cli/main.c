@@ -245,7 +245,7 @@ static void print_usage(FILE *out)
     for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
     fprintf(out,
             "  %-16s the version\n\nexample\n  soracl data hands --layout egohands --out hands && soracl unet train --data "
-            "egohands:hands --size 64 --epochs 2 --out run\n",
+            "egohands:hands --size 64 --epochs 1 --out first\n",
             "version");
 }
 

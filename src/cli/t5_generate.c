@@ -346,7 +346,7 @@ int cli_t5_eval(int argc, char **argv)
     cli_command command = { .name = "t5 eval",
                             .summary = "measure a T5 on pairs of texts and summaries",
                             .usage = "t5 eval --model DIR [--adapter DIR] --data FILE",
-                            .example = "soracl t5 eval --model run --data test.csv --beams 4 --json",
+                            .example = "soracl t5 eval --model t5-run --data headlines/test.csv --beams 4 --json",
                             .options = options,
                             .option_count = COUNT(options) };
     sora_error error;

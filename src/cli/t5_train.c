@@ -15,7 +15,8 @@ int cli_t5_finetune(int argc, char **argv)
         .name = "t5 finetune",
         .summary = "adapt a T5 to pairs of texts and summaries",
         .usage = "t5 finetune --model DIR --train FILE --dev FILE --method full|lora|sora --out DIR",
-        .example = "soracl t5 finetune --model t5-small --train train.csv --dev dev.csv --method sora --rank 8 --out run",
+        .example =
+            "soracl t5 finetune --model t5-small --train headlines/train.csv --dev headlines/dev.csv --method sora --out t5-run",
         .options = options,
         .option_count = COUNT(options),
         .run_groups = groups,
@@ -41,7 +42,7 @@ int cli_t5_pretrain(int argc, char **argv)
         .summary = "train a T5 on plain texts by span corruption (15 %, mean length 3)",
         .usage =
             "t5 pretrain --model DIR --train FILE --out DIR; weights are new where DIR has config.json and spiece.model alone",
-        .example = "soracl t5 pretrain --model new-t5 --train texts.csv --batch 16 --epochs 4 --lr 0.003 --out run",
+        .example = "soracl t5 pretrain --model new-t5 --train texts.csv --batch 16 --epochs 4 --lr 0.003 --out t5",
         .options = options,
         .option_count = COUNT(options),
         .run_groups = groups,

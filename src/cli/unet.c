@@ -217,7 +217,7 @@ int cli_unet_predict(int argc, char **argv)
     cli_command command = { .name = "unet predict",
                             .summary = "hand masks for images (JPEG or PNG)",
                             .usage = "unet predict --from RUN IMAGE... --out DIR",
-                            .example = "soracl unet predict --from run photo.jpg --out masks",
+                            .example = "soracl unet predict --from run hands2/GTEA/Images/*.jpg --out masks",
                             .options = options,
                             .option_count = COUNT(options),
                             .words = words,

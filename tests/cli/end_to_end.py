@@ -8,9 +8,11 @@ import os
 import signal
 import pathlib
 import random
+import re
 import shutil
 import struct
 import subprocess
+import sys
 import time
 import zlib
 
@@ -79,12 +81,37 @@ def part_words():
         done = subprocess.run([program, "unet", "train", "--help"], stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignored)
         os.close(writer)
         check("a closed pipe is no error", (done.returncode, done.stderr) == (code, b""), done)
+    refused("what --method offers it takes", 2, '"none"; expected full|lora|sora', "unet", "finetune", "--method", "none")
     for number in ("1e999", "1.5", "3 ", "0"):
         refused(f"eval --batch '{number}'", 2, f'--batch: "{number}"; expected 1 to 4096', "unet", "eval", "--from", "x", "--data", "pairs:x", "--batch", number)
     for option in (["--lr", "0.1"], ["--no-augment"], ["--out", "x"], ["--config", "x"], ["--overwrite"]):
         refused(f"{option[0]} beside --resume", 2, option[0].replace("no-", "") + " beside --resume", "unet", "train", "--resume", "nothing", *option)
     refused("--resume says how to start another", 2, "--config old/config.json --out NEW", "t5", "finetune", "--resume", "old", "--rank", "4")
     refused("what is no option of a run may stand beside --resume", 3, "nothing to resume", "unet", "train", "--resume", "nothing", "--quiet", "--json", "--device", "0", "--profile", "t.json")
+    examples()
+    page()
+
+
+def examples():
+    """Every example finds what those before it made, and writes where nothing is."""
+    overview, made = run("--help").stdout, []
+    commands = re.findall(r"^  (\w+(?: \w+)?)  +\S", overview.split("example\n")[0], re.M)
+    for name in ["", *(c for c in commands if c != "version")]:
+        example = run(*name.split(), "--help").stdout.split("example\n  ")[1]
+        for out in re.findall(r"--out (\S+)", example):
+            check(f"example of {name or 'soracl'}: {out} is new", out not in made)
+            made.append(out)
+        used = re.findall(r"--from (\S+)|(?:egohands|gtea):(\w+)|adapter \w+ (\S+)|--model (t5-run)| (headlines|hands2)/", example)
+        missing = {u for u in map("".join, used) if u not in made}
+        check(f"example of {name or 'soracl'}: what it reads is there", not missing, missing)
+
+
+def page():
+    """The manual page has every option of every command, its value apart from what it means."""
+    subprocess.run([sys.executable, pathlib.Path(__file__).parents[2] / "docs/man.py", program, "0", work / "soracl.1"], check=True)
+    text = (work / "soracl.1").read_text()
+    check("the manual page: values of options", "\n\\fB\\-\\-exclude FILE,...\\fR\nCSV files: " in text and "\n\\fB\\-\\-lists DIR\\fR\napt's lists" in text, text[text.find("exclude"):][:300])
+    check("the manual page speaks of T5", "in T5 for summarisation" in text)
 
 
 def part_bench():
