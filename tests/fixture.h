@@ -6,6 +6,8 @@
 #include "soracl/context.h"
 #include "test.h"
 
+#include <sys/resource.h>
+
 /* What most test programs share: an empty folder and a context on the default device, for cmocka's group setup and teardown. */
 
 static char folder[] = "/tmp/soracl-test-XXXXXX";
@@ -30,6 +32,14 @@ static inline int close_folder(void **state)
 {
     (void)state;
     return sora_folder_remove(folder, NULL) ? -1 : 0;
+}
+
+/* The most memory that the program has held so far, in MiB. */
+static inline long peak_memory(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024;
 }
 
 static sora_context *context;

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 typedef struct reader {
     const unsigned char *data;
@@ -49,15 +50,18 @@ static void set_transforms(png_structp png, png_infop info, int channels)
     png_set_interlace_handling(png);
 }
 
-static int orientation_of(png_structp png, png_infop info)
+/* That of the first sound eXIf chunk. Found here and not by libpng, because it may stand behind the picture, where libpng finds
+ * it only after all of that was read: the size by the header alone and the picture must agree. */
+static int orientation_of(const unsigned char *data, size_t bytes)
 {
-#ifdef PNG_eXIf_SUPPORTED
-    png_uint_32 bytes = 0;
-    png_bytep block = NULL;
-    if (png_get_eXIf_1(png, info, &bytes, &block) && block) return sora_exif_orientation(block, bytes);
-#endif
-    (void)png;
-    (void)info;
+    for (size_t at = 8; bytes - at >= 12;) { /* length, type, data, checksum */
+        const unsigned char *chunk = data + at + 4;
+        size_t length = png_get_uint_32(data + at);
+        if (length > bytes - at - 12 || memcmp(chunk, "IEND", 4) == 0) break;
+        if (memcmp(chunk, "eXIf", 4) == 0 && crc32(0, chunk, (uInt)length + 4) == png_get_uint_32(chunk + 4 + length))
+            return sora_exif_orientation(chunk + 4, length);
+        at += 12 + length;
+    }
     return 1;
 }
 
@@ -68,13 +72,15 @@ static sora_status decode(reader *r, png_structp png, png_infop info, const char
     if (setjmp(r->jump)) return sora_fail(error, SORA_ERROR_INPUT, "%s: broken PNG: %s", path, r->message);
     png_set_read_fn(png, r, on_read);
     png_set_user_limits(png, 1 << 28, 1 << 28);
+    /* Of chunks, what makes the pixels alone: gamma and profiles would turn luma into linear light, and texts may take gigabytes. */
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_read_info(png, info);
     uint32_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
     sora_status status = sora_image_check_size(path, width, height, error);
     if (status != SORA_OK) return status;
     out->width = (int)width;
     out->height = (int)height;
-    out->orientation = orientation_of(png, info);
+    out->orientation = orientation_of(r->data, r->bytes);
     if (channels == 0) return SORA_OK;
     set_transforms(png, info, channels);
     png_read_update_info(png, info);
@@ -86,9 +92,7 @@ static sora_status decode(reader *r, png_structp png, png_infop info, const char
     if (status != SORA_OK) return status;
     for (uint32_t y = 0; y < height; y++) (*rows)[y] = out->image.pixels + (size_t)y * width * (size_t)channels;
     png_read_image(png, *rows);
-    png_read_end(png, info);
-    /* eXIf may stand behind the picture. */
-    if (out->orientation == 1) out->orientation = orientation_of(png, info);
+    png_read_end(png, NULL);
     return SORA_OK;
 }
 

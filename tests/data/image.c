@@ -8,6 +8,7 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <zlib.h>
 
 /* ---- PNG --------------------------------------------------------------------------------------------------------- */
 
@@ -44,6 +45,30 @@ static void expect_pixels(const char *path, int channels, int width, int height,
     sora_image_free(&image);
 }
 
+/* Puts a chunk before the first one of type `before`. */
+static void insert_chunk(const char *path, const char *before, const char *type, const void *data, size_t bytes)
+{
+    sora_error error;
+    unsigned char *file, head[8], tail[4];
+    size_t count;
+    FILE *stream;
+    OK(sora_file_read(path, 1 << 20, &file, &count, &error));
+    unsigned char *place = memmem(file, count, before, 4);
+    assert_non_null(place);
+    size_t front = (size_t)(place - 4 - file);
+    png_save_uint_32(head, (png_uint_32)bytes);
+    memcpy(head + 4, type, 4);
+    png_save_uint_32(tail, (png_uint_32)crc32(crc32(0, head + 4, 4), data, (uInt)bytes));
+    assert_non_null(stream = fopen(path, "wb"));
+    fwrite(file, 1, front, stream);
+    fwrite(head, 1, 8, stream);
+    fwrite(data, 1, bytes, stream);
+    fwrite(tail, 1, 4, stream);
+    fwrite(file + front, 1, count - front, stream);
+    assert_int_equal(fclose(stream), 0);
+    free(file);
+}
+
 static void test_png_kinds(void **state)
 {
     (void)state;
@@ -66,9 +91,38 @@ static void test_png_kinds(void **state)
     const png_color palette[] = { { 9, 8, 7 }, { 100, 0, 200 }, { 255, 255, 255 } };
     write_png(path, 3, 1, 2, PNG_COLOR_TYPE_PALETTE, (const uint8_t[]) { 0x18 }, 1, palette, 3, NULL, 0);
     expect_pixels(path, 3, 3, 1, (const uint8_t[]) { 9, 8, 7, 100, 0, 200, 255, 255, 255 });
-    /* colour to grey by Rec. 601: 0.587 of green */
-    write_png(path, 2, 1, 8, PNG_COLOR_TYPE_RGB, (const uint8_t[]) { 0, 200, 0, 200, 200, 200 }, 6, NULL, 0, NULL, 0);
-    expect_pixels(path, 1, 2, 1, (const uint8_t[]) { 117, 200 });
+    insert_chunk(path, "IDAT", "tRNS", (const uint8_t[]) { 0, 128 }, 2); /* alpha of the palette, dropped */
+    expect_pixels(path, 3, 3, 1, (const uint8_t[]) { 9, 8, 7, 100, 0, 200, 255, 255, 255 });
+    /* colour to grey by Rec. 601: 0.587 of green, whatever the file says of gamma */
+    for (int gamma = 0; gamma < 3; gamma++) {
+        write_png(path, 2, 1, 8, PNG_COLOR_TYPE_RGB, (const uint8_t[]) { 0, 200, 0, 200, 200, 200 }, 6, NULL, 0, NULL, 0);
+        if (gamma == 1) insert_chunk(path, "IDAT", "gAMA", (const uint8_t[]) { 0, 0, 0xb1, 0x8f }, 4);
+        if (gamma == 2) insert_chunk(path, "IDAT", "sRGB", (const uint8_t[]) { 0 }, 1);
+        expect_pixels(path, 1, 2, 1, (const uint8_t[]) { 117, 200 });
+    }
+}
+
+/* A few kilobytes of texts that inflate to 60 MB. */
+static void test_png_texts_take_no_memory(void **state)
+{
+    (void)state;
+    enum { BYTES = 7900000 };
+    sora_error error;
+    int w, h;
+    uLongf count = 1 << 16;
+    Bytef *text = malloc(BYTES), *chunk = malloc(3 + count);
+    assert_true(text && chunk);
+    memset(text, 'x', BYTES);
+    assert_int_equal(compress(chunk + 3, &count, text, BYTES), Z_OK);
+    memcpy(chunk, "k\0", 3); /* key, its end, the only method */
+    write_png(at("texts.png"), 1, 1, 8, PNG_COLOR_TYPE_GRAY, (const uint8_t[]) { 7 }, 1, NULL, 0, NULL, 0);
+    for (int i = 0; i < 8; i++) insert_chunk(at("texts.png"), "IDAT", "zTXt", chunk, 3 + count);
+    free(text);
+    free(chunk);
+    long before = peak_memory();
+    OK(sora_image_read_size(at("texts.png"), &w, &h, &error));
+    expect_pixels(at("texts.png"), 1, 1, 1, (const uint8_t[]) { 7 });
+    assert_in_range(peak_memory() - before, 0, 30);
 }
 
 /* ---- Orientation ------------------------------------------------------------------------------------------------- */
@@ -110,7 +164,24 @@ static void test_png_orientations(void **state)
         write_png(at("turn.png"), oriented[o].width, oriented[o].height, 8, PNG_COLOR_TYPE_GRAY, oriented[o].stored,
                   (size_t)oriented[o].width, NULL, 0, exif, (uint32_t)bytes);
         expect_pixels(at("turn.png"), 1, 3, 2, upright);
+        /* behind the picture */
+        write_png(at("turn.png"), oriented[o].width, oriented[o].height, 8, PNG_COLOR_TYPE_GRAY, oriented[o].stored,
+                  (size_t)oriented[o].width, NULL, 0, NULL, 0);
+        insert_chunk(at("turn.png"), "IEND", "eXIf", exif, bytes);
+        expect_pixels(at("turn.png"), 1, 3, 2, upright);
     }
+    /* A damaged one, by its checksum, is none. */
+    exif_block(6, false, exif);
+    write_png(at("turn.png"), 3, 2, 8, PNG_COLOR_TYPE_GRAY, upright, 3, NULL, 0, NULL, 0);
+    insert_chunk(at("turn.png"), "IDAT", "eXIf", exif, sizeof exif);
+    sora_error error;
+    unsigned char *file;
+    size_t count;
+    OK(sora_file_read(at("turn.png"), 1 << 20, &file, &count, &error));
+    ((unsigned char *)memmem(file, count, "eXIf", 4))[4 + 26] ^= 1;
+    OK(sora_file_write(at("turn.png"), file, count, &error));
+    free(file);
+    expect_pixels(at("turn.png"), 1, 3, 2, upright);
 }
 
 static void test_broken_exif_is_no_orientation(void **state)
@@ -317,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_png_kinds),
+        cmocka_unit_test(test_png_texts_take_no_memory),
         cmocka_unit_test(test_png_orientations),
         cmocka_unit_test(test_jpeg_orientations),
         cmocka_unit_test(test_broken_exif_is_no_orientation),
