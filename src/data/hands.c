@@ -4,8 +4,8 @@
 #include "data/dataset_items.h"
 #include "data/hands_scene.h"
 #include "data/image_format.h"
+#include "data/mat.h"
 
-#include <errno.h>
 #include <matio.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,23 +92,36 @@ static sora_status outline(const sora_paint *p, uint8_t owner, sora_polygon *out
 
 /* ---- EgoHands ---------------------------------------------------------------------------------------------------- */
 
+/* Whether a struct array was read as it was to be written: as many numbers or letters in every field. */
+static bool is_whole(const sora_mat_array *read, matvar_t *var)
+{
+    size_t fields_each = Mat_VarGetNumberOfFields(var), count = var->dims[0] * var->dims[1] * fields_each;
+    if (read->rows * read->columns * read->field_count != count) return false;
+    for (size_t i = 0; i < count; i++) {
+        const matvar_t *item = Mat_VarGetStructFieldByIndex(var, i % fields_each, i / fields_each);
+        if (!item || read->items[i].rows * read->items[i].columns != item->dims[0] * item->dims[1]) return false;
+    }
+    return true;
+}
+
 static sora_status write_mat(const char *path, matvar_t *var, sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *temporary = NULL;
-    mat_t *file = NULL;
-    SORA_TRY(sora_format(&temporary, error, "%s.tmp", path));
+    sora_mat_array written = { 0 };
+    sora_file_writer writer; /* matio opens its temporary by name and writes; it is synced and renamed as any other file */
+    SORA_TRY(sora_file_begin(&writer, path, error));
     /* The header's text is given, because matio's own holds the time. */
-    file = Mat_CreateVer(temporary, "MATLAB 5.0 MAT-file, written by soracl", MAT_FT_MAT5);
-    if (!file || !var || Mat_VarWrite(file, var, MAT_COMPRESSION_NONE) != 0)
-        SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write", path);
-    Mat_Close(file);
-    file = NULL;
-    if (rename(temporary, path) != 0) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot rename into place: %s", path, strerror(errno));
+    mat_t *file = Mat_CreateVer(writer.temporary, "MATLAB 5.0 MAT-file, written by soracl", MAT_FT_MAT5);
+    bool wrote = file && var && Mat_VarWrite(file, var, MAT_COMPRESSION_NONE) == 0;
+    if (file && Mat_Close(file) != 0) wrote = false;
+    if (!wrote) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write: matio could not", path);
+    /* matio does not look at each write, so that on a full disk the file is short, and what is missing may be taken for empty. */
+    if (sora_mat_read(writer.temporary, var->name, &written, NULL) != SORA_OK || !is_whole(&written, var))
+        SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write: read back, it is not what was written; is the disk full?", path);
+    SORA_TRY(sora_file_commit(&writer, error));
 cleanup:
-    if (file) Mat_Close(file);
-    if (temporary && status != SORA_OK) remove(temporary);
-    free(temporary);
+    sora_mat_free(&written);
+    sora_file_abandon(&writer);
     return status;
 }
 

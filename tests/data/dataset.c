@@ -3,10 +3,12 @@
 #include "soracl/dataset.h"
 #include "../fixture.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "data/dataset_items.h"
 #include "data/mask_metrics.h"
 
 #include <math.h>
+#include <signal.h>
 
 static const char *spec(const char *kind, const char *name)
 {
@@ -218,6 +220,45 @@ static void test_broken_polygon_files(void **state)
     free(bytes);
 }
 
+/* On a disk that takes a part of polygons.mat, drawing fails, and leaves no file of that name. A limit on file sizes stands for
+ * the disk. */
+static void test_drawn_polygons_are_whole(void **state)
+{
+    (void)state;
+    sora_error error;
+    char **names, whole[256], text[512];
+    unsigned char *bytes;
+    size_t count, largest = 0;
+    struct rlimit before, limit;
+    const sora_hands_options options = { .layout = "egohands", .images = 4, .width = 32, .height = 32, .seed = 1 };
+    OK(sora_hands_draw(at("whole"), &options, &error));
+    snprintf(whole, sizeof whole, "%s", at("whole/_LABELLED_SAMPLES"));
+    OK(sora_folder_list(whole, &names, &count, &error));
+    for (size_t i = 0, size; i < count; i++) {
+        snprintf(text, sizeof text, "%s/%s/polygons.mat", whole, names[i]);
+        OK(sora_file_read(text, 1 << 20, &bytes, &size, &error));
+        largest = SORA_MAX(largest, size);
+        free(bytes);
+    }
+    sora_names_free(names, count);
+    assert_in_range(largest, 1500, 1 << 20); /* larger than any of the images */
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = largest - 100;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    memset(&error, 0, sizeof error);
+    sora_status status = sora_hands_draw(at("full"), &options, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(status, SORA_ERROR_IO);
+    char *end = strstr(error.message, "polygons.mat: cannot write");
+    assert_non_null(end);
+    snprintf(text, sizeof text, "%.*s", (int)(end - 1 - error.message), error.message);
+    OK(sora_folder_list(text, &names, &count, &error));
+    assert_int_equal(count, 2); /* the images */
+    sora_names_free(names, count);
+}
+
 /* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 enum { SIZE = 24 };
@@ -371,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_drawn_sets),
         cmocka_unit_test(test_polygons),
         cmocka_unit_test(test_broken_polygon_files),
+        cmocka_unit_test(test_drawn_polygons_are_whole),
         cmocka_unit_test(test_loader),
         cmocka_unit_test(test_loader_meets_a_broken_image),
         cmocka_unit_test(test_metrics),
