@@ -10,8 +10,12 @@
 
 #define HEADER_BYTES 128
 #define MAX_FILE ((size_t)256 << 20)
-#define MAX_INFLATED ((size_t)1 << 30)
+/* EgoHands' largest polygons.mat has 2 MB, all 48 together, as its metadata.mat has them, 50 MB. */
+#define MAX_INFLATED ((size_t)128 << 20)
 #define MAX_DEPTH 8
+#define MAX_FIELDS 4096 /* EgoHands' structs have 4 to 7 */
+/* What arrays may take in memory. In a file a number may be a byte, an array 8, and both compressed a thousand times. */
+#define MAX_MEMORY ((size_t)256 << 20)
 
 enum data_type {
     INT8 = 1,
@@ -38,6 +42,7 @@ typedef struct cursor {
     const unsigned char *at;
     size_t left;
     const char *path; /* for messages */
+    size_t *memory;   /* how much of MAX_MEMORY is left */
 } cursor;
 
 typedef struct element {
@@ -48,6 +53,15 @@ typedef struct element {
 static sora_status broken(const cursor *c, sora_error *error, const char *what)
 {
     return sora_fail(error, SORA_ERROR_INPUT, "%s: broken MAT file: %s", c->path, what);
+}
+
+static sora_status allocate(cursor *c, size_t count, size_t size, void *out, sora_error *error)
+{
+    if (count > *c->memory / size)
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: its arrays take more than %zu MiB of memory, which are accepted", c->path,
+                         MAX_MEMORY >> 20);
+    *c->memory -= count * size;
+    return sora_allocate(count, size, c->path, out, error);
 }
 
 static uint32_t word(const unsigned char *at)
@@ -69,13 +83,13 @@ static sora_status take(cursor *c, element *out, sora_error *error)
     if (type >> 16) { /* small: type, size and data in 8 bytes */
         bytes = type >> 16;
         if (bytes > 4) return broken(c, error, "a small data element of more than 4 bytes");
-        *out = (element) { type & 0xffff, { c->at + 4, bytes, c->path } };
+        *out = (element) { type & 0xffff, { c->at + 4, bytes, c->path, c->memory } };
         advance(c, 8);
         return SORA_OK;
     }
     advance(c, 8);
     if (bytes > c->left) return broken(c, error, "a data element reaches beyond its end");
-    *out = (element) { type, { c->at, bytes, c->path } };
+    *out = (element) { type, { c->at, bytes, c->path, c->memory } };
     size_t padded = type == COMPRESSED ? bytes : ((size_t)bytes + 7) / 8 * 8;
     advance(c, SORA_MIN(padded, c->left));
     return SORA_OK;
@@ -132,7 +146,7 @@ static sora_status read_values(cursor *c, sora_mat_array *out, sora_error *error
     size_t size = size_of(data.type);
     if (size == 0 || data.data.left != count * size) return broken(c, error, "an array and its dimensions disagree");
     if (count == 0) return SORA_OK;
-    status = sora_allocate(count, sizeof *out->values, c->path, &out->values, error);
+    status = allocate(c, count, sizeof *out->values, &out->values, error);
     if (status != SORA_OK) return status;
     for (size_t i = 0; i < count; i++) {
         unsigned char bytes[8] = { 0 };
@@ -142,7 +156,7 @@ static sora_status read_values(cursor *c, sora_mat_array *out, sora_error *error
     return SORA_OK;
 }
 
-static sora_status read_array(cursor c, int depth, char name[64], sora_mat_array *out, sora_error *error);
+static sora_status read_array(cursor c, int depth, const char *wanted, bool *found, sora_mat_array *out, sora_error *error);
 
 static sora_status read_struct(cursor *c, int depth, sora_mat_array *out, sora_error *error)
 {
@@ -155,27 +169,30 @@ static sora_status read_struct(cursor *c, int depth, sora_mat_array *out, sora_e
     if (room < 1 || room > sizeof *out->fields || names.type != INT8 || names.data.left % room != 0)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: broken MAT file: field names of %zu bytes", c->path, room);
     size_t fields = names.data.left / room;
+    if (fields > MAX_FIELDS)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: a struct of %zu fields; expected at most %d", c->path, fields, MAX_FIELDS);
     /* Each item takes 8 bytes at least, so that the file's size bounds what is asked for here. */
     if (fields > 0 && count > c->left / 8 / fields) SORA_TRY(broken(c, error, "a struct array larger than the file"));
-    SORA_TRY(sora_allocate(fields, sizeof *out->fields, c->path, &out->fields, error));
-    SORA_TRY(sora_allocate(count * fields, sizeof *out->items, c->path, &out->items, error));
+    SORA_TRY(allocate(c, fields, sizeof *out->fields, &out->fields, error));
+    SORA_TRY(allocate(c, count * fields, sizeof *out->items, &out->items, error));
     out->field_count = fields;
     for (size_t f = 0; f < fields; f++) memcpy(out->fields[f], names.data.at + f * room, room - 1);
     for (size_t i = 0; i < count * fields; i++) {
-        char unused[64];
+        bool found;
         SORA_TRY(take(c, &item, error));
         if (item.type != MATRIX) SORA_TRY(broken(c, error, "a field that is no array"));
-        SORA_TRY(read_array(item.data, depth + 1, unused, &out->items[i], error));
+        SORA_TRY(read_array(item.data, depth + 1, NULL, &found, &out->items[i], error));
     }
 cleanup:
     return status;
 }
 
-/* The contents of a MATRIX element: flags, dimensions, name, then by class. */
-static sora_status read_array(cursor c, int depth, char name[64], sora_mat_array *out, sora_error *error)
+/* The contents of a MATRIX element: flags, dimensions, name, then by class. wanted: where it has another name, *found is false and
+ * nothing is read; NULL: whatever its name. */
+static sora_status read_array(cursor c, int depth, const char *wanted, bool *found, sora_mat_array *out, sora_error *error)
 {
     element flags, dimensions, label;
-    *name = '\0';
+    *found = false;
     *out = (sora_mat_array) { 0 };
     if (c.left == 0) return SORA_OK; /* how MATLAB writes [] */
     if (depth > MAX_DEPTH) return broken(&c, error, "nested too deeply");
@@ -186,8 +203,8 @@ static sora_status read_array(cursor c, int depth, char name[64], sora_mat_array
     if (flags.type != UINT32 || flags.data.left != 8 || dimensions.type != INT32 || dimensions.data.left < 8 ||
         dimensions.data.left % 4 != 0 || label.type != INT8)
         return broken(&c, error, "an array without flags, dimensions or name");
-    memcpy(name, label.data.at, SORA_MIN(label.data.left, 63));
-    name[SORA_MIN(label.data.left, 63)] = '\0';
+    *found = !wanted || (label.data.left == strlen(wanted) && memcmp(label.data.at, wanted, label.data.left) == 0);
+    if (!*found) return SORA_OK;
     out->rows = word(dimensions.data.at);
     out->columns = 1;
     for (size_t i = 4; i < dimensions.data.left; i += 4) {
@@ -220,7 +237,8 @@ static sora_status inflate_element(const cursor *from, unsigned char **bytes, si
     int code = Z_OK;
     while (code == Z_OK) {
         if (*count == MAX_INFLATED)
-            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: broken MAT file: it inflates without end", from->path);
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: broken MAT file: it inflates to more than %zu MiB", from->path,
+                      MAX_INFLATED >> 20);
         if (*count == room) SORA_TRY(sora_reserve(bytes, &room, SORA_MAX(4096, 2 * room), 1, error));
         size_t step = SORA_MIN(SORA_MIN(room, MAX_INFLATED) - *count, (size_t)1 << 24);
         stream.next_out = *bytes + *count;
@@ -239,18 +257,17 @@ static sora_status find_variable(cursor c, const char *variable, sora_mat_array 
     while (c.left >= 8) {
         unsigned char *inflated = NULL;
         size_t bytes = 0;
-        char name[64] = "";
+        bool found = false;
         element item;
         sora_status status = take(&c, &item, error);
         if (status == SORA_OK && item.type == COMPRESSED) {
             status = inflate_element(&item.data, &inflated, &bytes, error);
-            cursor inside = { inflated, bytes, c.path };
+            cursor inside = { inflated, bytes, c.path, c.memory };
             if (status == SORA_OK) status = take(&inside, &item, error);
         }
-        if (status == SORA_OK && item.type == MATRIX) status = read_array(item.data, 0, name, out, error);
+        if (status == SORA_OK && item.type == MATRIX) status = read_array(item.data, 0, variable, &found, out, error);
         free(inflated);
-        if (status != SORA_OK || strcmp(name, variable) == 0) return status;
-        sora_mat_free(out);
+        if (status != SORA_OK || found) return status;
     }
     return sora_fail(error, SORA_ERROR_INPUT, "%s: no variable %s in it", c.path, variable);
 }
@@ -258,7 +275,7 @@ static sora_status find_variable(cursor c, const char *variable, sora_mat_array 
 sora_status sora_mat_read(const char *path, const char *variable, sora_mat_array *out, sora_error *error)
 {
     unsigned char *bytes = NULL;
-    size_t count;
+    size_t count, memory = MAX_MEMORY;
     *out = (sora_mat_array) { 0 };
     sora_status status = sora_file_read(path, MAX_FILE, &bytes, &count, error);
     if (status != SORA_OK) return status;
@@ -268,7 +285,7 @@ sora_status sora_mat_read(const char *path, const char *variable, sora_mat_array
     else if (count < HEADER_BYTES || memcmp(bytes + HEADER_BYTES - 4, "\0\1IM", 4) != 0)
         status = sora_fail(error, SORA_ERROR_INPUT, "%s: no little-endian MAT file of version 5 to 7", path);
     else
-        status = find_variable((cursor) { bytes + HEADER_BYTES, count - HEADER_BYTES, path }, variable, out, error);
+        status = find_variable((cursor) { bytes + HEADER_BYTES, count - HEADER_BYTES, path, &memory }, variable, out, error);
     free(bytes);
     if (status != SORA_OK) sora_mat_free(out);
     return status;
