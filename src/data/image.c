@@ -180,32 +180,43 @@ static sora_status make_runs(int from, int to, run **out, sora_error *error)
     return status;
 }
 
+static void scale_row(const uint8_t *pixels, const run *across, int width, size_t channels, float *out)
+{
+    for (int x = 0; x < width; x++)
+        for (size_t k = 0; k < channels; k++) {
+            const uint8_t *in = pixels + (size_t)across[x].first * channels + k;
+            float sum = 0.0f;
+            for (int i = 0; i < across[x].count; i++) sum += across[x].weights[i] * (float)in[(size_t)i * channels];
+            out[(size_t)x * channels + k] = sum;
+        }
+}
+
+/* Rows are scaled across once each, in order, and the last two are kept: a line of the output adds up one after the other, and the
+ * next line begins with one of the last two or behind them. */
 sora_status sora_image_resize(const sora_image *image, int width, int height, sora_image *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     run *across = NULL, *down = NULL;
     float *rows = NULL;
-    int c = image->channels;
+    int scaled = 0;
+    size_t c = (size_t)image->channels, row = (size_t)width * c;
     *out = (sora_image) { 0 };
-    SORA_TRY(sora_image_create(width, height, c, out, error));
+    SORA_TRY(sora_image_create(width, height, image->channels, out, error));
     SORA_TRY(make_runs(image->width, width, &across, error));
     SORA_TRY(make_runs(image->height, height, &down, error));
-    SORA_TRY(sora_allocate((size_t)width * (size_t)image->height, (size_t)c * sizeof(float), "resize", &rows, error));
-    for (int y = 0; y < image->height; y++)
-        for (int x = 0; x < width; x++)
-            for (int k = 0; k < c; k++) {
-                const uint8_t *in = image->pixels + ((size_t)y * (size_t)image->width + (size_t)across[x].first) * (size_t)c + k;
-                float sum = 0.0f;
-                for (int i = 0; i < across[x].count; i++) sum += across[x].weights[i] * (float)in[i * c];
-                rows[((size_t)y * (size_t)width + (size_t)x) * (size_t)c + (size_t)k] = sum;
-            }
-    size_t row = (size_t)width * (size_t)c;
-    for (int y = 0; y < height; y++)
-        for (size_t x = 0; x < row; x++) {
-            float sum = 0.0f;
-            for (int i = 0; i < down[y].count; i++) sum += down[y].weights[i] * rows[(size_t)(down[y].first + i) * row + x];
-            out->pixels[(size_t)y * row + x] = (uint8_t)fmaxf(0.0f, fminf(255.0f, sum + 0.5f));
+    SORA_TRY(sora_allocate(3 * row, sizeof *rows, "resize", &rows, error));
+    float *sums = rows + 2 * row;
+    for (int y = 0; y < height; y++) {
+        memset(sums, 0, row * sizeof *sums);
+        for (int i = 0; i < down[y].count; i++) {
+            int from = down[y].first + i;
+            float *line = rows + (size_t)(from % 2) * row;
+            if (from >= scaled) scale_row(image->pixels + (size_t)from * (size_t)image->width * c, across, width, c, line);
+            scaled = SORA_MAX(scaled, from + 1);
+            for (size_t x = 0; x < row; x++) sums[x] += down[y].weights[i] * line[x];
         }
+        for (size_t x = 0; x < row; x++) out->pixels[(size_t)y * row + x] = (uint8_t)fmaxf(0.0f, fminf(255.0f, sums[x] + 0.5f));
+    }
 cleanup:
     free_runs(across, width);
     free_runs(down, height);

@@ -384,6 +384,23 @@ static void test_resize(void **state)
     sora_image_free(&image);
 }
 
+/* A column of a million pixels takes as much memory as two lines of what comes out, not as a million of them. */
+static void test_resize_a_column(void **state)
+{
+    (void)state;
+    enum { HEIGHT = 1000000, SIZE = 40 };
+    sora_error error;
+    sora_image image, out;
+    OK(sora_image_create(1, HEIGHT, 1, &image, &error));
+    for (int y = 0; y < HEIGHT; y++) image.pixels[y] = (uint8_t)(y / (HEIGHT / SIZE));
+    long before = peak_memory();
+    OK(sora_image_resize(&image, SIZE, SIZE, &out, &error));
+    assert_in_range(peak_memory() - before, 0, 30);
+    for (int i = 0; i < SIZE * SIZE; i++) assert_int_equal(out.pixels[i], i / SIZE);
+    sora_image_free(&image);
+    sora_image_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_resize_a_column),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
