@@ -53,7 +53,8 @@ SORA_API uint64_t sora_file_tensor_bytes(const sora_file_tensor *tensor);
 SORA_API sora_status sora_file_tensor_to_f32(const sora_file_tensor *tensor, float *out, sora_error *error);
 
 /* Writes a file atomically, tensors in the given order, each aligned to its dtype, header padded with spaces to 8 bytes.
- * metadata: `metadata_count` pairs key, value. Refuses duplicate and empty names. Equal input gives equal bytes. */
+ * metadata: `metadata_count` pairs key, value. Refuses duplicate and empty names and what is no UTF-8. Equal input gives equal
+ * bytes. */
 SORA_API sora_status sora_safetensors_write(const char *path, const sora_file_tensor *tensors, size_t count,
                                             const char *const (*metadata)[2], size_t metadata_count, sora_error *error);
 

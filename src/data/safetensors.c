@@ -267,7 +267,9 @@ static sora_status make_header(const char *path, const sora_file_tensor *tensors
     sora_status status = SORA_OK;
     uint64_t offset = 0;
     json_t *header = json_object(), *notes = json_object();
-    for (size_t i = 0; i < metadata_count; i++) json_object_set_new(notes, metadata[i][0], json_string(metadata[i][1]));
+    for (size_t i = 0; i < metadata_count; i++)
+        if (json_object_set_new(notes, metadata[i][0], json_string(metadata[i][1])) != 0)
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: metadata %zu: expected UTF-8 (or there is no host memory)", path, i);
     if (metadata_count > 0) json_object_set(header, "__metadata__", notes);
     for (size_t i = 0; i < count; i++) {
         const sora_file_tensor *t = &tensors[i];
@@ -282,14 +284,14 @@ static sora_status make_header(const char *path, const sora_file_tensor *tensors
                       t->name);
         json_t *shape = json_array();
         for (int d = 0; d < t->rank; d++) json_array_append_new(shape, json_integer(t->shape[d]));
-        json_object_set_new(header, t->name,
-                            json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtype, "shape", shape, "data_offsets", (json_int_t)offset,
-                                      (json_int_t)(offset + bytes)));
+        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtype, "shape", shape, "data_offsets", (json_int_t)offset,
+                                  (json_int_t)(offset + bytes));
+        if (json_object_set_new(header, t->name, entry) != 0)
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: tensor %zu: its name is no UTF-8 (or there is no host memory)", path, i);
         offset += bytes;
     }
     *out = json_dumps(header, JSON_COMPACT);
-    if (!*out)
-        status = sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory for the header, or a name that is no UTF-8", path);
+    if (!*out) status = sora_fail(error, SORA_ERROR_MEMORY, "%s: no host memory for the header", path);
 cleanup:
     json_decref(header);
     json_decref(notes);

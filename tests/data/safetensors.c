@@ -122,6 +122,14 @@ static void test_round_trip(void **state)
     sora_file_tensor twice[] = { tensors[2], tensors[2] };
     FAILS(sora_safetensors_write(at("bad"), twice, 2, NULL, 0, &error), SORA_ERROR_ARGUMENT, "half");
     assert_false(sora_path_exists(at("bad")));
+    sora_file_tensor latin = tensors[2];
+    latin.name = "b\xff";
+    FAILS(sora_safetensors_write(at("bad"), &latin, 1, NULL, 0, &error), SORA_ERROR_ARGUMENT, "tensor 0: its name is no UTF-8");
+    const char *const notes[2][2] = { { "\xff", "v" }, { "k", "v\xff" } };
+    for (int i = 0; i < 2; i++)
+        FAILS(sora_safetensors_write(at("bad"), tensors, 1, notes + i, 1, &error), SORA_ERROR_ARGUMENT,
+              "metadata 0: expected UTF-8");
+    assert_false(sora_path_exists(at("bad")));
     FAILS(sora_safetensors_write("/proc/absent/x", tensors, 1, NULL, 0, &error), SORA_ERROR_IO, "/proc/absent");
 }
 
