@@ -23,8 +23,13 @@ sora_status sora_file_read(const char *path, size_t limit, unsigned char **out, 
     unsigned char *data = NULL;
     *out = NULL;
     *bytes = 0;
-    FILE *file = fopen(path, "rb");
-    if (!file) return fail_errno(error, "open", path);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not wait for a FIFO's other end */
+    FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
+    if (!file) {
+        status = fail_errno(error, "open", path);
+        if (descriptor >= 0) close(descriptor);
+        return status;
+    }
     if (fstat(fileno(file), &info) != 0) {
         status = fail_errno(error, "stat", path);
         goto cleanup;

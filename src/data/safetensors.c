@@ -166,12 +166,13 @@ sora_status sora_safetensors_open(const char *path, sora_safetensors **out, sora
     sora_safetensors *file = NULL;
     struct stat info;
     *out = NULL;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not wait for a FIFO's other end */
     if (descriptor < 0)
         return sora_fail(error, errno == ENOENT ? SORA_ERROR_INPUT : SORA_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
     SORA_TRY(sora_allocate(1, sizeof *file, path, &file, error));
     if (fstat(descriptor, &info) != 0) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot stat: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode) || info.st_size < 8)
+    if (!S_ISREG(info.st_mode)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: not a regular file", path);
+    if (info.st_size < 8)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %lld bytes; no safetensors file", path, (long long)info.st_size);
     void *map = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
     if (map == MAP_FAILED) SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot map: %s", path, strerror(errno));

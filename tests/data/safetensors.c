@@ -7,6 +7,8 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* A file of that header and so many bytes of data behind it. */
 static void write_raw(const char *header, size_t data)
@@ -171,12 +173,25 @@ static void test_full_disk(void **state)
     sora_names_free(names, count);
 }
 
+/* A FIFO is refused, not waited for. */
+static void test_fifo(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_safetensors *opened;
+    assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+    alarm(10);
+    FAILS(sora_safetensors_open(at("fifo"), &opened, &error), SORA_ERROR_INPUT, "fifo: not a regular file");
+    alarm(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hostile_headers),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_fifo),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

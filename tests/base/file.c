@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "../fixture.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Regular files alone are read; a FIFO is refused, not waited for. */
+static void test_what_is_read(void **state)
+{
+    (void)state;
+    sora_error error;
+    unsigned char *bytes;
+    size_t count;
+    OK(sora_file_write(at("plain"), "abc", 3, &error));
+    OK(sora_file_read(at("plain"), 3, &bytes, &count, &error));
+    assert_int_equal(count, 3);
+    assert_string_equal(bytes, "abc");
+    free(bytes);
+    FAILS(sora_file_read(at("plain"), 2, &bytes, &count, &error), SORA_ERROR_INPUT, "plain: 3 bytes, at most 2");
+    FAILS(sora_file_read(at("absent"), 2, &bytes, &count, &error), SORA_ERROR_INPUT, "absent: cannot open");
+    FAILS(sora_file_read(folder, 2, &bytes, &count, &error), SORA_ERROR_INPUT, "not a regular file");
+    assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+    alarm(10);
+    FAILS(sora_file_read(at("fifo"), 2, &bytes, &count, &error), SORA_ERROR_INPUT, "fifo: not a regular file");
+    alarm(0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read) };
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
+}
