@@ -161,7 +161,7 @@ static sora_status write_pieces(const sora_tokenizer *tokenizer, FILE *out, cons
     return SORA_OK;
 }
 
-/* More bytes of a text than this many a token are never needed; SentencePiece's longest pieces have 16 or so. */
+/* More bytes of a text than this many a token are rarely needed; SentencePiece's longest pieces have 16 or so. */
 #define TOKEN_BYTES 64
 
 sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most, int32_t **ids, int *count,
@@ -169,14 +169,22 @@ sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *p
 {
     sora_status status = SORA_OK;
     char *whole = NULL;
-    size_t found, front = strlen(prefix), kept = SORA_MIN(bytes, (size_t)most * TOKEN_BYTES);
+    size_t found, kept, front = strlen(prefix);
     *ids = NULL;
-    /* A cut within a character would be invalid. */
-    while (kept > 0 && kept < bytes && ((unsigned char)text[kept] & 0xc0) == 0x80) kept--;
-    SORA_TRY(sora_allocate(front + kept + 1, 1, "text", &whole, error));
+    SORA_TRY(sora_allocate(front + bytes + 1, 1, "text", &whole, error));
     memcpy(whole, prefix, front);
-    memcpy(whole + front, text, kept);
-    SORA_TRY(sora_tokenizer_encode(tokenizer, whole, front + kept, ids, &found, error));
+    memcpy(whole + front, text, bytes);
+    /* A token may stand for any number of bytes, of spaces or of what is unknown, so more are taken until there are enough, twice
+     * as many as asked for: a cut changes the tokens just before it. */
+    for (size_t limit = (size_t)most * TOKEN_BYTES;; limit *= 2) {
+        kept = SORA_MIN(bytes, limit);
+        /* A cut within a character would be invalid. */
+        while (kept > 0 && kept < bytes && ((unsigned char)text[kept] & 0xc0) == 0x80) kept--;
+        SORA_TRY(sora_tokenizer_encode(tokenizer, whole, front + kept, ids, &found, error));
+        if (kept == bytes || found / 2 >= (size_t)most) break;
+        free(*ids);
+        *ids = NULL;
+    }
     *count = (int)SORA_MIN(found, (size_t)most - 1) + 1;
     int32_t *room = realloc(*ids, (size_t)*count * sizeof **ids);
     if (!room) SORA_FAIL(error, SORA_ERROR_MEMORY, "no host memory for %d ids", *count);
