@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "data/sentencepiece.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -15,10 +16,143 @@ struct sora_sentencepiece {
     sentencepiece::SentencePieceProcessor processor;
 };
 
+/* ---- What the library believes ----------------------------------------------------------------------------------- */
+
+namespace
+{
+
+struct Bytes {
+    const unsigned char *at;
+    size_t left;
+};
+
+bool take_number(Bytes &from, uint64_t &number)
+{
+    number = 0;
+    for (int shift = 0; shift < 64 && from.left > 0; shift += 7) {
+        unsigned char byte = *from.at++;
+        from.left--;
+        number |= static_cast<uint64_t>(byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return false;
+}
+
+/* Takes one field off a message of protobuf: field number * 8 + kind, and its bytes; where it is a number, those of its varint. */
+bool take_field(Bytes &message, uint64_t &tag, Bytes &content)
+{
+    uint64_t size = 0;
+    if (!take_number(message, tag) || tag > UINT32_MAX) return false;
+    content = message;
+    switch (tag & 7) {
+    case 0: return take_number(message, size);
+    case 1: size = 8; break;
+    case 2:
+        if (!take_number(message, size)) return false;
+        break;
+    case 5: size = 4; break;
+    default: return false; /* groups, which models do not have */
+    }
+    if (size > message.left) return false;
+    content = { message.at, size };
+    message.at += size;
+    message.left -= size;
+    return true;
+}
+
+/* Where the nodes below a node of a Darts double array stand, each at this ^ its byte. */
+size_t below(const std::vector<uint32_t> &trie, size_t node)
+{
+    return node ^ static_cast<size_t>(trie[node] >> 10) << ((trie[node] & 512) >> 6);
+}
+
+/* The bytes of a trie, the trie, texts that end with NUL. NormalizePrefix goes wherever the trie says, and has room for 32 texts on
+ * one way through it. */
+bool charsmap_is_sound(Bytes map)
+{
+    uint32_t size;
+    if (map.left < sizeof size) return false;
+    memcpy(&size, map.at, sizeof size);
+    if (size == 0 || size % 4 != 0 || size > map.left - sizeof size) return false;
+    std::vector<uint32_t> trie(size / 4);
+    memcpy(trie.data(), map.at + sizeof size, size);
+    size_t texts = map.left - sizeof size - size;
+    if (texts > 0 && map.at[map.left - 1] != '\0') return false;
+    for (size_t node = 0; node < trie.size(); node++) {
+        if (node > 0 && trie[node] >> 31) continue; /* no node but where a text begins */
+        if ((below(trie, node) | 255) >= trie.size()) return false;
+        if (trie[node] & 256 && (trie[below(trie, node)] & INT32_MAX) >= texts) return false;
+    }
+    std::vector<char> reached(trie.size()), next;
+    reached[below(trie, 0)] = 1;
+    for (int depth = 0; depth < 32; depth++) {
+        bool deeper = false;
+        next.assign(trie.size(), 0);
+        for (size_t node = 0; node < trie.size(); node++) {
+            size_t above = node ^ (trie[node] & 255);
+            if (trie[node] >> 31 || above >= trie.size() || !reached[above]) continue;
+            next[below(trie, node)] = deeper = true;
+        }
+        if (!deeper) return true;
+        reached.swap(next);
+    }
+    return false;
+}
+
+/* Where texts look for pieces that a user defined there is room for 64 found at one place, one of each length. */
+bool piece_is_sound(Bytes piece)
+{
+    enum { TEXT = 1 * 8 + 2, TYPE = 3 * 8, USER_DEFINED = 4 };
+    uint64_t tag, type;
+    size_t longest = 0;
+    bool defined = false;
+    while (piece.left > 0) {
+        Bytes content;
+        if (!take_field(piece, tag, content)) return false;
+        if (tag == TEXT) longest = std::max(longest, content.left);
+        if (tag == TYPE) defined |= take_number(content, type) && static_cast<uint32_t>(type) == USER_DEFINED;
+    }
+    return !defined || longest <= 64;
+}
+
+/* Both ModelProto's normalizer_spec and its denormalizer_spec have a precompiled_charsmap. */
+bool spec_is_sound(Bytes spec)
+{
+    enum { CHARSMAP = 2 * 8 + 2 };
+    uint64_t tag;
+    while (spec.left > 0) {
+        Bytes map;
+        if (!take_field(spec, tag, map)) return false;
+        if (tag == CHARSMAP && map.left > 0 && !charsmap_is_sound(map)) return false;
+    }
+    return true;
+}
+
+bool model_is_sound(Bytes model)
+{
+    enum { PIECE = 1 * 8 + 2, NORMALIZER = 3 * 8 + 2, DENORMALIZER = 5 * 8 + 2 };
+    uint64_t tag;
+    while (model.left > 0) {
+        Bytes part;
+        if (!take_field(model, tag, part)) return false;
+        if (tag == PIECE && !piece_is_sound(part)) return false;
+        if ((tag == NORMALIZER || tag == DENORMALIZER) && !spec_is_sound(part)) return false;
+    }
+    return true;
+}
+
+} // namespace
+
+/* ---- Tokens ------------------------------------------------------------------------------------------------------ */
+
 extern "C" sora_sentencepiece *sora_sentencepiece_open(const void *model, size_t bytes, char *message, size_t room)
 {
     sora_sentencepiece *opened = nullptr;
     try {
+        if (!model_is_sound({ static_cast<const unsigned char *>(model), bytes })) {
+            snprintf(message, room, "it ends too early, or its precompiled_charsmap or a piece is broken");
+            return nullptr;
+        }
         opened = new sora_sentencepiece;
         auto status = opened->processor.LoadFromSerializedProto({ static_cast<const char *>(model), bytes });
         if (status.ok()) return opened;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What needs a model but no real data: sources longer than they look. */
+/* What needs a model but no real data: sources longer than they look, and models that would lead the library astray. */
 #include "soracl/tokenizer.h"
 #include "../fixture.h"
 
@@ -47,6 +47,57 @@ static void test_source(void **state)
     FAILS(sora_tokenizer_source(tokenizer, "", invalid, sizeof invalid, 4, &ids, &count, &error), SORA_ERROR_INPUT, "no UTF-8");
 }
 
+/* Each changes a sound model, whose table of normalisation is the bytes of a trie, the trie, texts. libsentencepiece 0.1.97 loads
+ * them all, and with the right text follows most of them out of its arrays. */
+static void test_hostile_models(void **state)
+{
+    (void)state;
+    enum { SIZE, LEAF, OFFSET, ROOT, TEXTS, LOOP, PIECES, CASES, TABLE = 237561 };
+    static const char name[] = "nmt_nfkc\x12\xf9\xbf\x0e"; /* then the table */
+    sora_error error;
+    sora_tokenizer *other;
+    unsigned char *bytes;
+    size_t count;
+    char path[256];
+    static uint32_t trie[1 << 16];
+    snprintf(path, sizeof path, "%s/spiece.model", getenv("SORACL_TEST_T5_MINI"));
+    for (int i = 0; i < CASES; i++) {
+        OK(sora_file_read(path, 1 << 24, &bytes, &count, &error));
+        unsigned char *map = memmem(bytes, count, name, sizeof name - 1);
+        assert_non_null(map);
+        map += sizeof name - 1;
+        uint32_t size;
+        memcpy(&size, map, 4);
+        assert_in_range(size, 4, sizeof trie);
+        memcpy(trie, map + 4, size);
+        uint32_t base = trie[0] >> 10, a = base ^ 0xe3; /* where characters like U+3042 begin */
+        assert_int_equal(trie[a] & 0xff, 0xe3);
+        switch (i) {
+        case LEAF:
+            for (uint32_t k = 1; k < size / 4; k++)
+                if (trie[k] >> 31) trie[k] |= 0x7fffff00;
+            break;
+        case OFFSET: trie[a] |= 0x7ffffc00; break;
+        case ROOT: trie[0] = 0xfffffc00; break;
+        case LOOP: trie[a] = (trie[a] & 0xff) | (a ^ base) << 10; break; /* below it is what is beside it: for ever */
+        }
+        memcpy(map + 4, trie, size);
+        if (i == SIZE) memcpy(map, &(uint32_t) { TABLE - 1 }, 4);
+        if (i == TEXTS) map[TABLE - 1] = 'x';
+        if (i == PIECES) { /* 65 letters, of type 4 */
+            bytes = realloc(bytes, count + 80);
+            assert_non_null(bytes);
+            memcpy(bytes + count, "\x0a\x45\x0a\x41", 4);
+            memset(bytes + count + 4, 'q', 65);
+            memcpy(bytes + count + 69, "\x18\x04", 2);
+            count += 71;
+        }
+        OK(sora_file_write(at("hostile.model"), bytes, count, &error));
+        FAILS(sora_tokenizer_create(at("hostile.model"), &other, &error), SORA_ERROR_INPUT, "precompiled_charsmap");
+        free(bytes);
+    }
+}
+
 static int open_mini(void **state)
 {
     return open_folder(state) || sora_tokenizer_create(getenv("SORACL_TEST_T5_MINI"), &tokenizer, NULL) ? -1 : 0;
@@ -62,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source),
+        cmocka_unit_test(test_hostile_models),
     };
     return cmocka_run_group_tests(tests, open_mini, close_mini);
 }
