@@ -38,6 +38,7 @@ SORA_API sora_status sora_context_finish(sora_context *context, sora_error *erro
 
 typedef struct sora_memory_account {
     uint64_t current, peak; /* bytes in device buffers now, and at most since the last reset */
+    uint64_t libraries;     /* of current: scratch of CLBlast's products, which grows when a graph is prepared */
 } sora_memory_account;
 
 SORA_API sora_memory_account sora_context_memory(const sora_context *context);

@@ -138,7 +138,9 @@ sora_status sora_context_finish(sora_context *context, sora_error *error)
 
 sora_memory_account sora_context_memory(const sora_context *context)
 {
-    return context->memory;
+    sora_memory_account account = context->memory;
+    account.libraries = context->scratch.bytes;
+    return account;
 }
 
 void sora_context_reset_peak(sora_context *context)

@@ -178,6 +178,7 @@ sora_status sora_bench_training_open(sora_context *context, const sora_bench_opt
                    sora_optimizer_device_bytes(t->params, &rule);
     SORA_TRY(sora_params_place(t->params, sora_optimizer_moments(&rule), error));
     SORA_TRY(sora_graph_prepare(t->graph, error));
+    t->predicted += sora_context_memory(context).libraries;
     SORA_TRY(sora_params_upload(t->params, sora_optimizer_moments(&rule), error));
     SORA_TRY(sora_optimizer_create(t->params, &rule, &t->optimizer, error));
     SORA_TRY(t->t5 ? write_ids(context, &text, &t->o, sora_t5_describe(t->t5)->vocabulary, error)

@@ -211,6 +211,7 @@ static sora_status set_up(trainer *t, sora_error *error)
     if (status != SORA_OK || t->predicted > room) return refuse_memory(t, room, error);
     SORA_TRY(sora_params_place(t->task->params, sora_optimizer_moments(&t->optimizer_options), error));
     SORA_TRY(t->task->prepare(t->task->self, error));
+    t->predicted = SORA_MAX(t->predicted, needed_bytes(t, arena) + sora_context_memory(t->context).libraries);
     SORA_TRY(sora_params_upload(t->task->params, sora_optimizer_moments(&t->optimizer_options), error));
     SORA_TRY(sora_optimizer_create(t->task->params, &t->optimizer_options, &t->optimizer, error));
     sora_optimizer_set_steps(t->optimizer, t->state.optimizer_steps);

@@ -600,7 +600,7 @@ static void test_params(void **state)
     OK(sora_param_host_moment(a, 1, &moment, &error));
     assert_true(moment[0] == 101 && moment[3] == 114);
     sora_params_destroy(&params);
-    assert_int_equal(sora_context_memory(context).current, context->scratch.bytes);
+    assert_int_equal(sora_context_memory(context).current, sora_context_memory(context).libraries);
 }
 
 int main(void)

@@ -2,7 +2,6 @@
 /* T5-small's shape with random weights: what it counts, what its graphs leave out, and what memory they take. */
 #include "../fixture.h"
 #include "adapter/layer.h"
-#include "cl/context.h"
 #include "graph/graph.h"
 #include "model/t5.h"
 #include "soracl/optimizer.h"
@@ -96,7 +95,7 @@ static void check_step(const counts *wanted)
     sora_optimizer *optimizer;
     bool finite;
     float norm;
-    uint64_t before = sora_context_memory(context).current, scratch_before = context->scratch.bytes;
+    uint64_t before = sora_context_memory(context).current, scratch_before = sora_context_memory(context).libraries;
     OK(sora_t5_build(
         t5, &(sora_t5_graph_options) { .graph = { .training = true, .batch = BATCH }, .source = SOURCE, .target = TARGET },
         &graph, &error));
@@ -118,7 +117,7 @@ static void check_step(const counts *wanted)
     OK(sora_optimizer_read(optimizer, &finite, &norm, &error));
     assert_true(finite && norm > 0.0f);
     sora_memory_account used = sora_context_memory(context);
-    uint64_t scratch = context->scratch.bytes - scratch_before; /* of a GPU's library */
+    uint64_t scratch = sora_context_memory(context).libraries - scratch_before; /* of a GPU's library */
     assert_int_equal(used.current - before, predicted + scratch);
     assert_int_equal(used.peak - before, predicted + scratch);
     for (size_t i = 0; i < sora_params_count(t5->params); i++) {
