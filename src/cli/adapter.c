@@ -80,6 +80,21 @@ static bool inside(const char *path, const char *folder)
     return yes;
 }
 
+/* A file takes no place in a run or in one of its checkpoints. */
+static sora_status check_file(const char *out, sora_error *error)
+{
+    char copy[4096], path[4112], *folder = copy;
+    snprintf(copy, sizeof copy, "%s", out);
+    for (int up = 0; up < 2; up++) {
+        folder = dirname(folder);
+        snprintf(path, sizeof path, "%s/events.jsonl", folder);
+        if (access(path, F_OK) == 0)
+            return cli_error(error, SORA_ERROR_ARGUMENT, "--out %s: lies in %s, which is a run; name a place outside of it", out,
+                             folder);
+    }
+    return SORA_OK;
+}
+
 /* Nothing is written over a model or a run. */
 static sora_status check_new(const char *out, sora_error *error)
 {
@@ -349,7 +364,8 @@ static sora_status check_out(const char *out, const char *run, sora_error *error
     if (inside(out, folder))
         return cli_error(error, SORA_ERROR_ARGUMENT,
                          "--out %s: lies in %s, whose adapters are merged; name a place outside of it", out, folder);
-    return check_new(out, error);
+    sora_status status = check_file(out, error);
+    return status == SORA_OK ? check_new(out, error) : status;
 }
 
 static sora_status dtype_of(const char *name, sora_file_dtype *out, sora_error *error)

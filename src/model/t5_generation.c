@@ -92,7 +92,10 @@ static sora_status read_values(const char *path, const json_t *root, sora_t5_gen
     }
     /* As in Transformers they win over lengths, whichever file has those. */
     if (added->least != NOT_SAID) o->min_length = added->least + 1;
-    if (added->most != NOT_SAID) o->max_length = added->most + 1;
+    if (added->most != NOT_SAID) {
+        o->max_length = added->most + 1;
+        if (added->least == NOT_SAID) o->min_length = SORA_MIN(o->min_length, o->max_length);
+    }
     status = sora_t5_generation_check(o, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);

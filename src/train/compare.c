@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RESAMPLES 2000
 #define MAX_ITEMS 32
@@ -578,7 +579,7 @@ cleanup:
 }
 
 /* A folder may hold an earlier comparison, to be gone on with, or nothing. */
-static sora_status open_folder(const comparison *c, sora_error *error)
+static sora_status open_folder(const comparison *c, int *lock, bool *made_room, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *base = NULL;
@@ -590,9 +591,11 @@ static sora_status open_folder(const comparison *c, sora_error *error)
         if (sora_run_inside(c->options->from, c->asked->folder))
             SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: --%s %s lies in the comparison that --overwrite would remove",
                       c->asked->folder, c->options->task == SORA_TASK_T5 ? "model" : "from", c->options->from);
-        SORA_TRY(sora_folder_remove(c->asked->folder, error));
+        SORA_TRY(sora_run_set_aside(c->asked->folder, error));
+        *made_room = true;
     }
     SORA_TRY(sora_folder_create(c->asked->folder, error));
+    SORA_TRY(sora_run_lock(c->asked->folder, lock, error));
 cleanup:
     free(base);
     return status;
@@ -604,24 +607,35 @@ sora_status sora_compare(sora_context *context, const sora_run_options *options,
 {
     sora_status status = SORA_OK;
     comparison c = { .context = context, .options = options, .asked = asked, .watcher = watcher, .task = task };
+    int lock = -1;
+    bool made_room = false;
     *rows = NULL;
     *count = 0;
     if (!options->from[0]) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s", task->from_missing);
+    if (options->task == SORA_TASK_T5 && options->adapter[0])
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--adapter %s: a comparison's rows start with adapters of their own; leave it out",
+                  options->adapter);
     SORA_TRY(plan_rows(&c, error));
     SORA_TRY(task->open_data(task->self, error));
     c.examples = task->count(task->self);
-    SORA_TRY(open_folder(&c, error));
+    SORA_TRY(open_folder(&c, &lock, &made_room, error));
     c.json = json_array();
     SORA_TRY(sora_allocate(c.count, sizeof *c.scores, "scores", &c.scores, error));
     for (size_t i = 0; i < c.count; i++)
         SORA_TRY(sora_allocate(task->measure_count * c.examples, sizeof **c.scores, "scores", &c.scores[i], error));
     SORA_TRY(task->begin(task->self, error));
-    for (size_t i = 0; i < c.count; i++) SORA_TRY(run_row(&c, i, error));
+    for (size_t i = 0; i < c.count; i++) {
+        SORA_TRY(run_row(&c, i, error));
+        if (made_room) SORA_TRY(sora_run_began(asked->folder, error));
+        made_room = false;
+    }
     SORA_TRY(write_results(&c, error));
     *rows = c.rows;
     *count = c.count;
     c.rows = NULL;
 cleanup:
+    if (made_room) sora_run_take_back(asked->folder);
+    if (lock >= 0) close(lock);
     for (size_t i = 0; c.scores && i < c.count; i++) free(c.scores[i]);
     free(c.scores);
     free(c.rows);

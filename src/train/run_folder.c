@@ -122,8 +122,7 @@ static bool has_events(const char *folder)
     return has;
 }
 
-/* The system ends it with the process. A file system without locks goes without. */
-static sora_status take_lock(const char *folder, int *lock, sora_error *error)
+sora_status sora_run_lock(const char *folder, int *lock, sora_error *error)
 {
     int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file < 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: cannot open the folder: %s", folder, strerror(errno));
@@ -136,13 +135,51 @@ static sora_status take_lock(const char *folder, int *lock, sora_error *error)
     return SORA_OK;
 }
 
-/* An earlier run makes room; what is none is not ours to remove, and neither is what this one begins with. */
-static sora_status remove_run(const sora_run_target *target, const sora_run_options *options, const char *config,
-                              sora_error *error)
+static sora_status name_aside(const char *folder, char **out, sora_error *error)
+{
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/') length--;
+    return sora_format(out, error, "%.*s.earlier", (int)length, folder);
+}
+
+sora_status sora_run_set_aside(const char *folder, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *aside = NULL;
+    int lock = -1;
+    SORA_TRY(sora_run_lock(folder, &lock, error));
+    SORA_TRY(name_aside(folder, &aside, error));
+    SORA_TRY(sora_folder_remove(aside, error)); /* of a process that was killed before its run began */
+    if (rename(folder, aside) != 0)
+        SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot rename to %s, to make room: %s", folder, aside, strerror(errno));
+cleanup:
+    if (lock >= 0) close(lock);
+    free(aside);
+    return status;
+}
+
+void sora_run_take_back(const char *folder)
+{
+    char *aside = NULL;
+    if (name_aside(folder, &aside, NULL) == SORA_OK && sora_folder_remove(folder, NULL) == SORA_OK) rename(aside, folder);
+    free(aside);
+}
+
+sora_status sora_run_began(const char *folder, sora_error *error)
+{
+    char *aside = NULL;
+    sora_status status = name_aside(folder, &aside, error);
+    if (status == SORA_OK) status = sora_folder_remove(aside, error);
+    free(aside);
+    return status;
+}
+
+/* An earlier run makes room; what is none is not ours to touch, and neither is what this one begins with. */
+static sora_status make_room(const sora_run_target *target, const sora_run_options *options, const char *config,
+                             sora_error *error)
 {
     sora_run_options earlier;
     const char *folder = target->folder;
-    int lock = -1;
     if (!has_events(folder) && sora_run_options_read(config, &earlier, NULL) != SORA_OK)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: holds a config.json, but no run; choose another --out", folder);
     if (!target->overwrite)
@@ -155,24 +192,21 @@ static sora_status remove_run(const sora_run_target *target, const sora_run_opti
                          : t5   ? "model"
                                 : "from",
                          model ? options->from : options->adapter);
-    sora_status status = take_lock(folder, &lock, error);
-    if (status == SORA_OK) status = sora_folder_remove(folder, error);
-    if (lock >= 0) close(lock);
-    return status;
+    return sora_run_set_aside(folder, error);
 }
 
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
-                                 sora_run_options *options, int *lock, sora_error *error)
+                                 sora_run_options *options, sora_run_folder *opened, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *config = NULL, *variants = NULL;
-    *lock = -1;
+    *opened = (sora_run_folder) { .lock = -1 };
     SORA_TRY(sora_format(&config, error, "%s/config.json", target->folder));
     SORA_TRY(sora_format(&variants, error, "%s/variants.json", target->folder));
     bool exists = sora_path_exists(config);
     if (target->resume) {
         if (!exists) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: nothing to resume, there is no config.json in it", target->folder);
-        SORA_TRY(take_lock(target->folder, lock, error));
+        SORA_TRY(sora_run_lock(target->folder, &opened->lock, error));
         sora_task_kind task = options->task;
         SORA_TRY(sora_run_options_read(config, options, error));
         if (options->task != task)
@@ -181,9 +215,10 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
         compare_config(context, config, watcher);
         SORA_TRY(take_variants(context, variants, watcher, error));
     } else {
-        if (exists) SORA_TRY(remove_run(target, options, config, error));
+        if (exists) SORA_TRY(make_room(target, options, config, error));
+        opened->made_room = exists;
         SORA_TRY(sora_folder_create(target->folder, error));
-        SORA_TRY(take_lock(target->folder, lock, error));
+        SORA_TRY(sora_run_lock(target->folder, &opened->lock, error));
         if (sora_tune_choices(context) > 0) SORA_TRY(sora_tune_save(context, variants, error));
     }
 cleanup:
@@ -192,15 +227,17 @@ cleanup:
     return status;
 }
 
-void sora_run_close_folder(const sora_run_target *target, int lock, bool failed)
+void sora_run_close_folder(const sora_run_target *target, const sora_run_folder *opened, bool failed)
 {
-    char *config = NULL;
-    if (lock < 0) return;
-    if (failed && !target->resume && !has_events(target->folder) &&
-        sora_format(&config, NULL, "%s/config.json", target->folder) == SORA_OK)
-        unlink(config);
-    free(config);
-    close(lock);
+    static const char *const ours[] = { "config.json", "base.json", "base.safetensors", "variants.json" };
+    bool undo = failed && !target->resume && !has_events(target->folder);
+    if (undo && opened->made_room) sora_run_take_back(target->folder);
+    for (size_t i = 0; undo && !opened->made_room && opened->lock >= 0 && i < SORA_COUNT(ours); i++) {
+        char *path = NULL;
+        if (sora_format(&path, NULL, "%s/%s", target->folder, ours[i]) == SORA_OK) unlink(path);
+        free(path);
+    }
+    if (opened->lock >= 0) close(opened->lock);
 }
 
 sora_status sora_run_activate(sora_layers *layers, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)

@@ -13,12 +13,27 @@ sora_status sora_run_check_method(const sora_run_options *options, sora_error *e
 /* Whether `from`, a path or RUN:last, lies in the folder: whoever removes that loses what it begins with. */
 bool sora_run_inside(const char *from, const char *folder);
 
-/* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). *lock: of the folder,
- * which is one process's, to be closed by sora_run_close_folder; -1 after a failure that came before it. */
+/* Makes a folder one process's; *lock is a descriptor, to be closed, which the system does, too, when the process ends. A file
+ * system without locks goes without. */
+sora_status sora_run_lock(const char *folder, int *lock, sora_error *error);
+
+/* What --overwrite replaces stands aside (FOLDER.earlier) until what replaces it has begun, which removes it; or it is taken back,
+ * over what stands there. Refused while a process holds the folder's lock. */
+sora_status sora_run_set_aside(const char *folder, sora_error *error);
+sora_status sora_run_began(const char *folder, sora_error *error);
+void sora_run_take_back(const char *folder);
+
+typedef struct sora_run_folder {
+    int lock; /* -1: none */
+    bool made_room;
+} sora_run_folder;
+
+/* Makes the folder, or on a resume takes the options from its config.json (a run of another task is refused). Ended by
+ * sora_run_close_folder, after a failure as well. */
 sora_status sora_run_open_folder(sora_context *context, const sora_run_target *target, const sora_watcher *watcher,
-                                 sora_run_options *options, int *lock, sora_error *error);
-/* A new run that failed before its first event leaves no config.json: there is nothing to resume, and its name is free. */
-void sora_run_close_folder(const sora_run_target *target, int lock, bool failed);
+                                 sora_run_options *options, sora_run_folder *opened, sora_error *error);
+/* A new run that failed before its first event leaves nothing, and what it would have overwritten stands again. */
+void sora_run_close_folder(const sora_run_target *target, const sora_run_folder *opened, bool failed);
 /* config.json, unless it is there already. */
 sora_status sora_run_write_config(sora_context *context, const sora_run_options *options, const char *folder, sora_error *error);
 

@@ -189,12 +189,12 @@ static sora_status write_run(sora_context *context, const sora_t5 *t5, const cha
     sora_events *events = NULL;
     sora_run_options options;
     const sora_run_target target = { .folder = run };
-    int lock = -1;
+    sora_run_folder opened = { .lock = -1 };
     sora_run_options_default(&options, SORA_TASK_T5);
     SORA_TRY(sora_run_options_set(&options, "method", "lora", error));
     SORA_TRY(sora_run_options_set(&options, "model", sora_t5_folder(t5), error));
     SORA_TRY(sora_run_options_set(&options, "adapter", peft, error));
-    SORA_TRY(sora_run_open_folder(context, &target, NULL, &options, &lock, error));
+    SORA_TRY(sora_run_open_folder(context, &target, NULL, &options, &opened, error));
     SORA_TRY(sora_t5_write_base(t5, run, error));
     SORA_TRY(sora_checkpoint_begin(run, 0, &folder, error));
     SORA_TRY(sora_t5_save_checkpoint(t5, true, folder, error));
@@ -204,7 +204,7 @@ static sora_status write_run(sora_context *context, const sora_t5 *t5, const cha
     SORA_TRY(sora_events_write(events, json_pack("{s:s,s:s}", "event", "import", "from", peft), error));
     SORA_TRY(sora_run_write_config(context, &options, run, error));
 cleanup:
-    sora_run_close_folder(&target, lock, status != SORA_OK);
+    sora_run_close_folder(&target, &opened, status != SORA_OK);
     sora_events_close(&events);
     free(folder);
     free(path);

@@ -136,14 +136,14 @@ static sora_status adapt(sora_t5 *t5, const sora_run_options *o, const sora_watc
 }
 
 /* On a resume the base must be what it was. */
-static sora_status keep_base(const sora_t5 *t5, const char *folder, sora_error *error)
+static sora_status keep_base(const sora_t5 *t5, const sora_run_target *target, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *path = NULL;
     json_t *root = NULL;
-    SORA_TRY(sora_format(&path, error, "%s/base.json", folder));
-    if (!sora_path_exists(path)) {
-        status = sora_t5_write_base(t5, folder, error);
+    SORA_TRY(sora_format(&path, error, "%s/base.json", target->folder));
+    if (!target->resume || !sora_path_exists(path)) {
+        status = sora_t5_write_base(t5, target->folder, error);
         goto cleanup;
     }
     root = json_load_file(path, 0, NULL);
@@ -166,9 +166,9 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     sora_tokenizer *tokenizer = NULL;
     sora_t5 *t5 = NULL;
     sora_t5_task *t5_task = NULL;
-    int lock = -1;
+    sora_run_folder folder = { .lock = -1 };
     *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
-    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &lock, error));
+    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(sora_run_check_method(&options, error));
     SORA_TRY(open_texts(&options, &pairs, &eval_pairs, error));
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), false, error));
@@ -176,8 +176,8 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
     SORA_TRY(check_target(t5, &options, error));
     SORA_TRY(adapt(t5, &options, watcher, error));
-    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &lock, error));
-    SORA_TRY(keep_base(t5, target->folder, error));
+    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
+    SORA_TRY(keep_base(t5, target, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_t5_task_create(t5, tokenizer, pairs, eval_pairs, &options, &t5_task, error));
     sora_task task = sora_t5_task_of(t5_task);
@@ -185,7 +185,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     result->quality = t5_task->quality;
     result->quality.task = SORA_TASK_T5;
 cleanup:
-    sora_run_close_folder(target, lock, status != SORA_OK);
+    sora_run_close_folder(target, &folder, status != SORA_OK);
     sora_t5_task_destroy(&t5_task);
     sora_t5_destroy(&t5);
     sora_tokenizer_destroy(&tokenizer);

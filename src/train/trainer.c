@@ -665,6 +665,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
                                                  "platform", device->platform, "steps", (json_int_t)t.steps,
                                                  "parameters_trainable", (json_int_t)result->parameters_trainable),
                                        error));
+            SORA_TRY(sora_run_began(run, error));
             tell_shrink(&t);
         }
         SORA_TRY(task->seek(task->self, (uint64_t)t.state.step * (uint64_t)options->accumulate, error));

@@ -96,7 +96,7 @@ cleanup:
 /* base.safetensors keeps the network that a run started from, so that neither a resume nor an evaluation needs what --from named.
  * Everything that may be refused is looked at before --overwrite removes an earlier run. */
 static sora_status open_network(sora_context *context, sora_run_options *options, const sora_run_target *target,
-                                const sora_watcher *watcher, const sora_dataset *data, int *lock, sora_unet **out,
+                                const sora_watcher *watcher, const sora_dataset *data, sora_run_folder *folder, sora_unet **out,
                                 sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -107,7 +107,7 @@ static sora_status open_network(sora_context *context, sora_run_options *options
     SORA_TRY(start_network(context, options, data, kept ? base : NULL, out, error));
     sora_layers *layers = sora_unet_layers(*out);
     if (sora_run_has_adapters(options)) SORA_TRY(sora_layers_match(layers, options->target, NULL, NULL, error));
-    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, options, lock, error));
+    if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, options, folder, error));
     if (!kept) SORA_TRY(sora_unet_save(*out, base, error));
     if (sora_run_has_adapters(options)) SORA_TRY(sora_run_activate(layers, options, watcher, error));
 cleanup:
@@ -123,20 +123,20 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
     sora_dataset *data = NULL, *eval_data = NULL;
     sora_unet *unet = NULL;
     sora_unet_task *unet_task = NULL;
-    int lock = -1;
+    sora_run_folder folder = { .lock = -1 };
     *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
-    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &lock, error));
+    if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(sora_run_check_method(&options, error));
     SORA_TRY(sora_unet_open_data(&options, &data, &eval_data, error));
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), true, error));
-    SORA_TRY(open_network(context, &options, target, watcher, data, &lock, &unet, error));
+    SORA_TRY(open_network(context, &options, target, watcher, data, &folder, &unet, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, error));
     sora_task task = sora_unet_task_of(unet_task);
     SORA_TRY(sora_train(&task, &options, target->folder, watcher, result, error));
     result->quality = unet_task->quality;
 cleanup:
-    sora_run_close_folder(target, lock, status != SORA_OK);
+    sora_run_close_folder(target, &folder, status != SORA_OK);
     sora_unet_task_destroy(&unet_task);
     sora_unet_destroy(&unet);
     sora_dataset_close(&data);

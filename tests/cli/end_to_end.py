@@ -330,6 +330,12 @@ def part_run():
     refused("--overwrite of the run before a target that matches nothing", 2, "nearest", *full, "--method", "lora", "--target", "nosuch")
     refused("--overwrite of the run before one that isn't there", 3, "nowhere", *full, "--from", "nowhere")
     check("the earlier run is still there", (last_checkpoint("full") / "weights.safetensors").exists())
+    refused("--overwrite of the run before a schedule that is refused", 2, "needs gates", *full, "--method", "lora", "--xi-schedule", "linear:0:1:3")
+    check("the earlier run is there again", (last_checkpoint("full") / "weights.safetensors").exists() and not (work / "full.earlier").exists())
+    run(*full, "--steps", "1", "--overwrite")
+    check("and gone when another has begun", not (work / "full.earlier").exists() and last_checkpoint("full").name == "checkpoint-1")
+    for name in ("seed2/base.safetensors", "seed2/checkpoint-1/adapter.safetensors"):
+        refused(f"adapter merge over {name}", 2, "which is a run", "adapter", "merge", "seed1", "--out", name)
     (work / "webapp").mkdir()
     (work / "webapp/config.json").write_text('{"name": "webapp"}')
     refused("--overwrite of what is no run", 2, "but no run", *finetune, "--method", "full", "--overwrite", "--out", "webapp")

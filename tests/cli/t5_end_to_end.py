@@ -159,6 +159,8 @@ def part_run():
     run(*finetune("lora", "--steps", "2", "--prefix", ""), "--out", "bare")
     run("t5", "finetune", "--config", "bare/config.json", "--out", "bare2", "--quiet")
     check("--prefix \"\" is kept", json.loads((work / "bare2/config.json").read_text())["options"]["prefix"] == "" and same_tree(last_checkpoint("bare"), last_checkpoint("bare2")))
+    refused("a start that is refused", 2, "bad", *finetune("sora", "--xi-schedule", "bad"), "--out", "refused")
+    check("leaves nothing", not list((work / "refused").iterdir()))
     refused("--overwrite of the adapter that the run begins with", 2, "--adapter bare lies in", *finetune("lora", "--adapter", "bare"), "--overwrite", "--out", "bare")
     # At this learning rate the first evaluation stays the best.
     run(*finetune("full", "--epochs", "3", "--steps", "16", "--save-every", "4", "--eval-every", "4", "--keep", "1", "--lr", "0.5", "--schedule", "constant", "--warmup", "0.9"), "--out", "kept")
