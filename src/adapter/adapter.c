@@ -61,6 +61,14 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
     sora_status status = sora_layer_require_host(layer, "activate an adapter", error);
     if (status != SORA_OK) return status;
     if (layer->active) return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: has an active adapter already", layer->name);
+    for (size_t i = 0; layer->pack && i < layer->owner->count; i++) {
+        const sora_layer *other = layer->owner->items[i];
+        if (other->pack == layer->pack && other->active && (other->kind != kind || other->dropout != dropout))
+            return sora_fail(
+                error, SORA_ERROR_ARGUMENT,
+                "layer %s: shares its product with %s, whose adapter is of another kind or dropout; expected the same",
+                layer->name, other->name);
+    }
     int64_t limit = SORA_MIN((int64_t)layer->desc.out, sora_layer_columns(layer));
     if (rank < 0 || rank > rank_max || rank_max > limit)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: rank %d of at most %d; expected 0 to %lld", layer->name, rank,

@@ -85,6 +85,9 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
     size_t matched = 0;
     sora_status status = sora_layers_match(layers, target, &list, &matched, error);
     if (status != SORA_OK) return status;
+    /* Activation forgets what a merged layer was, which can't be taken back. */
+    for (size_t i = 0; i < matched; i++)
+        if (list[i]->active) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "layer %s: has an active adapter already", list[i]->name);
     for (size_t i = 0; i < matched; i++) {
         status = sora_layer_activate(list[i], options, error);
         if (status != SORA_OK) {

@@ -30,7 +30,8 @@ sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *er
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "--length-penalty %g, --no-repeat-ngram %d: expected −100 to 100, and 0 to 4096", o->length_penalty,
                          o->no_repeat_ngram);
-    if (!(o->temperature > 0.0) || !isfinite(o->temperature) || o->top_k < 0 || !(o->top_p > 0.0 && o->top_p <= 1.0))
+    if (o->sample &&
+        (!(o->temperature > 0.0) || !isfinite(o->temperature) || o->top_k < 0 || !(o->top_p > 0.0 && o->top_p <= 1.0)))
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "--temperature %g, --top-k %d, --top-p %g: expected above 0, 0 or more, and above 0 to 1",
                          o->temperature, o->top_k, o->top_p);
@@ -96,7 +97,11 @@ static sora_status read_values(const char *path, const json_t *root, sora_t5_gen
         o->max_length = added->most + 1;
         if (added->least == NOT_SAID) o->min_length = SORA_MIN(o->min_length, o->max_length);
     }
-    status = sora_t5_generation_check(o, error);
+    /* What only contradicts something else may still be settled by options. */
+    sora_t5_generation alone = *o;
+    alone.sample = false;
+    alone.min_length = SORA_MIN(o->min_length, o->max_length);
+    status = sora_t5_generation_check(&alone, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);
         status = SORA_ERROR_INPUT;

@@ -80,6 +80,7 @@ sora_status sora_unet_load(sora_context *context, const char *path, sora_unet **
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);
         if (status == SORA_ERROR_ARGUMENT) status = SORA_ERROR_INPUT;
+        if (error) error->status = status;
         goto cleanup;
     }
     SORA_TRY(read_triple(file, path, "mean", unet->mean, error));

@@ -100,6 +100,17 @@ static void read_event(const report *r, entry *e, const json_t *event)
     if (strcmp(kind, "xi") == 0) add_point(&e->path, sora_report_number(event, "parameters_kept"), value);
 }
 
+bool sora_report_is_inside(const char *relative)
+{
+    if (!*relative || relative[0] == '/') return false;
+    for (const char *part = relative; *part;) {
+        size_t length = strcspn(part, "/");
+        if (length == 2 && strncmp(part, "..", 2) == 0) return false;
+        part += length + strspn(part + length, "/");
+    }
+    return true;
+}
+
 /* events.jsonl of a row; one that isn't there leaves its charts out. */
 static sora_status read_events(const report *r, entry *e, sora_error *error)
 {
@@ -107,7 +118,7 @@ static sora_status read_events(const report *r, entry *e, sora_error *error)
     unsigned char *data = NULL;
     size_t bytes;
     const char *folder = sora_report_text(e->first, "folder");
-    if (!*folder || strstr(folder, "..") || folder[0] == '/') return SORA_OK;
+    if (!sora_report_is_inside(folder)) return SORA_OK;
     sora_status status = sora_format(&path, error, "%s/%s/events.jsonl", r->folder, folder);
     if (status == SORA_OK && sora_path_exists(path)) status = sora_file_read(path, MAX_FILE, &data, &bytes, error);
     for (char *at = (char *)data; status == SORA_OK && at && (line = strsep(&at, "\n"));) {
@@ -205,7 +216,7 @@ const sora_report_entry *sora_report_best(const sora_report *r, const char *meth
 /* 447,725 */
 static void write_count(FILE *out, double value)
 {
-    char digits[32];
+    char digits[320]; /* of the largest double */
     int length = isfinite(value) ? snprintf(digits, sizeof digits, "%.0f", value) : 0;
     if (length == 0) fputs("&ndash;", out);
     for (int i = 0; i < length; i++) {

@@ -52,6 +52,8 @@ extern const sora_report_task sora_report_unet, sora_report_t5;
 /* NaN and "" where there is none. */
 double sora_report_number(const json_t *object, const char *name);
 const char *sora_report_text(const json_t *object, const char *name);
+/* A path that leads nowhere out of the comparison's folder. */
+bool sora_report_is_inside(const char *relative);
 /* The entry of a method with the largest value; NULL: it has no row. */
 const sora_report_entry *sora_report_best(const sora_report *report, const char *method);
 

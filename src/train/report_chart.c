@@ -67,17 +67,23 @@ static bool bounds(const sora_chart *chart, range *x, range *y)
     return true;
 }
 
+/* Steps from the lowest to the highest; counted, as numbers that lie within a few roundings are not added up to. */
+static int ticks_of(const range *r)
+{
+    return (int)fmin(1000.0, round((r->high - r->low) / r->step));
+}
+
 static void write_axes(FILE *out, const sora_chart *chart, const range *x, const range *y)
 {
-    for (double v = y->low; v <= y->high + y->step / 2; v += y->step) {
-        double at = place_y(y, v);
+    for (int i = 0; i <= ticks_of(y); i++) {
+        double v = y->low + i * y->step, at = place_y(y, v);
         fprintf(out,
                 "<line class=\"grid\" x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\"/><text x=\"%d\" y=\"%.1f\" "
                 "text-anchor=\"end\">%.4g</text>\n",
                 LEFT, at, WIDTH - RIGHT, at, LEFT - 6, at + 4, fabs(v) < y->step / 1e6 ? 0.0 : v);
     }
-    for (double v = x->low; v <= x->high + x->step / 2; v += x->step) {
-        double at = LEFT + (v - x->low) / (x->high - x->low) * (WIDTH - LEFT - RIGHT);
+    for (int i = 0; i <= ticks_of(x); i++) {
+        double v = x->low + i * x->step, at = LEFT + (v - x->low) / (x->high - x->low) * (WIDTH - LEFT - RIGHT);
         fprintf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", at, HEIGHT - BOTTOM + 18);
         if (chart->log_x)
             fprintf(out, "10<tspan dy=\"-4\" font-size=\"11\">%.0f</tspan></text>\n", v);

@@ -32,7 +32,7 @@ static sora_status write_picture(const sora_report *r, const char *relative, con
     char *path = NULL;
     unsigned char *data = NULL;
     size_t bytes;
-    if (!*relative || strstr(relative, "..") || relative[0] == '/')
+    if (!sora_report_is_inside(relative))
         return sora_fail(error, SORA_ERROR_INPUT, "%s/compare.json: \"%.80s\" is no picture in this folder", r->folder, relative);
     sora_status status = sora_format(&path, error, "%s/%s", r->folder, relative);
     if (status == SORA_OK) status = sora_file_read(path, MAX_FILE, &data, &bytes, error);

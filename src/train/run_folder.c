@@ -110,7 +110,7 @@ static sora_status take_variants(sora_context *context, const char *path, const 
         tell(watcher, "warning: goes on with default variants, and so not to the same bits: %s", why.message);
         return SORA_OK;
     }
-    if (status != SORA_OK) *error = why;
+    if (status != SORA_OK && error) *error = why;
     return status;
 }
 

@@ -216,6 +216,13 @@ sora_status sora_t5_import(sora_context *context, const char *model, const char 
     sora_status status = SORA_OK;
     sora_t5 *t5 = NULL;
     SORA_TRY(sora_t5_open(context, model, NULL, &t5, error));
+    const sora_layers *layers = sora_t5_layers(t5);
+    for (size_t i = 0; i < layers->count; i++)
+        if (layers->items[i]->active)
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                      "--model %s: has adapters of its own, which the new run would lose; merge them into a model first (soracl "
+                      "adapter merge)",
+                      model);
     SORA_TRY(sora_run_merge(sora_t5_params(t5), sora_t5_layers(t5), error));
     SORA_TRY(sora_peft_import(sora_t5_layers(t5), peft, error));
     SORA_TRY(write_run(context, t5, peft, run, error));

@@ -157,6 +157,8 @@ sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const so
                                 .texts = o->texts,
                                 .watcher = o->watcher };
     *out = (sora_quality) { .task = SORA_TASK_T5 };
+    if (sora_params_on_device(sora_t5_params(t5)))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "the parameters are on the device already; download them first");
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
     scoring.tokenizer = tokenizer;
     SORA_TRY(sora_t5_batches_create(pairs, tokenizer, &batching, &batches, error));

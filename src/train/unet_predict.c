@@ -18,6 +18,13 @@ cleanup:
     return status;
 }
 
+/* Who has the parameters on the device uses them there: they stay as they are. */
+static sora_status check_host(const sora_unet *unet, sora_error *error)
+{
+    if (!sora_params_on_device(sora_unet_params(unet))) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_ARGUMENT, "the parameters are on the device already; download them first");
+}
+
 static sora_status close_graph(sora_unet *unet, sora_unet_graph *graph, sora_error *error)
 {
     sora_graph_destroy(&graph->graph);
@@ -45,6 +52,7 @@ sora_status sora_unet_evaluate(sora_unet *unet, const sora_dataset *dataset, con
     int size = sora_unet_config(unet)->size, batch = options->batch ? options->batch : 8;
     size_t images = sora_dataset_count(dataset);
     *out = (sora_quality) { 0 };
+    if (check_host(unet, error) != SORA_OK) return SORA_ERROR_ARGUMENT;
     sora_loader_options loading = { .size = size, .batch = batch, .threads = options->threads, .once = true };
     sora_unet_normalisation(unet, loading.mean, loading.deviation);
     if (!counts) {
@@ -120,6 +128,7 @@ sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t 
     int batch = options->batch ? options->batch : 8, size = sora_unet_config(unet)->size;
     if ((size_t)batch > count) batch = (int)SORA_MAX(count, 1);
     size_t pixels = (size_t)size * (size_t)size * (size_t)batch;
+    if (check_host(unet, error) != SORA_OK) return SORA_ERROR_ARGUMENT;
     SORA_TRY(sora_allocate((size_t)batch, sizeof *images, "images", &images, error));
     SORA_TRY(sora_allocate(3 * pixels, sizeof *input, "images", &input, error));
     SORA_TRY(sora_allocate(pixels, sizeof *no_mask, "masks", &no_mask, error));

@@ -239,6 +239,34 @@ static void test_refusals(void **state)
     sora_unet_destroy(&unet);
 }
 
+/* Layers of one product have adapters of one kind; a target that holds an active layer leaves a merged one what it was. */
+static void test_refused_activations(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_params *params;
+    sora_layers *layers;
+    sora_layer *layer[3];
+    static const char *const names[] = { "q", "k", "o" };
+    const sora_adapter_options sora = { .rank = 2 }, lora = { .kind = SORA_ADAPTER_LORA, .rank = 2 },
+                               dropped = { .rank = 2, .dropout = 0.5f };
+    OK(sora_params_create(context, &params, &error));
+    OK(sora_layers_create(params, 1, &layers, &error));
+    for (int i = 0; i < 3; i++)
+        OK(sora_layers_add(layers, names[i], &(sora_layer_desc) { .in = 6, .out = 5 }, &layer[i], &error));
+    OK(sora_layers_pack(layer, 2, &error));
+    OK(sora_layer_activate(layer[0], &sora, &error));
+    FAILS(sora_layer_activate(layer[1], &lora, &error), SORA_ERROR_ARGUMENT, "another kind");
+    FAILS(sora_layer_activate(layer[1], &dropped, &error), SORA_ERROR_ARGUMENT, "or dropout");
+    OK(sora_layer_activate(layer[1], &sora, &error));
+    OK(sora_layer_activate(layer[2], &lora, &error));
+    OK(sora_layer_deactivate(layer[2], NULL, &error));
+    FAILS(sora_adapt(layers, "o|q", &sora, NULL, &error), SORA_ERROR_ARGUMENT, "q: has an active adapter");
+    OK(sora_layer_unmerge(layer[2], &error));
+    sora_layers_destroy(&layers);
+    sora_params_destroy(&params);
+}
+
 /* ---- The adapter's file ------------------------------------------------------------------------------------------ */
 
 static void test_file(void **state)
@@ -320,10 +348,10 @@ static void test_broken_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_life_linear),  cmocka_unit_test(test_life_1x1),
-        cmocka_unit_test(test_life_3x3),     cmocka_unit_test(test_rank_is_clipped_and_0_is_legal),
-        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_file),
-        cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_life_linear), cmocka_unit_test(test_life_1x1),
+        cmocka_unit_test(test_life_3x3),    cmocka_unit_test(test_rank_is_clipped_and_0_is_legal),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_refused_activations),
+        cmocka_unit_test(test_file),        cmocka_unit_test(test_broken_files),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }

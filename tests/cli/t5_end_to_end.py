@@ -143,6 +143,7 @@ def part_run():
     check("adapter export --json", exported == {"adapter": "peft"} and (work / "export.json").exists(), exported)
     imported = json.loads(run("adapter", "import", "peft", "--model", "base", "--out", "imported", "--json", "--profile", "import.json").stdout)
     check("adapter import --json", imported == {"run": "imported", "model": "base"} and (work / "import.json").exists(), imported)
+    refused("import onto adapters", 2, "has adapters of its own", "adapter", "import", "peft", "--model", "lora", "--out", "onto")
     check("paths without --json", run("adapter", "import", "peft", "--model", "base", "--out", "imported2").stdout == "imported2\n")
     done = run("adapter", "import", "peft", "--model", "base", "--out", "imported", code=2)
     check("adapter import onto a run advises what it has", "holds config.json" in done.stderr and "--resume" not in done.stderr and "--overwrite" not in done.stderr, done.stderr)
@@ -214,6 +215,10 @@ def part_summarize():
     (work / "settings/generation_config.json").write_text(json.dumps({"num_beams": 3, "max_length": 20, "max_new_tokens": 8, "min_length": 2, "min_new_tokens": 8}))
     check("max_new_tokens and min_new_tokens win over lengths", summaries("--model", "settings", "--lines", "lines") == said)
     check("an option wins", all(len(s["tokens"]) <= 4 for s in summaries("--model", "settings", "--max-length", "5", "--min-length", "2", "--lines", "lines")))
+    for folder, words in (({"min_length": 30}, ["--max-length", "9"]), ({"do_sample": True, "num_beams": 4}, ["--beams", "1"]), ({"temperature": 0.0}, []),
+                          ({"min_length": 30, "max_new_tokens": 4}, [])):
+        (work / "settings/generation_config.json").write_text(json.dumps(folder))
+        check(f"what contradicts itself or counts for nothing: {folder}", len(summaries("--model", "settings", *words, "--lines", "lines")) == len(texts))
     (work / "settings/generation_config.json").unlink()
     config = {**CONFIG, "task_specific_params": {"summarization": {"num_beams": 3, "max_length": 9, "min_length": 9, "prefix": "summarize: "}}}
     (work / "settings/config.json").write_text(json.dumps(config))

@@ -197,6 +197,42 @@ static void test_options(void **state)
     FAILS(sora_run_options_read(at("config.json"), &b, &error), SORA_ERROR_INPUT, "config.json");
 }
 
+/* Whoever has the parameters on the device goes on using them there. */
+static void test_predictions_beside_training(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_unet *unet;
+    OK(sora_unet_create(context, &(sora_unet_options) { .size = 64 }, &unet, &error));
+    OK(sora_params_upload(sora_unet_params(unet), SORA_MOMENTS_NONE, &error));
+    FAILS(sora_unet_predict(unet, NULL, 0, &(sora_prediction_options) { .batch = 1 }, &error), SORA_ERROR_ARGUMENT,
+          "on the device already");
+    assert_true(sora_params_on_device(sora_unet_params(unet)));
+    sora_unet_destroy(&unet);
+}
+
+/* Numbers within a few roundings of each other, one of 301 digits, and names with dots. */
+static void test_report_of_odd_numbers(void **state)
+{
+    (void)state;
+    static const char compare[] =
+        "{\"task\": \"t5\", \"runs\": [{\"label\": \"LoRA\", \"method\": \"lora\", \"seed\": 1, \"folder\": \"lora-..-r2\", "
+        "\"parameters_kept\": 1e300, \"quality\": {\"rougeL\": 0.5}}], \"bootstrap\": []}",
+                      events[] = "{\"event\": \"evaluation\", \"step\": 1, \"loss\": 5.0}\n"
+                                 "{\"event\": \"evaluation\", \"step\": 2, \"loss\": 5.000000000000001}\n";
+    sora_error error;
+    unsigned char *page;
+    size_t bytes;
+    OK(sora_folder_create(at("odd/lora-..-r2"), &error));
+    OK(sora_file_write(at("odd/compare.json"), compare, strlen(compare), &error));
+    OK(sora_file_write(at("odd/lora-..-r2/events.jsonl"), events, strlen(events), &error));
+    OK(sora_report_write(at("odd"), &error));
+    OK(sora_file_read(at("odd/report.html"), 1 << 20, &page, &bytes, &error));
+    assert_non_null(strstr((char *)page, "<polyline"));
+    assert_non_null(strstr((char *)page, "1,000,000,000,000,000,052,504,760,255,204,420,248,704,468,581"));
+    free(page);
+}
+
 static void test_report_of_nothing(void **state)
 {
     (void)state;
@@ -227,7 +263,9 @@ int main(void)
         cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_unwritable_folder),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_predictions_beside_training),
         cmocka_unit_test(test_report_of_nothing),
+        cmocka_unit_test(test_report_of_odd_numbers),
     };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
