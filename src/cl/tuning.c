@@ -151,7 +151,8 @@ static bool says(const json_t *root, const char *key, const char *expected)
     return text && strcmp(text, expected) == 0;
 }
 
-sora_status sora_tune_load(sora_context *context, const char *path, sora_error *error)
+/* out: entries alone, the caller's. */
+static sora_status read_choices(const sora_context *context, const char *path, sora_tuning *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_device *d = &context->device;
@@ -178,16 +179,40 @@ sora_status sora_tune_load(sora_context *context, const char *path, sora_error *
                       path, i, SORA_TUNING_NUMBERS);
         SORA_TRY(insert(&read.entries, &read.count, &read.capacity, &entry, error));
     }
-    free(context->tuning.entries);
-    context->tuning.entries = read.entries;
-    context->tuning.count = read.count;
-    context->tuning.capacity = read.capacity;
+    *out = read;
     read.entries = NULL;
 cleanup:
     free(read.entries);
     json_decref(root);
     free(text);
     return status;
+}
+
+sora_status sora_tune_load(sora_context *context, const char *path, sora_error *error)
+{
+    sora_tuning read, *t = &context->tuning;
+    sora_status status = read_choices(context, path, &read, error);
+    if (status != SORA_OK) return status;
+    free(t->entries);
+    t->entries = read.entries;
+    t->count = read.count;
+    t->capacity = read.capacity;
+    return SORA_OK;
+}
+
+sora_status sora_tuning_save(sora_context *context, const sora_tuning_entry *measured, size_t count, sora_error *error)
+{
+    sora_tuning others = { 0 };
+    sora_status status = SORA_OK;
+    if (sora_path_exists(context->tuning.path)) read_choices(context, context->tuning.path, &others, NULL);
+    for (size_t i = 0; i < others.count && status == SORA_OK; i++) {
+        bool ours = false;
+        for (size_t j = 0; j < count && !ours; j++)
+            ours = compare_keys(measured[j].op, measured[j].shape, &others.entries[i]) == 0;
+        if (!ours) status = sora_tuning_set(context, &others.entries[i], error);
+    }
+    free(others.entries);
+    return status == SORA_OK ? sora_tune_save(context, context->tuning.path, error) : status;
 }
 
 void sora_tuning_open(sora_context *context)

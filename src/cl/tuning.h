@@ -46,6 +46,10 @@ int sora_tuning_choose(sora_context *context, const sora_tuning_key *key, const 
 /* Sets or replaces one; the file changes with sora_tuning_save alone. */
 sora_status sora_tuning_set(sora_context *context, const sora_tuning_entry *entry, sora_error *error);
 
+/* To the file of the cache folder, where another process may have kept other choices meanwhile: of keys that were not `measured`
+ * its are taken. */
+sora_status sora_tuning_save(sora_context *context, const sora_tuning_entry *measured, size_t count, sora_error *error);
+
 /* x up to 64 as it is, beyond the next power of two: sizes that vary with the batch find the choice of their class. */
 int64_t sora_tuning_class(int64_t x);
 

@@ -190,7 +190,7 @@ sora_status sora_tune_run(sora_context *context, const sora_tune_options *option
     }
     if (tuning->path) {
         SORA_TRY(sora_folder_create(context->cache, error));
-        SORA_TRY(sora_tune_save(context, tuning->path, error));
+        SORA_TRY(sora_tuning_save(context, tuning->asked, *count, error));
     }
 cleanup:
     tuning->asked_count = 0;

@@ -261,6 +261,37 @@ static void write_text(const char *path, const char *text)
     fclose(file);
 }
 
+/* Of two that tune at once neither loses what the other kept; of a key that both measured the later one counts. */
+static void test_two_at_once(void **state)
+{
+    fixture *f = *state;
+    sora_error error;
+    sora_context *both[2];
+    sora_tuning_variant found;
+    sora_tuning_entry own[2] = { { .op = "gemm", .shape = { 1 }, .variant = { { 4 } } },
+                                 { .op = "gemm", .shape = { 2 }, .variant = { { 5 } } } },
+                      shared = { .op = "gemm", .shape = { 3 } };
+    for (int i = 0; i < 2; i++) OK(sora_context_create(&(sora_context_options) { .cache = f->cache }, &both[i], &error));
+    for (int i = 0; i < 2; i++) {
+        shared.variant.number[0] = 6 + i;
+        OK(sora_tuning_set(both[i], &own[i], &error));
+        OK(sora_tuning_set(both[i], &shared, &error));
+        const sora_tuning_entry measured[] = { shared, own[i] };
+        OK(sora_tuning_save(both[i], measured, 2, &error));
+    }
+    for (int i = 0; i < 2; i++) sora_context_destroy(&both[i]);
+    OK(sora_context_create(&(sora_context_options) { .cache = f->cache }, &both[0], &error));
+    assert_int_equal(sora_tune_choices(both[0]), 3);
+    for (int i = 0; i < 2; i++) {
+        assert_true(sora_tuning_find(both[0], &(sora_tuning_key) { "gemm", { 1 + i } }, &found));
+        assert_int_equal(found.number[0], 4 + i);
+    }
+    assert_true(sora_tuning_find(both[0], &(sora_tuning_key) { "gemm", { 3 } }, &found));
+    assert_int_equal(found.number[0], 7);
+    assert_int_equal(remove(sora_tune_path(both[0])), 0);
+    sora_context_destroy(&both[0]);
+}
+
 static void test_files(void **state)
 {
     fixture *f = *state;
@@ -318,9 +349,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_convolutions), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_clblast),  cmocka_unit_test(test_tuning),       cmocka_unit_test(test_choice_is_used),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_products),    cmocka_unit_test(test_convolutions), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_clblast),     cmocka_unit_test(test_tuning),       cmocka_unit_test(test_choice_is_used),
+        cmocka_unit_test(test_two_at_once), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
