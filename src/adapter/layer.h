@@ -51,11 +51,6 @@ uint64_t sora_layers_run_workspace(sora_layer *const *layers, int count, int64_t
 sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha,
                                        float scale, float dropout, sora_error *error);
 
-/* Layers whose name matches `target` as sora_adapt takes it; none is SORA_ERROR_ARGUMENT. *list (NULL: only whether there are any)
- * is the caller's. */
-sora_status sora_layers_match(const sora_layers *layers, const char *target, sora_layer ***list, size_t *count,
-                              sora_error *error);
-
 /* Drops the rows of a gated adapter that keep[rank] does not name, with their moments; on the host. */
 sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error);
 

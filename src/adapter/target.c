@@ -42,14 +42,13 @@ static sora_status no_match(const sora_layers *layers, const char *target, sora_
                      layers->count, near);
 }
 
-sora_status sora_layers_match(const sora_layers *layers, const char *target, sora_layer ***list, size_t *count, sora_error *error)
+/* *list is the caller's. */
+static sora_status match(const sora_layers *layers, const char *target, sora_layer ***list, size_t *count, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *whole = NULL;
     regex_t pattern;
     bool compiled = false;
-    size_t matched = 0;
-    sora_layer **found = NULL;
     if (!target) target = "bottleneck";
     SORA_TRY(sora_format(&whole, error, "^(%s)$", target));
     int code = regcomp(&pattern, whole, REG_EXTENDED | REG_NOSUB);
@@ -59,21 +58,12 @@ sora_status sora_layers_match(const sora_layers *layers, const char *target, sor
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "target \"%s\" is no regular expression: %s", target, reason);
     }
     compiled = true;
-    SORA_TRY(sora_allocate(layers->count, sizeof *found, "target", &found, error));
+    SORA_TRY(sora_allocate(layers->count, sizeof **list, "target", list, error));
     for (size_t i = 0; i < layers->count; i++)
-        if (regexec(&pattern, layers->items[i]->name, 0, NULL, 0) == 0) found[matched++] = layers->items[i];
-    if (matched == 0) {
-        status = no_match(layers, target, error);
-        goto cleanup;
-    }
-    if (list) {
-        *list = found;
-        *count = matched;
-        found = NULL;
-    }
+        if (regexec(&pattern, layers->items[i]->name, 0, NULL, 0) == 0) (*list)[(*count)++] = layers->items[i];
+    if (*count == 0) status = no_match(layers, target, error);
 cleanup:
     if (compiled) regfree(&pattern);
-    free(found);
     free(whole);
     return status;
 }
@@ -83,8 +73,8 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
 {
     sora_layer **list = NULL;
     size_t matched = 0;
-    sora_status status = sora_layers_match(layers, target, &list, &matched, error);
-    if (status != SORA_OK) return status;
+    sora_status status = match(layers, target, &list, &matched, error);
+    if (status != SORA_OK) goto cleanup;
     /* Activation forgets what a merged layer was, which can't be taken back. */
     for (size_t i = 0; i < matched; i++)
         if (list[i]->active) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "layer %s: has an active adapter already", list[i]->name);

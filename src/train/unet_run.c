@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "adapter/layer.h"
 #include "base/file.h"
 #include "graph/params.h"
 #include "train/checkpoint.h"
@@ -93,8 +92,7 @@ cleanup:
     return status;
 }
 
-/* base.safetensors keeps the network that a run started from, so that neither a resume nor an evaluation needs what --from named.
- * Everything that may be refused is looked at before --overwrite removes an earlier run. */
+/* base.safetensors keeps the network that a run started from, so that neither a resume nor an evaluation needs what --from named. */
 static sora_status open_network(sora_context *context, sora_run_options *options, const sora_run_target *target,
                                 const sora_watcher *watcher, const sora_dataset *data, sora_run_folder *folder, sora_unet **out,
                                 sora_error *error)
@@ -105,11 +103,9 @@ static sora_status open_network(sora_context *context, sora_run_options *options
     /* What a start that failed left behind is not this run's. */
     bool kept = target->resume && sora_path_exists(base);
     SORA_TRY(start_network(context, options, data, kept ? base : NULL, out, error));
-    sora_layers *layers = sora_unet_layers(*out);
-    if (sora_run_has_adapters(options)) SORA_TRY(sora_layers_match(layers, options->target, NULL, NULL, error));
     if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, options, folder, error));
     if (!kept) SORA_TRY(sora_unet_save(*out, base, error));
-    if (sora_run_has_adapters(options)) SORA_TRY(sora_run_activate(layers, options, watcher, error));
+    if (sora_run_has_adapters(options)) SORA_TRY(sora_run_activate(sora_unet_layers(*out), options, watcher, error));
 cleanup:
     free(base);
     return status;
