@@ -6,7 +6,7 @@
  * So the gate's gradient needs no pass over activations. Everything begins at the first of these ranks; rows of `up` and its gradient are `row` apart. NULL: g is 1, a
  * gradient not wanted. Work-items in the first dimension share the columns; the first has the sum. */
 static inline void up_gradients(__global const float *product, long step, long apart, float scale, __global const float *g, __global const float *up,
-                         __global float *up_gradient, __global float *gate_gradient, long columns, long row, int ranks)
+                                __global float *up_gradient, __global float *gate_gradient, long columns, long row, int ranks)
 {
     float sum[SIDE] = { 0.0f };
     if (up_gradient) EACH(o, columns)

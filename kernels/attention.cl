@@ -293,7 +293,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
 
 /* Scores p and gradients dp of what they weigh, [keys][BLOCK_QUERIES], to probabilities times keep or drop and gradients of scores. */
 static inline void softmax_gradient(float *p, float *dp, const float *biases, const uint *words, int queries, int keys, dropout_key k, const float *logs,
-                             const float *delta)
+                                    const float *delta)
 {
     for (int j = 0; j < keys; j++, p += BLOCK_QUERIES, dp += BLOCK_QUERIES)
         for (int c = 0; c < queries; c += XV) {
@@ -471,7 +471,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
 
 /* The gradient of a pair's score: p (dp keep - delta). */
 static inline float score_gradient(const float *row, const float *gradient, __global const float *restrict k, __global const float *restrict v, float bias, float log_sum,
-                            float delta, float keep)
+                                   float delta, float keep)
 {
     return exp(dot_row(row, k) + bias - log_sum) * (dot_row(gradient, v) * keep - delta);
 }

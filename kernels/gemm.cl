@@ -22,7 +22,7 @@
 #define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
 
 static inline float finish(float v, int column, __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias,
-                    int relu)
+                           int relu)
 {
     if (has_scale) v *= scale[scale_at + column];
     if (has_bias) v += bias[bias_at + column];

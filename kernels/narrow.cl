@@ -110,7 +110,7 @@ __attribute__((noinline)) void add_edge_to_total(__global const float *x, long x
 
 /* A group of rows of x: t = x factor^T, and total (+)= s^T x; factor and total are [rank, n], rows of t and s t_row apart. */
 static inline void pass_group(__global const float *x, long x_row, int rows, int n, __global const float *factor, __global float *t, __global const float *s,
-                       long t_row, __global float *total, int more, int rank, int has_t, int has_s)
+                              long t_row, __global float *total, int more, int rank, int has_t, int has_s)
 {
     int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / TOGETHER));
     for (int column = 0; column < n; column += COLUMNS) {

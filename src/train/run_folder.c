@@ -83,12 +83,17 @@ static void compare_config(sora_context *context, const char *path, const sora_w
     json_decref(root);
 }
 
-bool sora_run_inside(const char *from, const char *folder)
+size_t sora_run_name_length(const char *from)
 {
     size_t length = strlen(from);
-    if (length > 5 && is(from + length - 5, ":last")) length -= 5;
-    char *path = strndup(from, length), *inner = path && *path ? realpath(path, NULL) : NULL, *outer = realpath(folder, NULL);
-    length = outer ? strlen(outer) : 0;
+    return length > 5 && is(from + length - 5, ":last") ? length - 5 : length;
+}
+
+bool sora_run_inside(const char *from, const char *folder)
+{
+    char *path = strndup(from, sora_run_name_length(from)), *inner = path && *path ? realpath(path, NULL) : NULL,
+         *outer = realpath(folder, NULL);
+    size_t length = outer ? strlen(outer) : 0;
     bool yes = inner && outer && strncmp(inner, outer, length) == 0 && (inner[length] == '/' || inner[length] == '\0');
     free(path);
     free(inner);

@@ -10,6 +10,9 @@ bool sora_run_has_adapters(const sora_run_options *options);
 sora_dtype sora_run_frozen_dtype(const sora_run_options *options);
 sora_status sora_run_check_method(const sora_run_options *options, sora_error *error);
 
+/* Of RUN in RUN:last; all of what doesn't end so. */
+size_t sora_run_name_length(const char *from);
+
 /* Whether `from`, a path or RUN:last, lies in the folder: whoever removes that loses what it begins with. */
 bool sora_run_inside(const char *from, const char *folder);
 

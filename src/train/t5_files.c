@@ -88,12 +88,12 @@ static sora_status has_file(const char *folder, const char *name, bool *there, s
 static sora_status find_run(const char *from, char **run, char **checkpoint, sora_error *error)
 {
     sora_status status = SORA_OK;
-    size_t length = strlen(from);
-    bool last = length > 5 && strcmp(from + length - 5, ":last") == 0, is_run;
+    size_t length = sora_run_name_length(from);
+    bool last = from[length] != '\0', is_run;
     char *name = NULL;
     *run = *checkpoint = NULL;
     SORA_TRY(sora_duplicate(from, &name, error));
-    if (last) name[length - 5] = '\0';
+    name[length] = '\0';
     SORA_TRY(has_file(name, "events.jsonl", &is_run, error));
     if (!is_run) goto cleanup;
     SORA_TRY(sora_checkpoint_find(name, last, checkpoint, error));
@@ -223,7 +223,6 @@ sora_status sora_t5_import(sora_context *context, const char *model, const char 
                       "--model %s: has adapters of its own, which the new run would lose; merge them into a model first (soracl "
                       "adapter merge)",
                       model);
-    SORA_TRY(sora_run_merge(sora_t5_params(t5), sora_t5_layers(t5), error));
     SORA_TRY(sora_peft_import(sora_t5_layers(t5), peft, error));
     SORA_TRY(write_run(context, t5, peft, run, error));
 cleanup:

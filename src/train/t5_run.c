@@ -94,12 +94,12 @@ static sora_status check_plain(const sora_t5 *t5, const sora_run_options *o, sor
 static sora_status start_model(sora_context *context, const sora_run_options *o, sora_t5 **out, sora_error *error)
 {
     sora_status status = SORA_OK;
-    bool there, length = strlen(o->from) > 5 && is(o->from + strlen(o->from) - 5, ":last");
+    bool there, last = o->from[sora_run_name_length(o->from)] != '\0';
     if (!o->from[0])
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "--model DIR is needed: config.json, model.safetensors and spiece.model, or a run");
     SORA_TRY(has_weights(o->from, &there, error));
-    bool fresh = !there && !length && is(o->objective, "spans");
+    bool fresh = !there && !last && is(o->objective, "spans");
     SORA_TRY(fresh ? new_model(context, o, out, error) : sora_t5_open(context, o->from, NULL, out, error));
     SORA_TRY(check_plain(*out, o, error));
     SORA_TRY(sora_run_merge(sora_t5_params(*out), sora_t5_layers(*out), error));

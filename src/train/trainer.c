@@ -654,8 +654,8 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     }
     SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
     result->finished = !t.state.finished;
+    SORA_TRY(set_up(&t, error));
     if (!t.state.finished) {
-        SORA_TRY(set_up(&t, error));
         SORA_TRY(sora_events_open(path, t.state.step, &t.events, error));
         if (t.state.step == 0) {
             const sora_device *device = sora_context_device(t.context);
@@ -673,7 +673,6 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     } else {
         /* Its last evaluation again, which is the result; events.jsonl has it already. */
         sora_evaluation evaluation = { 0 };
-        SORA_TRY(set_up(&t, error));
         SORA_TRY(task->evaluate(task->self, &evaluation, error));
         json_decref(evaluation.fields);
     }

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "train/checkpoint.h"
+#include "train/run_folder.h"
 #include "train/run_weights.h"
 
 #include <stdlib.h>
@@ -13,10 +14,10 @@ static sora_status find_checkpoint(const char *from, char **run, char **folder, 
 {
     sora_status status = SORA_OK;
     char *state = NULL;
-    size_t length = strlen(from);
-    bool last = length > 5 && strcmp(from + length - 5, ":last") == 0;
+    size_t length = sora_run_name_length(from);
+    bool last = from[length] != '\0';
     SORA_TRY(sora_duplicate(from, run, error));
-    if (last) (*run)[length - 5] = '\0';
+    (*run)[length] = '\0';
     SORA_TRY(sora_format(&state, error, "%s/state.json", *run));
     if (sora_path_exists(state)) {
         SORA_TRY(sora_duplicate(*run, folder, error));
@@ -46,7 +47,8 @@ sora_status sora_unet_open(sora_context *context, const char *from, sora_unet **
     SORA_TRY(adapters ? sora_format(&path, error, "%s/base.safetensors", run)
                       : sora_format(&path, error, "%s/weights.safetensors", folder));
     SORA_TRY(sora_unet_load(context, path, &unet, error));
-    if (adapters) SORA_TRY(sora_run_load_checkpoint(sora_unet_params(unet), sora_unet_layers(unet), folder, "weights.safetensors", error));
+    if (adapters)
+        SORA_TRY(sora_run_load_checkpoint(sora_unet_params(unet), sora_unet_layers(unet), folder, "weights.safetensors", error));
     *out = unet;
     unet = NULL;
 cleanup:
