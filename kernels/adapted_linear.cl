@@ -49,12 +49,12 @@ __kernel void adapted_factors(__global const float *restrict up, ulong up_at, __
     }
 }
 
-/* Gradients from parts of sums over rows, each P = t^T dy [rank, outputs] of each layer, then Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P (adapted.h).
- * Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
-__kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, __global const float *restrict up, ulong up_at, __global const float *restrict gate,
-                                ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at, __global float *restrict gate_gradient,
-                                ulong gate_gradient_at, __global float *restrict down_gradient, ulong down_gradient_at, int count, int q, int rank, int has_gate,
-                                int wants_up, int wants_gate, int wants_down, LAYERS)
+/* Gradients from sums over rows: parts of P = t^T dy [rank, outputs] of each layer, one behind the other, and of Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P
+ * (adapted.h). Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
+__kernel void adapted_gradients(__global float *restrict up_parts, ulong up_parts_at, __global float *restrict down_parts, ulong down_parts_at,
+                                __global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient,
+                                ulong up_gradient_at, __global float *restrict gate_gradient, ulong gate_gradient_at, __global float *restrict down_gradient,
+                                ulong down_gradient_at, int up_count, int down_count, int q, int rank, int has_gate, int wants_up, int wants_gate, int wants_down, LAYERS)
 {
     LAYER_TABLES;
     int id = (int)get_global_id(1), run = id >> 1, is_down = id & 1, l = 0, column = 0;
@@ -66,10 +66,10 @@ __kernel void adapted_gradients(__global float *restrict parts, ulong parts_at, 
         column += ranks[l];
         run -= (ranks[l] + SIDE - 1) / SIDE;
     }
-    int j = run * SIDE, side = min(SIDE, ranks[l] - j);
+    int j = run * SIDE, side = min(SIDE, ranks[l] - j), count = is_down ? down_count : up_count;
     column += j;
-    long columns = is_down ? q : outputs[l], part = factors + (long)rank * q;
-    __global float *total = parts + parts_at + (is_down ? factors + (long)column * q : at + j * columns);
+    long columns = is_down ? q : outputs[l], part = is_down ? (long)rank * q : factors;
+    __global float *total = is_down ? down_parts + down_parts_at + (long)column * q : up_parts + up_parts_at + at + j * columns;
     for (int i = 0; i < side; i++)
         for (int k = 1; k < count; k++)
             for (long o = 0; o < columns; o++) total[i * columns + o] += total[k * part + i * columns + o];

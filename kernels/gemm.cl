@@ -214,12 +214,22 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     } while (0)
 #define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
 
-/* All blocks of rows that pass a panel of B ask for the next one, each for the same share of it. */
-#define ASK_FOR_NEXT                                                   \
-    do {                                                               \
-        for (long at = 0; at < share; at += LINE) ASK_FOR(next + at);  \
-        next += share;                                                 \
+/* With every few terms some lines are asked for: of the next panel of B, of which all blocks of rows that pass one ask for the same share, or of what is read
+ * after the product. */
+#define ASK_FOR_NEXT                                                                          \
+    do {                                                                                      \
+        for (long at = 0; at < share; at += LINE * (long)sizeof(float)) ASK_FOR(next + at);   \
+        next += share;                                                                        \
     } while (0)
+
+/* What is read after the product is asked for by as many of its last work-items as it takes, as asked for earlier it may be gone again: where `item` begins, if it
+ * is one of these, each of which asks for `bytes`. */
+static inline __global const char *soon_of(__global const float *soon, long soon_bytes, long bytes, long item, long items)
+{
+    long at = item - max(items - (soon_bytes + bytes - 1) / bytes, 0L);
+    return at < 0 ? 0 : (__global const char *)soon + at * bytes;
+}
+#define SOON 128 /* bytes at a time */
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
@@ -267,8 +277,8 @@ static inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
 #define PRODUCT_PARAMETERS                                                                                                                             \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead, float alpha,  \
-        EPILOGUE_PARAMETERS, BATCH_PARAMETERS
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead,               \
+        __global const float *restrict soon, ulong soon_at, long soon_bytes, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
@@ -294,11 +304,15 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile / split2 * b2_panel + tile % split2 * W;
-    __global const B_ELEMENT *next = b + b_panel;
     int2 met = terms_met(column, min(n, column + W), k2, columns_0, columns_1, columns_2, terms_0, terms_1, terms_2);
     a2 += a2_at + met.x;
     b2 += met.x * B_TERM(b2_row);
-    long share = ask_ahead ? AT_ONCE * b_row / ((last - first + MR - 1) / MR) : 0;
+    long blocks = (last - first + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks * (long)sizeof(B_ELEMENT) : 0;
+    __global const char *next = (__global const char *)(b + b_panel);
+    if (!ask_ahead && soon_bytes) {
+        next = soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON, first / (run * MR) * (long)get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
+        share = next ? SOON : 0;
+    }
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
         floatx sum[MR][NV];
@@ -368,10 +382,37 @@ __attribute__((noinline)) void add_sampled(__global const float *a, int terms, _
     }
 }
 
+/* A part of S^T wanted [rank, columns] for some rows of both. Ranks behind the last are that one again. */
+#define SUM_RANKS 4
+#define SUM_VECTORS (XV == 16 ? 4 : 2)
+__attribute__((noinline)) void put_sums(__global const float *wanted, long wanted_row, int rows, int columns, __global const float *s, int rank, __global float *part, long part_row)
+{
+    int at = 0;
+    for (; at + SUM_VECTORS * XV <= columns; at += SUM_VECTORS * XV)
+        for (int j = 0; j < rank; j += SUM_RANKS) {
+            int offset[SUM_RANKS];
+            floatx sum[SUM_RANKS][SUM_VECTORS];
+            FOR(r, SUM_RANKS) offset[r] = min(j + r, rank - 1);
+            FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) sum[r][v] = (floatx)0.0f;
+            for (int i = 0; i < rows; i++) {
+                floatx right[SUM_VECTORS];
+                FOR(v, SUM_VECTORS) right[v] = LOADX(wanted + i * wanted_row + at + v * XV);
+                FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) sum[r][v] = MAD((floatx)(s[(long)i * rank + offset[r]]), right[v], sum[r][v]);
+            }
+            FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) STOREX(sum[r][v], part + offset[r] * part_row + at + v * XV);
+        }
+    for (; at < columns; at++)
+        for (int j = 0; j < rank; j++) {
+            float sum = 0.0f;
+            for (int i = 0; i < rows; i++) sum += s[(long)i * rank + j] * wanted[i * wanted_row + at];
+            part[j * part_row + at] = sum;
+        }
+}
+
 __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
-                           __global const float *restrict b2, ulong b2_at, __global const float *restrict wanted, ulong wanted_at, __global float *restrict c, ulong c_at,
-                           long lead, long b_panel, long lead2, long b2_panel, long b2_row, int split2, long wanted_row, long c_row, int m, int n, int k, int k2, int run,
-                           float alpha)
+                           __global const float *restrict b2, ulong b2_at, __global const float *restrict wanted, ulong wanted_at, __global const float *restrict s, ulong s_at,
+                           __global float *restrict parts, ulong parts_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long lead2, long b2_panel,
+                           long b2_row, int split2, long wanted_row, int rank, long c_row, int m, int n, int k, int k2, int run, float alpha)
 {
     int item = item_of((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
     if (item < 0) return;
@@ -387,6 +428,8 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
             for (int x = 0; x < NEAR; x += LINE) ASK_FOR(wanted + (i + AHEAD) * wanted_row + column + x);
             count[i * LISTS + l] = list_of(wanted + i * wanted_row + column, min(NEAR, end - column), list + i * BLOCK_COLUMNS + l * NEAR);
         }
+    if (rank)
+        put_sums(wanted + begin, wanted_row, last - first, end - begin, s + s_at + (long)first * rank, rank, parts + parts_at + get_global_id(1) * rank * n + begin, n);
     for (int l = 0; begin + l * NEAR < end; l++)
         for (int at = 0; at < k; at += PART) {
             int then = at + PART < k ? at + PART : 0;
@@ -492,6 +535,10 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
         last = min(m, first + run * MR);
     ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
+#ifdef A_ZEROS
+    long times = (long)((k + BLOCK_TERMS - 1) / BLOCK_TERMS) * ((end - begin + ACROSS * W - 1) / (ACROSS * W)) * (last - first), across = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
+    __global const char *later = soon_bytes ? soon_of(soon + soon_at, soon_bytes, times * LINE * sizeof(float), get_global_id(1) * across + item, get_global_size(1) * across) : 0;
+#endif
     for (int at = 0; at < k; at += BLOCK_TERMS) {
         int terms = min(BLOCK_TERMS, k - at);
 #ifdef A_BY_COLUMNS
@@ -525,6 +572,8 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
             }
             for (int i = 0; i < last - first; i++) {
                 FOR(t, ACROSS) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[t] + i * ASKED + x);
+                if (later) ASK_FOR(later);
+                later += later ? LINE * sizeof(float) : 0;
                 add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
             }
         }

@@ -8,7 +8,7 @@
  *
  * A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
  * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
- * the next block meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
+ * the same block of the next rows meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
 #define RANKS 4
 /* Rows of a tile of t, and ranks that a pass over total adds to: for 32 registers of 16 lanes, or 16 of 8. */
@@ -21,8 +21,17 @@
 #endif
 #define COLUMNS 512
 
-/* Rows that a tile asks for, x_row apart from `next` on. */
-#define ASK_FOR_ROWS(at) for (int row = 0; row < asks; row++) ASK_FOR(next + row * x_row + (at))
+/* Rows that a tile asks for, x_row apart from `next` on: with each line of x as many lines of theirs, one after the other as they lie in memory, which brings such faster. */
+#define ASKING                                         \
+    int row_ends = n / LINE * LINE, to_end = row_ends; \
+    long jump = x_row - row_ends
+#define ASK_FOR_LINES                        \
+    for (int a = 0; a < asks; a++) {         \
+        ASK_FOR(next);                       \
+        to_end -= LINE;                      \
+        next += LINE + (to_end ? 0 : jump);  \
+        to_end = to_end ? to_end : row_ends; \
+    }
 
 #define TILE_TERMS(LOAD_X, LOAD_FACTOR)                                   \
     do {                                                                  \
@@ -46,8 +55,9 @@ __attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, in
     FOR(j, RANKS) factor_offset[j] = min(j, ranks - 1) * factor_row;
     FOR(i, TILE_ROWS) FOR(j, RANKS) sum[i][j] = (floatx)0.0f;
     int at = 0;
+    ASKING;
     for (; at + LINE <= n; at += LINE) {
-        ASK_FOR_ROWS(at);
+        ASK_FOR_LINES;
         FOR(v, LINE / XV) TILE_TERMS(LOADX(x + x_offset[i] + at + v * XV), LOADX(factor + factor_offset[j] + at + v * XV));
     }
     for (; at < n; at += XV) TILE_TERMS(load_within(x + x_offset[i], at, n), load_within(factor + factor_offset[j], at, n));
@@ -92,8 +102,9 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
                                             int ranks, int n, __global const float *next, int asks)
 {
     TAKE_ROWS;
+    ASKING;
     for (int at = 0; at < n; at += LINE) {
-        ASK_FOR_ROWS(at);
+        ASK_FOR_LINES;
         FOR(v, LINE / XV)
         TOTAL_TERMS(LOADX(total + offset[j] + at + v * XV), LOADX(x + x_offset[i] + at + v * XV), STOREX(sum[j], total + offset[j] + at + v * XV));
     }
@@ -115,7 +126,7 @@ static inline void pass_group(__global const float *x, long x_row, int rows, int
     int tiles = (rank + RANKS - 1) / RANKS * (has_t * (ROWS / TILE_ROWS) + has_s * (RANKS / TOGETHER));
     for (int column = 0; column < n; column += COLUMNS) {
         int columns = min(COLUMNS, n - column), tile = 0, asked = 0;
-        __global const float *block = x + column, *next = block + (column + COLUMNS < n ? COLUMNS : ROWS * x_row - column);
+        __global const float *block = x + column, *next = block + ROWS * x_row;
         for (int rank_at = 0; rank_at < rank; rank_at += RANKS) {
             int ranks = min(RANKS, rank - rank_at);
             for (int i = 0; has_t && i < rows; i += TILE_ROWS) {
@@ -143,35 +154,34 @@ static inline void pass_group(__global const float *x, long x_row, int rows, int
     }
 }
 
-/* The way back. The layers' outputs and ranks stand side by side in dy, dt and t. What a work-item makes of dt it reads again for x. The way forward is that of a
- * layer alone: x for dy, its down factor for up, t for dt, and neither t nor x. */
-__kernel void narrow_passes(__global const float *restrict dy, ulong dy_at, __global const float *restrict up, ulong up_at, __global float *dt, ulong dt_at,
-                            __global const float *restrict t, ulong t_at, __global const float *restrict x, ulong x_at, __global float *restrict parts, ulong parts_at,
-                            long dy_row, long x_row, int m, int n, int run, int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0,
-                            int rank_1, int rank_2, int rank_3, int has_t, int has_x)
+/* The layers' columns and ranks stand side by side in x, t and s. */
+__kernel void narrow_passes(__global const float *restrict x, ulong x_at, __global const float *restrict factor, ulong factor_at, __global float *restrict t,
+                            ulong t_at, __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at, long x_row,
+                            int m, int run, int layers, int columns_0, int columns_1, int columns_2, int columns_3, int rank_0, int rank_1, int rank_2,
+                            int rank_3, int has_t, int has_s)
 {
-    const int outputs[] = { outputs_0, outputs_1, outputs_2, outputs_3 }, ranks[] = { rank_0, rank_1, rank_2, rank_3 };
+    const int columns[] = { columns_0, columns_1, columns_2, columns_3 }, ranks[] = { rank_0, rank_1, rank_2, rank_3 };
     int item = item_of((m + run - 1) / run);
     if (item < 0) return;
     int begin = item * run, end = min(m, begin + run), rank = 0;
     long factors = 0;
     for (int l = 0; l < layers; l++) {
         rank += ranks[l];
-        factors += (long)outputs[l] * ranks[l];
+        factors += (long)columns[l] * ranks[l];
     }
-    parts += parts_at + item * (factors + (long)rank * n);
+    parts += parts_at + item * factors;
     for (int row = begin; row < end; row += ROWS) {
         int rows = min(ROWS, end - row), more = row > begin;
-        __global float *dt_rows = dt + dt_at + (long)row * rank;
-        __global const float *dy_rows = dy + dy_at + row * dy_row, *t_rows = has_t ? t + t_at + (long)row * rank : t;
+        __global const float *group = x + x_at + row * x_row, *from_s = has_s ? s + s_at + (long)row * rank : s;
+        __global float *to_t = has_t ? t + t_at + (long)row * rank : t;
         long at = 0;
-        for (int l = 0, column = 0; l < layers; l++) {
-            pass_group(dy_rows, dy_row, rows, outputs[l], up + up_at + at, dt_rows + column, t_rows + column, rank, parts + at, more, ranks[l], 1, has_t);
-            dy_rows += outputs[l];
-            column += ranks[l];
-            at += (long)outputs[l] * ranks[l];
+        for (int l = 0; l < layers; l++) {
+            pass_group(group, x_row, rows, columns[l], factor + factor_at + at, to_t, from_s, rank, parts + at, more, ranks[l], has_t, has_s);
+            group += columns[l];
+            to_t += ranks[l];
+            from_s += ranks[l];
+            at += (long)columns[l] * ranks[l];
         }
-        if (has_x) pass_group(x + x_at + row * x_row, x_row, rows, n, 0, 0, dt_rows, rank, parts + factors, more, rank, 0, 1);
     }
 }
 

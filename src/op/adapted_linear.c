@@ -72,9 +72,16 @@ static sora_gemm_operand factor_operand(const sora_device_limits *limits, const 
     return (sora_gemm_operand) { .view = *view, .leading = n, .panel = sora_gemm_panel(limits, n) };
 }
 
+/* The most parts that sums for W_d come in. */
+static int64_t down_parts(const sora_device_limits *limits, const sora_adapted_attributes *a, int64_t m)
+{
+    int64_t passed = sora_narrow_parts(limits, m);
+    return a->before.masks ? SORA_MAX(passed, sora_gemm_sums_most(m)) : passed;
+}
+
 /* Saved: t, and of the factors what the way back takes (kernels/adapted_linear.cl): U, and the down factor's panels where there
  * are such. Scratch in the order it is taken. Forward: U as blocks, dropped x, t (evaluation). Backward: dy behind the ReLU,
- * dropped x, dt, then parts of sums or what dx takes. */
+ * dropped x, dt, parts of sums, then what products take. */
 static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 {
     const sora_adapted_attributes *a = attributes_of(rule->attributes);
@@ -87,9 +94,9 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r),
              factors = (uint64_t)sora_shape_elements(&rule->inputs[UP]);
     uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q), sora_narrow_workspace(l, m, q, r));
-    uint64_t parts =
-        (uint64_t)sora_narrow_parts(l, m) * (factors + (uint64_t)(r * q)) + sora_narrow_back_workspace(l, m, q, p, r);
+    uint64_t parts = (uint64_t)sora_narrow_parts(l, m) * factors + (uint64_t)(down_parts(l, a, m) * r * q);
     uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p), sora_gemm_workspace(l, m, q, r));
+    uint64_t passes = SORA_MAX(sora_narrow_workspace(l, m, q, r), sora_narrow_workspace(l, m, p, r));
     if (rule->training) {
         rule->saved[T] = SORA_SHAPE(m, r);
         rule->saved[OWN] = SORA_SHAPE((int64_t)factors);
@@ -98,7 +105,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     bool copies = sora_linear_copies(a->relu, &a->behind_relu);
     if (!copies) rule->uses_outputs = 0;
     rule->forward_workspace = panel_elements(l, p, r) + dropped + (rule->training ? 0 : t) + forward;
-    rule->backward_workspace = (copies ? (uint64_t)(m * p) : 0) + dropped + t + SORA_MAX(parts, data);
+    rule->backward_workspace = (copies ? (uint64_t)(m * p) : 0) + dropped + t + parts + SORA_MAX(passes, data);
     return SORA_OK;
 }
 
@@ -122,8 +129,8 @@ static layers layers_of(const sora_op_run *run)
 }
 
 #define LAYER_ARGUMENTS(l)                                                                                         \
-    SORA_INT((l).count), SORA_INT((l).of[0].outputs), SORA_INT((l).of[1].outputs), SORA_INT((l).of[2].outputs),    \
-        SORA_INT((l).of[3].outputs), SORA_INT((l).of[0].rank), SORA_INT((l).of[1].rank), SORA_INT((l).of[2].rank), \
+    SORA_INT((l).count), SORA_INT((l).of[0].columns), SORA_INT((l).of[1].columns), SORA_INT((l).of[2].columns),    \
+        SORA_INT((l).of[3].columns), SORA_INT((l).of[0].rank), SORA_INT((l).of[1].rank), SORA_INT((l).of[2].rank), \
         SORA_INT((l).of[3].rank), SORA_FLOAT((l).scales[0]), SORA_FLOAT((l).scales[1]), SORA_FLOAT((l).scales[2]), \
         SORA_FLOAT((l).scales[3])
 _Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_GEMM_BLOCKS == 4, "kernels take four layers");
@@ -153,7 +160,7 @@ static sora_gemm_blocks blocks_of(const layers *l)
 {
     sora_gemm_blocks blocks = { .count = l->count };
     for (int i = 0; i + 1 < l->count; i++) {
-        blocks.columns[i] = l->of[i].outputs + (i ? blocks.columns[i - 1] : 0);
+        blocks.columns[i] = l->of[i].columns + (i ? blocks.columns[i - 1] : 0);
         blocks.terms[i] = l->of[i].rank + (i ? blocks.terms[i - 1] : 0);
     }
     return blocks;
@@ -178,8 +185,8 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_view t = run->training ? run->saved[T] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
     SORA_TRY(sora_narrow(run->context,
                          &(sora_narrow_desc) { .m = m,
-                                               .n = q,
-                                               .rank = r,
+                                               .layer_count = 1,
+                                               .layers = { { q, r } },
                                                .x = branch,
                                                .x_leading = sora_linear_leading(&branch, q),
                                                .factor = run->inputs[DOWN],
@@ -209,9 +216,16 @@ cleanup:
     return status;
 }
 
-/* dx = dy W0 + dt W_d; behind dropout the second product goes its own way through it. */
+/* Sums over rows that make gradients: parts of tᵀdy for each layer, and of dtᵀx. */
+typedef struct row_sums {
+    sora_view up, down;
+    int64_t up_count, down_count;
+} row_sums;
+
+/* dx = dy W0 + dt W_d; behind dropout the second product goes its own way through it. Where the product reads x, dtᵀx is made on
+ * the way. */
 static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, const sora_view *dt, const sora_view *dropped,
-                                  const sora_view *workspace, sora_error *error)
+                                  const sora_view *workspace, row_sums *sums, sora_error *error)
 {
     sora_status status = SORA_OK;
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
@@ -233,6 +247,13 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
         base.b2 = branch;
+        if (run->input_gradients[DOWN].memory) sums->down_count = sora_gemm_sums_parts(run->context, &base);
+        if (sums->down_count) {
+            base.sums = (sora_gemm_sums) { .rank = r, .left = *dt, .parts = sums->down };
+        } else if (run->input_gradients[DOWN].memory) {
+            base.soon = run->inputs[X];
+            base.soon_elements = m * sora_linear_leading(&base.soon, q);
+        }
         return sora_gemm(run->context, &base, error);
     }
     SORA_TRY(sora_gemm(run->context, &base, error));
@@ -253,14 +274,12 @@ cleanup:
     return status;
 }
 
-static sora_status add_gradients(const sora_op_run *run, const layers *l, const sora_view *parts, sora_error *error)
+static sora_status add_gradients(const sora_op_run *run, const layers *l, const row_sums *sums, sora_error *error)
 {
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
-    int64_t m = run->saved[T].shape.dim[0], r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q,
-            runs = 0;
+    int64_t r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q, runs = 0;
     for (int i = 0; i < l->count; i++) {
-        longest = SORA_MAX(longest, l->of[i].outputs);
+        longest = SORA_MAX(longest, l->of[i].columns);
         runs += (l->of[i].rank + SORA_ADAPTED_SIDE - 1) / SORA_ADAPTED_SIDE;
     }
     sora_launch_desc desc = { .file = "range",
@@ -268,13 +287,13 @@ static sora_status add_gradients(const sora_op_run *run, const layers *l, const 
                               .options = sora_range_options(run->context),
                               .global = { 1, (size_t)(2 * runs) },
                               .label = run->name,
-                              .arguments =
-                                  SORA_ARGUMENTS(SORA_VIEW(parts), SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(&gradients[UP]),
-                                                 SORA_VIEW(&gradients[GATE]), SORA_VIEW(&gradients[DOWN]),
-                                                 SORA_INT(sora_narrow_parts(limits, m)), SORA_INT(q), SORA_INT(r),
-                                                 SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
-                                                 SORA_INT(gradients[GATE].memory != NULL),
-                                                 SORA_INT(gradients[DOWN].memory != NULL), LAYER_ARGUMENTS(*l)) };
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&sums->up), SORA_VIEW(&sums->down), SORA_VIEW(up),
+                                                          SORA_VIEW(gate), SORA_VIEW(&gradients[UP]), SORA_VIEW(&gradients[GATE]),
+                                                          SORA_VIEW(&gradients[DOWN]), SORA_INT(sums->up_count),
+                                                          SORA_INT(sums->down_count), SORA_INT(q), SORA_INT(r),
+                                                          SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
+                                                          SORA_INT(gradients[GATE].memory != NULL),
+                                                          SORA_INT(gradients[DOWN].memory != NULL), LAYER_ARGUMENTS(*l)) };
     if (!sora_is_cpu(run->context)) {
         desc.local[0] = SORA_RANGE_GPU_GROUP;
         desc.global[0] = (size_t)((longest + SORA_RANGE_GPU_GROUP - 1) / SORA_RANGE_GPU_GROUP * SORA_RANGE_GPU_GROUP);
@@ -289,36 +308,46 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *x = &run->inputs[X], *t = &run->saved[T], *gradients = run->input_gradients;
-    int64_t m = t->shape.dim[0], p = run->inputs[WEIGHT].shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1];
-    sora_view workspace = run->workspace, dy, branch = *x, dropped = { 0 };
+    int64_t m = t->shape.dim[0], p = run->inputs[WEIGHT].shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1],
+            passed = sora_narrow_parts(limits, m);
+    sora_view workspace = run->workspace, dy, dropped = { 0 };
     layers l = layers_of(run);
     SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
     if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    if (sora_adapted_drops(run) && gradients[DOWN].memory) {
-        SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
-        branch = dropped;
+    row_sums sums = { .up_count = passed };
+    sums.up = sora_adapted_take(&workspace, SORA_SHAPE(passed * sora_shape_elements(&run->inputs[UP].shape)));
+    sums.down = sora_adapted_take(&workspace, SORA_SHAPE(down_parts(limits, a, m) * r * q));
+    sora_narrow_desc pass = { .m = m,
+                              .layer_count = l.count,
+                              .x = dy,
+                              .x_leading = sora_linear_leading(&dy, p),
+                              .factor = run->saved[OWN],
+                              .t = dt,
+                              .s = gradients[UP].memory || gradients[GATE].memory ? *t : none,
+                              .parts = sums.up,
+                              .workspace = workspace,
+                              .label = run->name };
+    memcpy(pass.layers, l.of, sizeof l.of);
+    SORA_TRY(sora_narrow(run->context, &pass, error));
+    if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, &sums, error));
+    if (gradients[DOWN].memory && sums.down_count == 0) {
+        sora_view branch = sora_adapted_drops(run) ? dropped : *x;
+        sums.down_count = passed;
+        if (sora_adapted_drops(run)) SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
+        SORA_TRY(sora_narrow(run->context,
+                             &(sora_narrow_desc) { .m = m,
+                                                   .layer_count = 1,
+                                                   .layers = { { q, r } },
+                                                   .x = branch,
+                                                   .x_leading = sora_linear_leading(&branch, q),
+                                                   .s = dt,
+                                                   .parts = sums.down,
+                                                   .workspace = workspace,
+                                                   .label = run->name },
+                             error));
     }
-    sora_view rest = workspace,
-              parts = sora_adapted_take(
-                  &rest, SORA_SHAPE(sora_narrow_parts(limits, m) * (sora_shape_elements(&run->inputs[UP].shape) + r * q)));
-    sora_narrow_back_desc back = { .m = m,
-                                   .n = q,
-                                   .layer_count = l.count,
-                                   .dy = dy,
-                                   .dy_leading = sora_linear_leading(&dy, p),
-                                   .up = run->saved[OWN],
-                                   .dt = dt,
-                                   .t = gradients[UP].memory || gradients[GATE].memory ? *t : none,
-                                   .x = gradients[DOWN].memory ? branch : none,
-                                   .x_leading = sora_linear_leading(&branch, q),
-                                   .parts = parts,
-                                   .workspace = rest,
-                                   .label = run->name };
-    memcpy(back.layers, l.of, sizeof l.of);
-    SORA_TRY(sora_narrow_back(run->context, &back, error));
-    SORA_TRY(add_gradients(run, &l, &parts, error));
-    if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, error));
+    SORA_TRY(add_gradients(run, &l, &sums, error));
 cleanup:
     return status;
 }

@@ -278,6 +278,34 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
     return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
+static sora_gemm_variant variant_of(sora_context *context, const sora_gemm_desc *desc)
+{
+    return desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
+}
+
+/* As few work-items as hold them, of equal sizes. */
+static int64_t block_run(const sora_gemm_variant *v, int64_t m)
+{
+    int64_t items = panels_of(v->group_rows, m);
+    return panels_of(v->rows, panels_of((int)items, m));
+}
+
+static int64_t runs_of(const sora_gemm_variant *v, int64_t m)
+{
+    return panels_of((int)block_run(v, m), panels_of(v->rows, m));
+}
+
+int64_t sora_gemm_sums_parts(sora_context *context, const sora_gemm_desc *desc)
+{
+    sora_gemm_variant variant = variant_of(context, desc);
+    return variant.provider == SORA_GEMM_SAMPLED ? runs_of(&variant, desc->m) : 0;
+}
+
+int64_t sora_gemm_sums_most(int64_t m)
+{
+    return panels_of(sampled_size[0], m);
+}
+
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
 {
     return (uint64_t)(panels_of(panel, n) * panel * k);
@@ -466,13 +494,6 @@ static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_varian
     return SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), panels_of(v->rows, d->m)));
 }
 
-/* As few work-items as hold them, of equal sizes. */
-static int64_t block_run(const sora_gemm_variant *v, int64_t m)
-{
-    int64_t items = panels_of(v->group_rows, m);
-    return panels_of(v->rows, panels_of((int)items, m));
-}
-
 /* Tile, block and sparse. */
 static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
@@ -512,7 +533,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                                   SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
                                   SORA_INT(d->k2), SORA_INT(columns_until(d, 0)), SORA_INT(columns_until(d, 1)),
                                   SORA_INT(columns_until(d, 2)), SORA_INT(terms_until(d, 0)), SORA_INT(terms_until(d, 1)),
-                                  SORA_INT(terms_until(d, 2)), SORA_INT(run), SORA_INT(asks), SORA_FLOAT(or_one(d->alpha)),
+                                  SORA_INT(terms_until(d, 2)), SORA_INT(run), SORA_INT(asks), SORA_VIEW(&d->soon),
+                                  SORA_LONG(d->soon_elements * (int64_t)sizeof(float)), SORA_FLOAT(or_one(d->alpha)),
                                   SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
                                   SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
                                   SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
@@ -526,6 +548,7 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
     panels second = { .split = 1 };
     if (d->k2) second = standing_panels(&d->b2, d->k2, width);
     int64_t down = panels_of(v->rows, d->m), across = panels_of(v->group_columns, d->n), run = block_run(v, d->m);
+    const sora_gemm_sums *sums = &d->sums;
     char options[OPTIONS];
     int written = program_options(context, v, d->bt.dtype == SORA_F16 ? B_HALF : 0, options);
     snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", panel);
@@ -540,9 +563,10 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                                  SORA_VIEW(&d->wanted), SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->n * panel),
-                                  SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
-                                  SORA_INT(second.split), SORA_LONG(d->wanted_leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
+                                  SORA_VIEW(&d->wanted), SORA_VIEW(&sums->left), SORA_VIEW(&sums->parts), SORA_VIEW(&d->c),
+                                  SORA_LONG(d->a.leading), SORA_LONG(d->n * panel), SORA_LONG(d->a2.leading),
+                                  SORA_LONG(second.panel), SORA_LONG(second.row), SORA_INT(second.split),
+                                  SORA_LONG(d->wanted_leading), SORA_INT(sums->rank), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run), SORA_FLOAT(or_one(d->alpha))) },
         error);
 }
@@ -693,7 +717,10 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->k2 && desc->b2.panel != panel)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a second pair's B in panels of %d; expected %d",
                          desc->label ? desc->label : "gemm", desc->b2.panel, panel);
-    sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
+    sora_gemm_variant variant = variant_of(context, desc);
+    if (desc->sums.rank && variant.provider != SORA_GEMM_SAMPLED)
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: sums ride on no %s product", desc->label ? desc->label : "gemm",
+                         sora_gemm_provider_name(variant.provider));
     if (variant.provider == SORA_GEMM_SAMPLED) return run_sampled(context, desc, &variant, error);
     sora_status status = run_all(context, desc, &variant, error);
     return status == SORA_OK && desc->wanted_leading ? mask(context, desc, error) : status;

@@ -52,6 +52,13 @@ typedef struct sora_gemm_blocks {
     int64_t columns[SORA_GEMM_BLOCKS - 1], terms[SORA_GEMM_BLOCKS - 1];
 } sora_gemm_blocks;
 
+/* Sums over rows that ride where `wanted` is read anyway: parts, to be added up, of Sᵀ · wanted [rank, n]. */
+typedef struct sora_gemm_sums {
+    int64_t rank;    /* 0: none */
+    sora_view left;  /* S [m, rank], dense */
+    sora_view parts; /* sora_gemm_sums_parts of [rank, n] */
+} sora_gemm_sums;
+
 typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
@@ -66,11 +73,15 @@ typedef struct sora_gemm_desc {
     bool accumulate;        /* C += instead of C = */
     sora_view wanted;       /* [m, n]: where it is 0 C is 0, too */
     int64_t wanted_leading; /* 0: all of C is wanted */
-    sora_view bt;           /* B's transpose, in panels of sora_gemm_panel's width besides */
+    sora_gemm_sums sums;
+    sora_view bt; /* B's transpose, in panels of sora_gemm_panel's width besides */
     bool has_bt;
     sora_view c;
     int64_t c_leading;
     sora_gemm_batch batch;
+    sora_view soon; /* dense: what is read after the product, of which memory may bring so many elements meanwhile; says how fast
+                     * that is, not what it makes */
+    int64_t soon_elements;
     sora_view workspace; /* of at least sora_gemm_workspace elements */
     const char *label;
 } sora_gemm_desc;
@@ -93,6 +104,11 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
 /* Scratch in elements that an m x n x k product may need in any of its variants; monotone in the sizes. Where B stands in panels
  * k counts as 0. Where CLBlast copies operands it takes the context's scratch besides. */
 uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k);
+
+/* The parts of `sums` that this product can make, whose variant says so: 0 where `wanted` isn't read as it goes along. At most
+ * that many for m rows; monotone. */
+int64_t sora_gemm_sums_parts(sora_context *context, const sora_gemm_desc *desc);
+int64_t sora_gemm_sums_most(int64_t m);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
 int sora_gemm_panel(const sora_device_limits *limits, int64_t n);

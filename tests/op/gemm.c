@@ -5,7 +5,7 @@
 #include "guarded.h"
 #include "base/half.h"
 
-enum { A, B, A2, B2, SCALE, BIAS, WANTED, C };
+enum { A, B, A2, B2, SCALE, BIAS, WANTED, C, LEFT, PARTS };
 
 typedef struct product {
     int64_t m, n, k, k2;
@@ -19,6 +19,8 @@ typedef struct product {
     bool wanted;     /* a quarter of C is, */
     bool sampled;    /* and Bᵀ is there in panels, too */
     bool blocks2;    /* B2 is 0 but in blocks, and it says so */
+    bool soon;       /* memory brings A again meanwhile */
+    int64_t sums;    /* rank of sums that ride on it, in the variants that can */
 } product;
 
 /* Three in four of an operand's numbers are 0. */
@@ -75,6 +77,39 @@ static void bring_into_panels(sora_context *context, bool turned, int64_t n, int
     *b = (sora_gemm_operand) { .view = view, .panel = panel, .turned = turned };
 }
 
+/* Where the variant can: S and room for the parts, which it returns the count of. */
+static int64_t take_sums(fixture *f, sora_context *context, int64_t rank, sora_gemm_desc *desc)
+{
+    int64_t parts = sora_gemm_sums_parts(context, desc);
+    assert_true(parts <= sora_gemm_sums_most(desc->m));
+    if (!parts) return 0;
+    desc->sums = (sora_gemm_sums) { .rank = rank,
+                                    .left = operand(f, context, LEFT, SORA_SHAPE(desc->m, rank)),
+                                    .parts = operand(f, context, PARTS, SORA_SHAPE(parts, rank, desc->n)) };
+    return parts;
+}
+
+static void check_sums(fixture *f, sora_context *context, const product *p, int64_t parts)
+{
+    int64_t part = p->sums * p->n;
+    float *got = read_operand(f, context, PARTS, parts * part);
+    for (int64_t r = 0; r < p->sums; r++)
+        for (int64_t j = 0; j < p->n; j++) {
+            double expected = 0, sum = 0;
+            for (int64_t i = 0; i < p->m; i++)
+                expected += (double)f->host[LEFT][GUARD + i * p->sums + r] * f->host[WANTED][GUARD + i * (p->n + p->padding) + j];
+            for (int64_t l = 0; l < parts; l++) {
+                int64_t place = GUARD + l * part + r * p->n + j;
+                sum += got[place];
+                got[place] = f->host[PARTS][place];
+            }
+            if (!(fabs(sum - expected) <= (double)(p->m + 8) * ldexp(1, -23)))
+                fail_msg("sum %lld, %lld of %lld rows: %.9g; expected %.9g", (long long)r, (long long)j, (long long)p->m, sum,
+                         expected);
+        }
+    check_rest(f, PARTS, got, parts * part);
+}
+
 /* The variant of that number; false: this product has fewer. */
 static bool check_variant(fixture *f, sora_context *context, int number, const product *p)
 {
@@ -129,7 +164,10 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
         OK(sora_fill(context, &desc.workspace, NAN, &error));
     }
+    if (p->soon) desc.soon = a, desc.soon_elements = left;
+    int64_t parts = p->sums ? take_sums(f, context, p->sums, &desc) : 0;
     OK(sora_gemm(context, &desc, &error));
+    if (parts) check_sums(f, context, p, parts);
     float *got = read_operand(f, context, C, all);
     const float *a_ = f->host[A] + GUARD, *b_ = f->host[B] + GUARD, *a2_ = f->host[A2] + GUARD, *b2_ = f->host[B2] + GUARD;
     double bound = (double)(p->k + p->k2 + 8) * ldexp(1, -23);
@@ -185,7 +223,7 @@ static void check_context(fixture *f, sora_context *context)
             dressed.bias = dressed.relu = true, dressed.padding = 3;
             check_product(f, context, &dressed);
             product gathering = plain;
-            gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
+            gathering.accumulate = gathering.soon = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
             product partial = plain;
             partial.wanted = true, partial.padding = 1, partial.alpha = 1.25f;
@@ -216,7 +254,7 @@ static void check_zeros(fixture *f, sora_context *context)
             };
             p.half = half;
             check_product(f, context, &p);
-            p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = true, p.padding = 3;
+            p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = p.soon = true, p.padding = 3;
             check_product(f, context, &p);
             p.accumulate = true, p.scale = s % 2, p.alpha = -1.5f, p.relu = p.bias = false;
             check_product(f, context, &p);
@@ -239,9 +277,34 @@ static void check_sampled(fixture *f, sora_context *context)
                           .sampled = true };
             p.half = half;
             check_product(f, context, &p);
-            p.k2 = 1 + (int64_t)s % 9, p.padding = 3, p.alpha = -1.5f;
+            p.k2 = 1 + (int64_t)s % 9, p.padding = 3, p.alpha = -1.5f, p.sums = 1 + (int64_t)s % 6;
             check_product(f, context, &p);
         }
+}
+
+/* Sums ride on no other variant. */
+static void test_sums_elsewhere(void **state)
+{
+    fixture *f = *state;
+    sora_error error;
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    sora_context *context = f->contexts[0];
+    sora_view all = operand(f, context, A, SORA_SHAPE(64));
+    sora_gemm_desc desc = { .m = 8,
+                            .n = 8,
+                            .k = 8,
+                            .a = { .view = all, .leading = 8 },
+                            .b = { .view = all, .leading = 8 },
+                            .sums = { .rank = 1, .left = all, .parts = all },
+                            .c = all,
+                            .c_leading = 8,
+                            .variant = variants,
+                            .label = "layer" };
+    assert_true(sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants) > 0);
+    assert_int_equal(sora_gemm_sums_parts(context, &desc), 0);
+    assert_int_equal(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "layer: sums ride on no"));
+    destroy_operands(f);
 }
 
 /* Three products in one launch, gaps between their operands, give what each gives alone. */
@@ -346,8 +409,17 @@ static void test_partial(void **state)
 {
     fixture *f = *state;
     static const product products[] = {
-        { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
-        { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true },
+        { .m = 7,
+          .n = 17,
+          .k = 70,
+          .k2 = 3,
+          .bias = true,
+          .relu = true,
+          .padding = 1,
+          .panels = true,
+          .zeros = true,
+          .soon = true },
+        { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true, .sums = 5 },
     };
     static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
     sora_error error;
@@ -376,7 +448,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),     cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial),
+        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial), cmocka_unit_test(test_sums_elsewhere),
     };
     const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_partial) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);

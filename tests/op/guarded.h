@@ -11,7 +11,7 @@
 
 /* Operands of what is no op of a graph, each with NaN around: what reads past one shows in the result, what writes past one in
  * what is around. */
-enum { GUARD = 64, MOST_OPERANDS = 9 };
+enum { GUARD = 64, MOST_OPERANDS = 10 };
 
 typedef struct fixture {
     sora_context *contexts[2]; /* as the device is, and with a GPU's limits */
