@@ -216,10 +216,10 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 
 /* With every few terms some lines are asked for: of the next panel of B, of which all blocks of rows that pass one ask for the same share, or of what is read
  * after the product. */
-#define ASK_FOR_NEXT                                                                          \
-    do {                                                                                      \
-        for (long at = 0; at < share; at += LINE * (long)sizeof(float)) ASK_FOR(next + at);   \
-        next += share;                                                                        \
+#define ASK_FOR_NEXT                                                   \
+    do {                                                               \
+        for (long at = 0; at < share; at += LINE) ASK_FOR(next + at);  \
+        next += share;                                                 \
     } while (0)
 
 /* What is read after the product is asked for by as many of its last work-items as it takes, as asked for earlier it may be gone again: where `item` begins, if it
@@ -307,11 +307,11 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     int2 met = terms_met(column, min(n, column + W), k2, columns_0, columns_1, columns_2, terms_0, terms_1, terms_2);
     a2 += a2_at + met.x;
     b2 += met.x * B_TERM(b2_row);
-    long blocks = (last - first + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks * (long)sizeof(B_ELEMENT) : 0;
-    __global const char *next = (__global const char *)(b + b_panel);
+    __global const B_ELEMENT *next = b + b_panel;
+    long blocks = (last - first + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
     if (!ask_ahead && soon_bytes) {
-        next = soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON, first / (run * MR) * (long)get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
-        share = next ? SOON : 0;
+        next = (__global const B_ELEMENT *)soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON, get_global_id(1) * get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
+        share = next ? SOON / (long)sizeof(B_ELEMENT) : 0;
     }
     for (int row = first; row < last; row += MR) {
         int rows = min(MR, m - row);
