@@ -127,11 +127,29 @@ static sora_status step_standards(const char *model, sora_run_options *run, bool
     return SORA_OK;
 }
 
+/* A run has its network and its adapters. */
+static sora_status check_run_words(const cli_step_words *w, const char *model, sora_error *error)
+{
+    const struct {
+        const char *name, *text;
+    } own[] = {
+        { "method", w->method }, { "rank", w->rank }, { "layers", w->layers }, { "size", w->size }, { "width", w->width }
+    };
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (own[i].text)
+            return cli_error(error, SORA_ERROR_ARGUMENT,
+                             "--%s %s beside a run: %s has its own network and adapters; leave it out, or name a network: "
+                             "t5-small, unet-fc or unet",
+                             own[i].name, own[i].text, model);
+    return SORA_OK;
+}
+
 sora_status cli_step_options(cli_step_words *w, const char *model, sora_bench_options *o, sora_error *error)
 {
     sora_run_options *run = &w->run;
     bool is_run;
     sora_status status = step_standards(model, run, &is_run, error);
+    if (status == SORA_OK && is_run) status = check_run_words(w, model, error);
     if (status != SORA_OK) return status;
     const struct {
         const char *name, *text;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,16 +87,18 @@ static void print_t5(const sora_comparison_row *rows, size_t count)
     }
 }
 
-static int print_file(const char *folder)
+static sora_status print_file(const char *folder, sora_error *error)
 {
     char path[4096], part[4096];
     size_t bytes;
     snprintf(path, sizeof path, "%s/compare.json", folder);
     FILE *file = fopen(path, "re");
-    while (file && (bytes = fread(part, 1, sizeof part, file)) > 0) fwrite(part, 1, bytes, stdout);
-    if (file) fclose(file);
+    if (!file) return cli_error(error, SORA_ERROR_IO, "%s: %s", path, strerror(errno));
+    while ((bytes = fread(part, 1, sizeof part, file)) > 0) fwrite(part, 1, bytes, stdout);
+    bool failed = ferror(file);
+    fclose(file);
     printf("\n");
-    return 0;
+    return failed ? cli_error(error, SORA_ERROR_IO, "%s: %s", path, "could not be read to its end") : SORA_OK;
 }
 
 static sora_status read_number(const char *name, const char *text, double *out, sora_error *error)
@@ -158,7 +161,7 @@ static int compare(cli_command *command, const cli_globals *globals, const words
         cli_follower_end(&follower);
     }
     if (status == SORA_OK && globals->json)
-        print_file(w->out);
+        status = print_file(w->out, &error);
     else if (status == SORA_OK) {
         print(rows, count);
         printf("\n%s/report.html has curves and %s\n", w->out, command->run_task == SORA_TASK_T5 ? "summaries" : "pictures");

@@ -203,6 +203,7 @@ def part_tune():
     # What a convolution's variant asks products for depends on the choice that is there: each starts from none.
     shapes = lambda *words: {r["shape"] for r in json.loads(run("tune", *words, "--json", env=own_cache(f"cache{len(words)}")).stdout)["shapes"]}
     check("a run's shapes are its network's", shapes("--for", "plain") == shapes("--for", "unet", "--size", "32", "--width", "1", "--batch", "4", "--method", "full"))
+    refused("tune: a run's own method", 2, "--method full beside a run: plain has its own", "tune", "--for", "plain", "--method", "full")
     refused("tune: another network", 2, "resnet", "tune", "--for", "resnet")
     refused("tune: budget", 2, "budget", "tune", "--budget", "soon")
 
