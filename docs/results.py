@@ -51,7 +51,8 @@ for label, runs in rows.items():
                    f"{spread(runs, 'rougeL', 1, 2)}")
     else:
         figures = f"{spread(runs, 'iou_per_image', 1, 3)} | {mean(runs, 'quality', 'dice'):.3f}"
-    rank = "–" if runs[0]["rank_max"] is None else f"{mean(runs, 'rank_kept'):.0f} of {runs[0]['rank_max']}"
+    kept = mean(runs, "rank_kept")
+    rank = "–" if kept is None else f"{kept:.{int(0 < kept < 1)}f} of {runs[0]['rank_max']}"
     step = mean(runs, "seconds_per_step")
     device, process = (mean(runs, key) for key in ("device_bytes_peak", "process_bytes_peak"))
     print(f"| {label} | {figures} | {rank} | {mean(runs, 'parameters_kept'):,.0f} | {'–' if not step else f'{1e3 * step:.1f}'} | "
