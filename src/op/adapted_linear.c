@@ -166,6 +166,18 @@ static sora_gemm_blocks blocks_of(const layers *l)
     return blocks;
 }
 
+/* Over a matrix [m, columns] that meets all ranks. */
+static sora_narrow_desc pass_over(const sora_op_run *run, const sora_view *x, int64_t columns, const sora_view *workspace)
+{
+    return (sora_narrow_desc) { .m = sora_linear_rows(&x->shape, columns),
+                                .layer_count = 1,
+                                .layers = { { columns, run->inputs[DOWN].shape.dim[0] } },
+                                .x = *x,
+                                .x_leading = sora_linear_leading(x, columns),
+                                .workspace = *workspace,
+                                .label = run->name };
+}
+
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -183,17 +195,10 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
     }
     sora_view t = run->training ? run->saved[T] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    SORA_TRY(sora_narrow(run->context,
-                         &(sora_narrow_desc) { .m = m,
-                                               .layer_count = 1,
-                                               .layers = { { q, r } },
-                                               .x = branch,
-                                               .x_leading = sora_linear_leading(&branch, q),
-                                               .factor = run->inputs[DOWN],
-                                               .t = t,
-                                               .workspace = workspace,
-                                               .label = run->name },
-                         error));
+    sora_narrow_desc pass = pass_over(run, &branch, q, &workspace);
+    pass.factor = run->inputs[DOWN];
+    pass.t = t;
+    SORA_TRY(sora_narrow(run->context, &pass, error));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = p,
@@ -247,7 +252,9 @@ static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, c
         base.k2 = r;
         base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
         base.b2 = branch;
-        if (run->input_gradients[DOWN].memory) sums->down_count = sora_gemm_sums_parts(run->context, &base);
+        sora_gemm_variant variant = sora_gemm_choose(run->context, &base);
+        base.variant = &variant;
+        if (run->input_gradients[DOWN].memory) sums->down_count = sora_gemm_sums_parts(&variant, m);
         if (sums->down_count) {
             base.sums = (sora_gemm_sums) { .rank = r, .left = *dt, .parts = sums->down };
         } else if (run->input_gradients[DOWN].memory) {
@@ -318,34 +325,23 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     row_sums sums = { .up_count = passed };
     sums.up = sora_adapted_take(&workspace, SORA_SHAPE(passed * sora_shape_elements(&run->inputs[UP].shape)));
     sums.down = sora_adapted_take(&workspace, SORA_SHAPE(down_parts(limits, a, m) * r * q));
-    sora_narrow_desc pass = { .m = m,
-                              .layer_count = l.count,
-                              .x = dy,
-                              .x_leading = sora_linear_leading(&dy, p),
-                              .factor = run->saved[OWN],
-                              .t = dt,
-                              .s = gradients[UP].memory || gradients[GATE].memory ? *t : none,
-                              .parts = sums.up,
-                              .workspace = workspace,
-                              .label = run->name };
+    sora_narrow_desc pass = pass_over(run, &dy, p, &workspace);
+    pass.layer_count = l.count;
     memcpy(pass.layers, l.of, sizeof l.of);
+    pass.factor = run->saved[OWN];
+    pass.t = dt;
+    pass.s = gradients[UP].memory || gradients[GATE].memory ? *t : none;
+    pass.parts = sums.up;
     SORA_TRY(sora_narrow(run->context, &pass, error));
     if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, &sums, error));
     if (gradients[DOWN].memory && sums.down_count == 0) {
         sora_view branch = sora_adapted_drops(run) ? dropped : *x;
         sums.down_count = passed;
         if (sora_adapted_drops(run)) SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
-        SORA_TRY(sora_narrow(run->context,
-                             &(sora_narrow_desc) { .m = m,
-                                                   .layer_count = 1,
-                                                   .layers = { { q, r } },
-                                                   .x = branch,
-                                                   .x_leading = sora_linear_leading(&branch, q),
-                                                   .s = dt,
-                                                   .parts = sums.down,
-                                                   .workspace = workspace,
-                                                   .label = run->name },
-                             error));
+        pass = pass_over(run, &branch, q, &workspace);
+        pass.s = dt;
+        pass.parts = sums.down;
+        SORA_TRY(sora_narrow(run->context, &pass, error));
     }
     SORA_TRY(add_gradients(run, &l, &sums, error));
 cleanup:

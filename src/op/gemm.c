@@ -278,11 +278,6 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
     return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
-static sora_gemm_variant variant_of(sora_context *context, const sora_gemm_desc *desc)
-{
-    return desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
-}
-
 /* As few work-items as hold them, of equal sizes. */
 static int64_t block_run(const sora_gemm_variant *v, int64_t m)
 {
@@ -290,15 +285,9 @@ static int64_t block_run(const sora_gemm_variant *v, int64_t m)
     return panels_of(v->rows, panels_of((int)items, m));
 }
 
-static int64_t runs_of(const sora_gemm_variant *v, int64_t m)
+int64_t sora_gemm_sums_parts(const sora_gemm_variant *variant, int64_t m)
 {
-    return panels_of((int)block_run(v, m), panels_of(v->rows, m));
-}
-
-int64_t sora_gemm_sums_parts(sora_context *context, const sora_gemm_desc *desc)
-{
-    sora_gemm_variant variant = variant_of(context, desc);
-    return variant.provider == SORA_GEMM_SAMPLED ? runs_of(&variant, desc->m) : 0;
+    return variant->provider == SORA_GEMM_SAMPLED ? panels_of((int)block_run(variant, m), panels_of(variant->rows, m)) : 0;
 }
 
 int64_t sora_gemm_sums_most(int64_t m)
@@ -717,7 +706,7 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->k2 && desc->b2.panel != panel)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a second pair's B in panels of %d; expected %d",
                          desc->label ? desc->label : "gemm", desc->b2.panel, panel);
-    sora_gemm_variant variant = variant_of(context, desc);
+    sora_gemm_variant variant = desc->variant ? *desc->variant : sora_gemm_choose(context, desc);
     if (desc->sums.rank && variant.provider != SORA_GEMM_SAMPLED)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: sums ride on no %s product", desc->label ? desc->label : "gemm",
                          sora_gemm_provider_name(variant.provider));

@@ -105,9 +105,9 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
  * k counts as 0. Where CLBlast copies operands it takes the context's scratch besides. */
 uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k);
 
-/* The parts of `sums` that this product can make, whose variant says so: 0 where `wanted` isn't read as it goes along. At most
- * that many for m rows; monotone. */
-int64_t sora_gemm_sums_parts(sora_context *context, const sora_gemm_desc *desc);
+/* The parts of `sums` that this variant of a product makes for m rows: 0 where it doesn't read `wanted` as it goes along. The most
+ * that any makes; monotone. */
+int64_t sora_gemm_sums_parts(const sora_gemm_variant *variant, int64_t m);
 int64_t sora_gemm_sums_most(int64_t m);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
