@@ -181,6 +181,14 @@ cleanup:
 
 /* ---- Adapters from elsewhere ------------------------------------------------------------------------------------- */
 
+bool sora_t5_has_adapters(const sora_t5 *t5)
+{
+    const sora_layers *layers = sora_t5_layers(t5);
+    bool active = false;
+    for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
+    return active;
+}
+
 /* config.json says what the adapters are: ranks and scales are in the adapter's own file. */
 static sora_status write_run(sora_context *context, const sora_t5 *t5, const char *peft, const char *run, sora_error *error)
 {
@@ -216,13 +224,11 @@ sora_status sora_t5_import(sora_context *context, const char *model, const char 
     sora_status status = SORA_OK;
     sora_t5 *t5 = NULL;
     SORA_TRY(sora_t5_open(context, model, NULL, &t5, error));
-    const sora_layers *layers = sora_t5_layers(t5);
-    for (size_t i = 0; i < layers->count; i++)
-        if (layers->items[i]->active)
-            SORA_FAIL(error, SORA_ERROR_ARGUMENT,
-                      "--model %s: has adapters of its own, which the new run would lose; merge them into a model first (soracl "
-                      "adapter merge)",
-                      model);
+    if (sora_t5_has_adapters(t5))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "--model %s: has adapters of its own, which the new run would lose; merge them into a model first (soracl "
+                  "adapter merge)",
+                  model);
     SORA_TRY(sora_peft_import(sora_t5_layers(t5), peft, error));
     SORA_TRY(write_run(context, t5, peft, run, error));
 cleanup:

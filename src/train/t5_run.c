@@ -80,10 +80,7 @@ cleanup:
 /* A run names the folder that its adapters stand on; weights that another run's adapters were merged into are in no folder. */
 static sora_status check_plain(const sora_t5 *t5, const sora_run_options *o, sora_error *error)
 {
-    const sora_layers *layers = sora_t5_layers(t5);
-    bool active = false;
-    for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
-    if (!active || !sora_run_has_adapters(o)) return SORA_OK;
+    if (!sora_t5_has_adapters(t5) || !sora_run_has_adapters(o)) return SORA_OK;
     return sora_fail(error, SORA_ERROR_ARGUMENT,
                      "--model %s: has adapters of its own; merge them into a model first (soracl adapter merge), or go on with "
                      "them (--model of their base "
