@@ -1,52 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "adapted.h"
+#include "apart.h"
+#include "narrow.h"
 
 /* Layers of one x: their outputs and ranks stand one behind the other, and so do their up factors, [outputs, rank] each. */
-#define LAYERS                                                                                                                                          \
-    int layers, int outputs_0, int outputs_1, int outputs_2, int outputs_3, int rank_0, int rank_1, int rank_2, int rank_3, float scale_0, float scale_1, \
-        float scale_2, float scale_3
-#define LAYER_TABLES                                                       \
-    const int outputs[] = { outputs_0, outputs_1, outputs_2, outputs_3 };  \
-    const int ranks[] = { rank_0, rank_1, rank_2, rank_3 };                \
-    const float scales[] = { scale_0, scale_1, scale_2, scale_3 }
+#define LAYERS int layers, int4 layer_outputs, int4 layer_ranks, float4 layer_scales
+#define LAYER_TABLES                    \
+    int outputs[4], ranks[4];           \
+    float scales[4];                    \
+    vstore4(layer_outputs, 0, outputs); \
+    vstore4(layer_ranks, 0, ranks);     \
+    vstore4(layer_scales, 0, scales)
 
 #define RUN 16 /* columns, a cache line of neighbours: a panel holds whole runs or is the only one */
 
 /* What the products take of the factors, so that gates and scales are in one place: U [rank, outputs] = scale * gate * up^T of each layer one behind the other
  * (`own`), the same as blocks of one matrix of all outputs, in panels of `panel` columns, and the down factor [rank, inputs] in panels of `panel_down`. */
-__kernel void adapted_factors(__global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global const float *restrict down,
-                              ulong down_at, __global float *restrict own, ulong own_at, __global float *restrict blocks, ulong blocks_at,
-                              __global float *restrict panels, ulong panels_at, int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own,
-                              int has_panels, LAYERS)
+#define FACTOR_PARAMETERS                                                                                                                                    \
+    __global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global const float *restrict down, ulong down_at, \
+        __global float *restrict own, ulong own_at, __global float *restrict blocks, ulong blocks_at, __global float *restrict panels, ulong panels_at,     \
+        int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own, int has_panels, LAYERS
+#define FACTORS                                                                                                                                         \
+    up, up_at, gate, gate_at, down, down_at, own, own_at, blocks, blocks_at, panels, panels_at, p, q, rank, panel, panel_down, has_gate, has_own, has_panels, \
+        layers, layer_outputs, layer_ranks, layer_scales
+
+static inline int factor_runs(int columns, int panel) { return ((columns + panel - 1) / panel * panel + RUN - 1) / RUN; }
+
+/* One run of the columns of U, or behind them of the down factor's. */
+static inline void make_factors(int run, FACTOR_PARAMETERS)
 {
     LAYER_TABLES;
-    int across = (p + panel - 1) / panel * panel, wide = has_panels ? (q + panel_down - 1) / panel_down * panel_down : 0;
-    long up_runs = (across + RUN - 1) / RUN, runs = up_runs + (wide + RUN - 1) / RUN;
-    EACH(i, runs)
-    {
-        int begin = (int)(i < up_runs ? i : i - up_runs) * RUN, end = min(begin + RUN, i < up_runs ? across : wide);
-        if (i >= up_runs) {
-            __global float *out = panels + panels_at + (long)(begin / panel_down) * panel_down * rank + begin % panel_down;
-            for (int j = 0; j < rank; j++)
-                for (int o = begin; o < end; o++) out[j * panel_down + o - begin] = o < q ? down[down_at + (long)j * q + o] : 0.0f;
-            continue;
-        }
-        __global float *out = blocks + blocks_at + (long)(begin / panel) * panel * rank + begin % panel;
+    int up_runs = factor_runs(p, panel), is_down = run >= up_runs, begin = (is_down ? run - up_runs : run) * RUN, width = is_down ? panel_down : panel;
+    int across = ((is_down ? q : p) + width - 1) / width * width, end = min(begin + RUN, across);
+    __global float *out = (is_down ? panels + panels_at : blocks + blocks_at) + (long)(begin / width) * width * rank + begin % width;
+    if (is_down) {
         for (int j = 0; j < rank; j++)
-            for (int o = begin; o < end; o++) out[(long)j * panel + o - begin] = 0.0f;
-        for (int l = 0, row = 0, column = 0, at = 0; l < layers; at += outputs[l] * ranks[l], row += outputs[l], column += ranks[l], l++) {
-            int first = max(begin, row), last = min(end, row + outputs[l]);
-            for (int j = 0; j < ranks[l]; j++) {
-                float factor = has_gate ? scales[l] * gate[gate_at + column + j] : scales[l];
-                for (int o = first; o < last; o++) {
-                    float v = factor * up[up_at + at + (o - row) * ranks[l] + j];
-                    out[(long)(column + j) * panel + o - begin] = v;
-                    if (has_own) own[own_at + at + j * outputs[l] + o - row] = v;
-                }
+            for (int o = begin; o < end; o++) out[j * width + o - begin] = o < q ? down[down_at + (long)j * q + o] : 0.0f;
+        return;
+    }
+    for (int j = 0; j < rank; j++)
+        for (int o = begin; o < end; o++) out[(long)j * width + o - begin] = 0.0f;
+    for (int l = 0, row = 0, column = 0, at = 0; l < layers; at += outputs[l] * ranks[l], row += outputs[l], column += ranks[l], l++) {
+        int first = max(begin, row), last = min(end, row + outputs[l]);
+        for (int j = 0; j < ranks[l]; j++) {
+            float factor = has_gate ? scales[l] * gate[gate_at + column + j] : scales[l];
+            for (int o = first; o < last; o++) {
+                float v = factor * up[up_at + at + (o - row) * ranks[l] + j];
+                out[(long)(column + j) * width + o - begin] = v;
+                if (has_own) own[own_at + at + j * outputs[l] + o - row] = v;
             }
         }
     }
+}
+
+/* On a CPU also t = x W_d^T of all ranks, as a launch costs more than the factors. Work-items there, apart: `makers` of factors, then those of `run` rows. */
+__kernel void adapted_forward(FACTOR_PARAMETERS, __global const float *restrict x, ulong x_at, __global float *restrict t, ulong t_at, long x_row, int m, int run,
+                              int makers)
+{
+    int runs = factor_runs(p, panel) + (has_panels ? factor_runs(q, panel_down) : 0);
+#if XV > 1
+    int item = item_of(makers + (m + run - 1) / run), begin = (item - makers) * run;
+    if (item < 0) return;
+    if (item < makers)
+        for (int i = item; i < runs; i += makers) make_factors(i, FACTORS);
+    else
+        pass_rows(x + x_at + begin * x_row, x_row, min(run, m - begin), 1, (int4)(q, 0, 0, 0), (int4)(rank, 0, 0, 0), down + down_at, t + t_at + (long)begin * rank, 0, 0, 1, 0);
+#else
+    EACH(i, runs) make_factors(i, FACTORS);
+#endif
 }
 
 /* Gradients from sums over rows: parts of P = t^T dy [rank, outputs] of each layer, one behind the other, and of Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P

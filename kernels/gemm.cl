@@ -260,13 +260,14 @@ static inline void put_block(const float *block, __global float *restrict c, lon
     }
 }
 
-/* B2 is 0 but in blocks along its diagonal: where all but the last end, and the first and the last term that some columns meet. */
-#define BLOCK_ENDS int columns_0, int columns_1, int columns_2, int terms_0, int terms_1, int terms_2
-static inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
+/* B2 is 0 but in blocks along its diagonal, which end at such columns and terms: the first and the last term that some columns meet. */
+static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4 term_ends)
 {
-    const int columns[] = { columns_0, columns_1, columns_2 }, terms[] = { terms_0, terms_1, terms_2 };
+    int columns[4], terms[4];
     int2 met = (int2)(0, k2);
-    FOR(i, 3)
+    vstore4(column_ends, 0, columns);
+    vstore4(term_ends, 0, terms);
+    FOR(i, 4)
     {
         if (columns[i] <= first) met.x = terms[i];
         if (columns[i] >= last) met.y = min(met.y, terms[i]);
@@ -278,7 +279,7 @@ static inline int2 terms_met(int first, int last, int k2, BLOCK_ENDS)
 #define PRODUCT_PARAMETERS                                                                                                                             \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, BLOCK_ENDS, int run, int ask_ahead,               \
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run, int ask_ahead,               \
         __global const float *restrict soon, ulong soon_at, long soon_bytes, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
@@ -305,7 +306,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
     b += b_at + tile / split * b_panel + tile % split * W;
     b2 += b2_at + tile / split2 * b2_panel + tile % split2 * W;
-    int2 met = terms_met(column, min(n, column + W), k2, columns_0, columns_1, columns_2, terms_0, terms_1, terms_2);
+    int2 met = terms_met(column, min(n, column + W), k2, column_ends, term_ends);
     a2 += a2_at + met.x;
     b2 += met.x * B_TERM(b2_row);
     __global const B_ELEMENT *next = b + b_panel;

@@ -13,8 +13,9 @@
 #define TELL_SECONDS 2.0
 
 static const char *const type_names[] = {
-    [SORA_ARGUMENT_INT] = "int",     [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
-    [SORA_ARGUMENT_ULONG] = "ulong", [SORA_ARGUMENT_FLOAT] = "float",
+    [SORA_ARGUMENT_INT] = "int",       [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
+    [SORA_ARGUMENT_ULONG] = "ulong",   [SORA_ARGUMENT_FLOAT] = "float", [SORA_ARGUMENT_INT4] = "int4",
+    [SORA_ARGUMENT_FLOAT4] = "float4",
 };
 
 /* Where the driver tells the types of arguments, a launch with another is refused. */
@@ -55,6 +56,8 @@ static cl_int set_argument(cl_kernel kernel, cl_uint *index, const sora_argument
     case SORA_ARGUMENT_LOCAL: return clSetKernelArg(kernel, (*index)++, a->value.local_bytes, NULL);
     case SORA_ARGUMENT_LONG:
     case SORA_ARGUMENT_ULONG: return clSetKernelArg(kernel, (*index)++, 8, &a->value.ul);
+    case SORA_ARGUMENT_INT4:
+    case SORA_ARGUMENT_FLOAT4: return clSetKernelArg(kernel, (*index)++, 16, a->value.i4);
     default: return clSetKernelArg(kernel, (*index)++, 4, &a->value.u);
     }
 }

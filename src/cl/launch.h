@@ -12,6 +12,8 @@ typedef enum sora_argument_kind {
     SORA_ARGUMENT_LONG,
     SORA_ARGUMENT_ULONG,
     SORA_ARGUMENT_FLOAT,
+    SORA_ARGUMENT_INT4, /* four at once are one argument, and drivers have work with each */
+    SORA_ARGUMENT_FLOAT4,
     SORA_ARGUMENT_LOCAL, /* __local T *, bytes */
 } sora_argument_kind;
 
@@ -24,6 +26,8 @@ typedef struct sora_argument {
         int64_t l;
         uint64_t ul;
         float f;
+        int32_t i4[4];
+        float f4[4];
         size_t local_bytes;
     } value;
 } sora_argument;
@@ -69,6 +73,20 @@ typedef struct sora_argument {
         {                    \
             .f = (float)(x)  \
         }                    \
+    }
+#define SORA_INT4(x, y, z, w)                                               \
+    {                                                                       \
+        SORA_ARGUMENT_INT4,                                                 \
+        {                                                                   \
+            .i4 = {(int32_t)(x), (int32_t)(y), (int32_t)(z), (int32_t)(w) } \
+        }                                                                   \
+    }
+#define SORA_FLOAT4(x, y, z, w)         \
+    {                                   \
+        SORA_ARGUMENT_FLOAT4,           \
+        {                               \
+            .f4 = {(x), (y), (z), (w) } \
+        }                               \
     }
 #define SORA_LOCAL(bytes)          \
     {                              \

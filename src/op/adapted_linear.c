@@ -66,7 +66,7 @@ static uint64_t panel_elements(const sora_device_limits *limits, int64_t n, int6
     return sora_gemm_panel_elements((int)panel_of(limits, n), n, r);
 }
 
-/* B2 as adapted_factors leaves it. */
+/* B2 as take_factors leaves it. */
 static sora_gemm_operand factor_operand(const sora_device_limits *limits, const sora_view *view, int64_t n)
 {
     return (sora_gemm_operand) { .view = *view, .leading = n, .panel = sora_gemm_panel(limits, n) };
@@ -128,31 +128,41 @@ static layers layers_of(const sora_op_run *run)
     return all;
 }
 
-#define LAYER_ARGUMENTS(l)                                                                                         \
-    SORA_INT((l).count), SORA_INT((l).of[0].columns), SORA_INT((l).of[1].columns), SORA_INT((l).of[2].columns),    \
-        SORA_INT((l).of[3].columns), SORA_INT((l).of[0].rank), SORA_INT((l).of[1].rank), SORA_INT((l).of[2].rank), \
-        SORA_INT((l).of[3].rank), SORA_FLOAT((l).scales[0]), SORA_FLOAT((l).scales[1]), SORA_FLOAT((l).scales[2]), \
-        SORA_FLOAT((l).scales[3])
+#define LAYER_ARGUMENTS(l)                                                                                      \
+    SORA_INT((l).count), SORA_INT4((l).of[0].columns, (l).of[1].columns, (l).of[2].columns, (l).of[3].columns), \
+        SORA_INT4((l).of[0].rank, (l).of[1].rank, (l).of[2].rank, (l).of[3].rank),                              \
+        SORA_FLOAT4((l).scales[0], (l).scales[1], (l).scales[2], (l).scales[3])
 _Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_GEMM_BLOCKS == 4, "kernels take four layers");
 
-/* `blocks`: of panel_elements. In training what the way back takes is saved. */
-static sora_status prepare_factors(const sora_op_run *run, const sora_view *blocks, sora_error *error)
+/* Factors as products take them, into `blocks`, of panel_elements, and in training into what is saved for the way back; and t = x W_dᵀ,
+ * on a CPU in the same launch, as neither waits for the other. */
+static sora_status take_factors(const sora_op_run *run, const sora_view *blocks, const sora_narrow_desc *pass, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     static const sora_view none = { 0 };
     const sora_view *up = &run->inputs[UP], *down = &run->inputs[DOWN], *gate = &run->inputs[GATE];
     const sora_view *own = run->training ? &run->saved[OWN] : &none, *panels = run->training ? &run->saved[PANELS] : &none;
-    int64_t p = run->inputs[WEIGHT].shape.dim[0], q = down->shape.dim[1], r = down->shape.dim[0];
+    int64_t p = run->inputs[WEIGHT].shape.dim[0], q = down->shape.dim[1], r = down->shape.dim[0], elements = (p + q) * r;
     layers l = layers_of(run);
+    int64_t makers = SORA_MAX(1, elements / SORA_RANGE_CPU_ELEMENTS), rows = SORA_NARROW_ROWS;
     sora_launch_desc desc = { .file = "range",
-                              .kernel = "adapted_factors",
+                              .kernel = "adapted_forward",
+                              .options = sora_range_options(run->context),
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(down), SORA_VIEW(own), SORA_VIEW(blocks),
                                   SORA_VIEW(panels), SORA_INT(p), SORA_INT(q), SORA_INT(r), SORA_INT(panel_of(limits, p)),
                                   SORA_INT(panel_of(limits, q)), SORA_INT(gate->memory != NULL), SORA_INT(own->memory != NULL),
-                                  SORA_INT(panels->memory != NULL), LAYER_ARGUMENTS(l)) };
-    return sora_launch_range(run->context, desc, (p + q) * r, 1, error);
+                                  SORA_INT(panels->memory != NULL), LAYER_ARGUMENTS(l), SORA_VIEW(&pass->x), SORA_VIEW(&pass->t),
+                                  SORA_LONG(pass->x_leading), SORA_INT(pass->m), SORA_INT(rows), SORA_INT(makers)) };
+    if (!sora_is_cpu(run->context)) {
+        sora_status status = sora_launch_range(run->context, desc, elements, 1, error);
+        return status == SORA_OK ? sora_narrow(run->context, pass, error) : status;
+    }
+    desc.global[0] = (size_t)(makers + (pass->m + rows - 1) / rows) * SORA_APART;
+    desc.flops = 2.0 * (double)(pass->m * q * r);
+    desc.bytes = 4.0 * (double)(pass->m * (q + r) + elements);
+    return sora_launch(run->context, &desc, error);
 }
 
 /* Where U is not 0: each layer's outputs meet its own ranks. */
@@ -189,7 +199,6 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
             leading = sora_linear_leading(x, q);
     sora_view workspace = run->workspace, branch = *x;
     sora_view blocks = sora_adapted_take(&workspace, SORA_SHAPE((int64_t)panel_elements(limits, p, r)));
-    SORA_TRY(prepare_factors(run, &blocks, error));
     if (sora_adapted_drops(run)) {
         branch = sora_adapted_take(&workspace, x->shape);
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
@@ -198,7 +207,7 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     sora_narrow_desc pass = pass_over(run, &branch, q, &workspace);
     pass.factor = run->inputs[DOWN];
     pass.t = t;
-    SORA_TRY(sora_narrow(run->context, &pass, error));
+    SORA_TRY(take_factors(run, &blocks, &pass, error));
     SORA_TRY(sora_gemm(run->context,
                        &(sora_gemm_desc) { .m = m,
                                            .n = p,

@@ -520,13 +520,12 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                                   SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
                                   SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
                                   SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
-                                  SORA_INT(d->k2), SORA_INT(columns_until(d, 0)), SORA_INT(columns_until(d, 1)),
-                                  SORA_INT(columns_until(d, 2)), SORA_INT(terms_until(d, 0)), SORA_INT(terms_until(d, 1)),
-                                  SORA_INT(terms_until(d, 2)), SORA_INT(run), SORA_INT(asks), SORA_VIEW(&d->soon),
-                                  SORA_LONG(d->soon_elements * (int64_t)sizeof(float)), SORA_FLOAT(or_one(d->alpha)),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
-                                  SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
+                                  SORA_INT(d->k2), SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),
+                                  SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run),
+                                  SORA_INT(asks), SORA_VIEW(&d->soon), SORA_LONG(d->soon_elements * (int64_t)sizeof(float)),
+                                  SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
+                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 

@@ -7,7 +7,6 @@
 /* Rows of a work-item, whole groups of the kernel's. Where P is wanted each item has its part, which costs as much memory
  * traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device. */
 #define GROUP_ROWS 6
-#define ROWS 24
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
@@ -85,26 +84,25 @@ static sora_status run_passes(sora_context *context, const sora_narrow_desc *d, 
 {
     bool has_t = d->t.memory, has_s = d->s.memory;
     const sora_narrow_layer *l = d->layers;
-    int64_t rows = has_s ? rows_of_part(d->m) : ROWS, columns = 0, factors = 0, rank = rank_of(d);
+    int64_t rows = has_s ? rows_of_part(d->m) : SORA_NARROW_ROWS, columns = 0, factors = 0, rank = rank_of(d);
     for (int i = 0; i < d->layer_count; i++) {
         columns += l[i].columns;
         factors += l[i].columns * l[i].rank;
     }
     return sora_launch(
         context,
-        &(sora_launch_desc) {
-            .file = "range",
-            .kernel = "narrow_passes",
-            .options = sora_range_options(context),
-            .flops = 2.0 * (double)(d->m * factors * (has_t + has_s)),
-            .bytes = 4.0 * (double)(d->m * (columns + rank * (has_t + has_s)) + factors * (has_t + has_s)),
-            .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
-            .label = d->label,
-            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s),
-                                        SORA_VIEW(&d->parts), SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(rows),
-                                        SORA_INT(d->layer_count), SORA_INT(l[0].columns), SORA_INT(l[1].columns),
-                                        SORA_INT(l[2].columns), SORA_INT(l[3].columns), SORA_INT(l[0].rank), SORA_INT(l[1].rank),
-                                        SORA_INT(l[2].rank), SORA_INT(l[3].rank), SORA_INT(has_t), SORA_INT(has_s)) },
+        &(sora_launch_desc) { .file = "range",
+                              .kernel = "narrow_passes",
+                              .options = sora_range_options(context),
+                              .flops = 2.0 * (double)(d->m * factors * (has_t + has_s)),
+                              .bytes = 4.0 * (double)(d->m * (columns + rank * (has_t + has_s)) + factors * (has_t + has_s)),
+                              .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
+                              .label = d->label,
+                              .arguments = SORA_ARGUMENTS(
+                                  SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s),
+                                  SORA_VIEW(&d->parts), SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(rows),
+                                  SORA_INT(d->layer_count), SORA_INT4(l[0].columns, l[1].columns, l[2].columns, l[3].columns),
+                                  SORA_INT4(l[0].rank, l[1].rank, l[2].rank, l[3].rank), SORA_INT(has_t), SORA_INT(has_s)) },
         error);
 }
 

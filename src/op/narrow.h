@@ -28,6 +28,8 @@ typedef struct sora_narrow_desc {
     const char *label;
 } sora_narrow_desc;
 
+#define SORA_NARROW_ROWS 24 /* of a work-item that makes T alone, a multiple of the kernel's groups (kernels/narrow.h) */
+
 /* Scratch in elements, of one of such layers; those of the largest are enough for all. Monotone in the sizes. */
 uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int64_t columns, int64_t rank);
 
