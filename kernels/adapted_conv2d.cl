@@ -21,7 +21,13 @@ __kernel void adapted_up_gradients(__global const float *restrict product, ulong
                                    __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient, ulong up_gradient_at,
                                    __global float *restrict gate_gradient, ulong gate_gradient_at, int outputs, int rank, int has_gate, int wants_up, int wants_gate)
 {
-    int j = (int)get_global_id(1) * SIDE;
-    up_gradients(product + product_at + j, rank, 1, 1.0f, has_gate ? gate + gate_at + j : 0, up + up_at + j, wants_up ? up_gradient + up_gradient_at + j : 0,
-                 wants_gate ? gate_gradient + gate_gradient_at + j : 0, outputs, rank, min(SIDE, rank - j));
+    int j = (int)get_global_id(1) * SIDE, side = min(SIDE, rank - j);
+    float8 g = has_gate ? side_of(gate + gate_at + j, side) : (float8)1.0f, sum = (float8)0.0f;
+    product += product_at + j;
+    up += up_at + j;
+    up_gradient += up_gradient_at + j;
+    if (wants_up) EACH(o, outputs) up_gradients(side_of(product + o * rank, side), g, up + o * rank, up_gradient + o * rank, 0, side);
+    if (!wants_gate || get_global_id(0)) return;
+    for (long o = 0; o < outputs; o++) up_gradients(side_of(product + o * rank, side), g, up + o * rank, 0, &sum, side);
+    add_to_side(sum, gate_gradient + gate_gradient_at + j, side);
 }

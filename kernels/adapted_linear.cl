@@ -17,13 +17,13 @@
 
 /* What the products take of the factors, so that gates and scales are in one place: U [rank, outputs] = scale * gate * up^T of each layer one behind the other
  * (`own`), the same as blocks of one matrix of all outputs, in panels of `panel` columns, and the down factor [rank, inputs] in panels of `panel_down`. */
-#define FACTOR_PARAMETERS                                                                                                                                    \
-    __global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global const float *restrict down, ulong down_at, \
-        __global float *restrict own, ulong own_at, __global float *restrict blocks, ulong blocks_at, __global float *restrict panels, ulong panels_at,     \
-        int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own, int has_panels, LAYERS
-#define FACTORS                                                                                                                                         \
-    up, up_at, gate, gate_at, down, down_at, own, own_at, blocks, blocks_at, panels, panels_at, p, q, rank, panel, panel_down, has_gate, has_own, has_panels, \
-        layers, layer_outputs, layer_ranks, layer_scales
+#define FACTOR_PARAMETERS                                                                                                                                      \
+    __global const float *up, ulong up_at, __global const float *gate, ulong gate_at, __global const float *down, ulong down_at, __global float *own, ulong own_at, \
+        __global float *blocks, ulong blocks_at, __global float *panels, ulong panels_at, int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own,   \
+        int has_panels, LAYERS
+#define FACTORS                                                                                                                                                    \
+    up, up_at, gate, gate_at, down, down_at, own, own_at, blocks, blocks_at, panels, panels_at, p, q, rank, panel, panel_down, has_gate, has_own, has_panels, layers, \
+        layer_outputs, layer_ranks, layer_scales
 
 static inline int factor_runs(int columns, int panel) { return ((columns + panel - 1) / panel * panel + RUN - 1) / RUN; }
 
@@ -71,6 +71,20 @@ __kernel void adapted_forward(FACTOR_PARAMETERS, __global const float *restrict 
 #endif
 }
 
+/* Of XV outputs from `at` on, from products with some ranks, rows of all outputs. What is of the factor begins at the first of these ranks. */
+static inline void up_gradients_from(int at, __global const float *products, int columns, float scale, float8 g, __global const float *up, int row,
+                                     __global float *up_gradient, float8 *gate_gradient, int ranks)
+{
+    ALIGNED float block[SIDE * XV];
+    FOR(j, SIDE) STOREX(j < ranks ? scale * load_within(products + (long)j * columns, at, columns) : (floatx)0.0f, block + j * XV);
+    for (int l = 0; l < min(XV, columns - at); l++) {
+        const float *v = block + l;
+        float8 product = (float8)(v[0], v[XV], v[2 * XV], v[3 * XV], v[4 * XV], v[5 * XV], v[6 * XV], v[7 * XV]);
+        long o = (long)(at + l) * row;
+        up_gradients(product, g, up + o, up_gradient ? up_gradient + o : 0, gate_gradient, ranks);
+    }
+}
+
 /* Gradients from sums over rows: parts of P = t^T dy [rank, outputs] of each layer, one behind the other, and of Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P
  * (adapted.h). Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
 __kernel void adapted_gradients(__global float *restrict up_parts, ulong up_parts_at, __global float *restrict down_parts, ulong down_parts_at,
@@ -99,6 +113,11 @@ __kernel void adapted_gradients(__global float *restrict up_parts, ulong up_part
         EACH(o, side * columns) down_gradient[down_gradient_at + (long)column * q + o] += total[o];
         return;
     }
-    up_gradients(total, 1, columns, scales[l], has_gate ? gate + gate_at + column : 0, up + up_at + at + j, wants_up ? up_gradient + up_gradient_at + at + j : 0,
-                 wants_gate ? gate_gradient + gate_gradient_at + column : 0, columns, ranks[l], side);
+    float8 g = has_gate ? side_of(gate + gate_at + column, side) : (float8)1.0f, sum = (float8)0.0f;
+    int runs = (columns + XV - 1) / XV, alone = get_global_size(0) == 1, last = wants_gate && get_global_id(0) == 0;
+    up += up_at + at + j;
+    up_gradient = wants_up ? up_gradient + up_gradient_at + at + j : 0;
+    EACH(o, runs) up_gradients_from(o * XV, total, columns, scales[l], g, up, ranks[l], up_gradient, last && alone ? &sum : 0, side);
+    for (int o = 0; last && !alone && o < runs; o++) up_gradients_from(o * XV, total, columns, scales[l], g, up, ranks[l], 0, &sum, side);
+    if (last) add_to_side(sum, gate_gradient + gate_gradient_at + column, side);
 }
