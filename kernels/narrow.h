@@ -6,7 +6,7 @@
 /* Products of activations with few ranks, in one pass over each activation (op/narrow.h). Everything is row-major. A GPU takes products instead.
  *
  * A few rows of x in the nearest cache meet all ranks, RANKS at a time, a block of columns after the other. Lanes are columns, so that a rank costs what it
- * is and no vector: t's are added up at a tile's end. A work-item has `run` rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
+ * is and no vector: t's are added up at a tile's end. A work-item has some rows, and its own part of sums over rows, which it adds to as they pass. Memory brings
  * the same block of the next rows meanwhile: it is asked for as evenly as the work goes on, some rows of it with every tile. */
 #define ROWS 6
 #define RANKS 4

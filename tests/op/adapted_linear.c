@@ -39,6 +39,7 @@ static const check_case cases[] = {
       .as_gpu = true },
     { .label = "dropout and relu", CASE(5, 17, 9, 3), .attributes = &both, .batch = 3, .first_sample = 5, .as_gpu = true },
     { .label = "rank 17", CASE(33, 65, 40, 17), .attributes = &plain, .samples = 40 },
+    { .label = "factors of several work-items", CASE(5, 257, 300, 17), .attributes = &plain, .samples = 40 },
     { .label = "sequences",
       .inputs = { SORA_SHAPE(4, 5, 17), SORA_SHAPE(9, 17), { 0 }, SORA_SHAPE(3, 17), SORA_SHAPE(9, 3), SORA_SHAPE(3) },
       .attributes = &relu,
