@@ -130,6 +130,9 @@ static void test_launch(void **state)
     desc.arguments = SORA_ARGUMENTS(SORA_VIEW(&x), SORA_VIEW(&x), SORA_FLOAT(1));
     assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "argument 4 has type int"));
+    desc.arguments = SORA_ARGUMENTS(SORA_VIEW(&x), SORA_VIEW(&x), SORA_INT4(5, 0, 0, 0));
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "not what the launch gives (int4)"));
     desc.kernel = "absent";
     assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
     assert_non_null(strstr(error.message, "has no kernel absent"));
