@@ -25,14 +25,15 @@
     up, up_at, gate, gate_at, down, down_at, own, own_at, blocks, blocks_at, panels, panels_at, p, q, rank, panel, panel_down, has_gate, has_own, has_panels, layers, \
         layer_outputs, layer_ranks, layer_scales
 
-static inline int factor_runs(int columns, int panel) { return ((columns + panel - 1) / panel * panel + RUN - 1) / RUN; }
+static inline int whole_panels(int columns, int panel) { return (columns + panel - 1) / panel * panel; }
+static inline int factor_runs(int columns, int panel) { return (whole_panels(columns, panel) + RUN - 1) / RUN; }
 
 /* One run of the columns of U, or behind them of the down factor's. */
 static inline void make_factors(int run, FACTOR_PARAMETERS)
 {
     LAYER_TABLES;
     int up_runs = factor_runs(p, panel), is_down = run >= up_runs, begin = (is_down ? run - up_runs : run) * RUN, width = is_down ? panel_down : panel;
-    int across = ((is_down ? q : p) + width - 1) / width * width, end = min(begin + RUN, across);
+    int end = min(begin + RUN, whole_panels(is_down ? q : p, width));
     __global float *out = (is_down ? panels + panels_at : blocks + blocks_at) + (long)(begin / width) * width * rank + begin % width;
     if (is_down) {
         for (int j = 0; j < rank; j++)

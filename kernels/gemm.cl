@@ -222,15 +222,17 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
         next += share;                                                 \
     } while (0)
 
+#define SOON 128      /* bytes at a time */
+#define SOON_APART 64 /* between two shares, left out: where they were 24 KB apart, what was asked for was not there afterwards (276 us a pass over it, with this 186) */
+
 /* What is read after the product is asked for by as many of its last work-items as it takes, as asked for earlier it may be gone again: where `item` begins, if it
  * is one of these, each of which asks for `bytes`. */
 static inline __global const char *soon_of(__global const float *soon, long soon_bytes, long bytes, long item, long items)
 {
+    bytes += SOON_APART;
     long at = item - max(items - (soon_bytes + bytes - 1) / bytes, 0L);
     return at < 0 ? 0 : (__global const char *)soon + at * bytes;
 }
-#define SOON 128     /* bytes at a time */
-#define SOON_APART 64 /* between two shares, left out: where they were 24 KB apart, what was asked for was not there afterwards (276 us a pass over it, with this 186) */
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
@@ -279,8 +281,8 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 #define PRODUCT_PARAMETERS                                                                                                                             \
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run, int ask_ahead,               \
-        __global const float *restrict soon, ulong soon_at, long soon_bytes, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run,         \
+        int ask_ahead, __global const float *restrict soon, ulong soon_at, long soon_bytes, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
@@ -312,7 +314,7 @@ __kernel void gemm_tile(PRODUCT_PARAMETERS)
     __global const B_ELEMENT *next = b + b_panel;
     long blocks = (last - first + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
     if (!ask_ahead && soon_bytes) {
-        next = (__global const B_ELEMENT *)soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON + SOON_APART, get_global_id(1) * get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
+        next = (__global const B_ELEMENT *)soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON, get_global_id(1) * get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
         share = next ? SOON / (long)sizeof(B_ELEMENT) : 0;
     }
     for (int row = first; row < last; row += MR) {

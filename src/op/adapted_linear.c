@@ -147,7 +147,6 @@ static sora_status take_factors(const sora_op_run *run, const sora_view *blocks,
     int64_t makers = SORA_MAX(1, elements / SORA_RANGE_CPU_ELEMENTS), rows = SORA_NARROW_ROWS;
     sora_launch_desc desc = { .file = "range",
                               .kernel = "adapted_forward",
-                              .options = sora_range_options(run->context),
                               .label = run->name,
                               .arguments = SORA_ARGUMENTS(
                                   SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(down), SORA_VIEW(own), SORA_VIEW(blocks),
@@ -159,6 +158,7 @@ static sora_status take_factors(const sora_op_run *run, const sora_view *blocks,
         sora_status status = sora_launch_range(run->context, desc, elements, 1, error);
         return status == SORA_OK ? sora_narrow(run->context, pass, error) : status;
     }
+    desc.options = sora_range_options(run->context);
     desc.global[0] = (size_t)(makers + (pass->m + rows - 1) / rows) * SORA_APART;
     desc.flops = 2.0 * (double)(pass->m * q * r);
     desc.bytes = 4.0 * (double)(pass->m * (q + r) + elements);
