@@ -46,18 +46,20 @@ static inline float SUM_LANES(float16 v)
 #endif
 
 #if XV > 1
-/* SUM_LANES of each of four. */
+/* SUM_LANES of each of four, whose lanes come together in one register, as a processor may shuffle half as often as it adds. */
 static inline float4 SUMS_OF_FOUR(const floatx *v)
 {
-    float4 w[4];
 #if XV == 16
-    FOR(j, 4) w[j] = (v[j].lo.lo + v[j].lo.hi) + (v[j].hi.lo + v[j].hi.hi);
+    float16 a = (float16)(v[0].lo, v[1].lo) + (float16)(v[0].hi, v[1].hi), b = (float16)(v[2].lo, v[3].lo) + (float16)(v[2].hi, v[3].hi);
+    float16 all = (float16)(a.lo.lo, a.hi.lo, b.lo.lo, b.hi.lo) + (float16)(a.lo.hi, a.hi.hi, b.lo.hi, b.hi.hi);
+    all += all.s1032547698badcfe;
+    all += all.s23016745ab89efcd;
+    return all.s048c;
 #else
-    FOR(j, 4) w[j] = v[j].lo + v[j].hi;
+    float8 a = (float8)(v[0].lo, v[1].lo) + (float8)(v[0].hi, v[1].hi), b = (float8)(v[2].lo, v[3].lo) + (float8)(v[2].hi, v[3].hi);
+    a = (float8)(a.s02, a.s46, b.s02, b.s46) + (float8)(a.s13, a.s57, b.s13, b.s57);
+    return a.s0246 + a.s1357;
 #endif
-    float4 a = (float4)(w[0].s0, w[0].s2, w[1].s0, w[1].s2) + (float4)(w[0].s1, w[0].s3, w[1].s1, w[1].s3);
-    float4 b = (float4)(w[2].s0, w[2].s2, w[3].s0, w[3].s2) + (float4)(w[2].s1, w[2].s3, w[3].s1, w[3].s3);
-    return (float4)(a.s02, b.s02) + (float4)(a.s13, b.s13);
 }
 #endif
 

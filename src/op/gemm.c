@@ -18,7 +18,7 @@
 #define DOT_WORK 50000
 #define TILE_WORK 800000
 /* Floats of B in panels above which they come from far, and blocks of rows below which that way is not worth it. */
-#define FAR_PANELS (1 << 20)
+#define FAR_PANELS (1 << 16)
 #define FAR_RUN 32
 /* Rows of C below which inner products of B as it is are faster than B in panels, from which on they are no choice, and below
  * which whole rows of B are not rearranged. */
@@ -480,7 +480,8 @@ static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_varian
     int64_t work = (int64_t)v->rows * v->vectors * sora_lanes(limits) * (d->k + d->k2);
     int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
     int64_t least = d->n * d->k > FAR_PANELS ? FAR_RUN : 1, wanted = SORA_MAX(TILE_WORK / work, least);
-    return SORA_MAX(1, SORA_MIN(SORA_MIN(wanted, most), panels_of(v->rows, d->m)));
+    int64_t blocks = panels_of(v->rows, d->m), run = SORA_MAX(1, SORA_MIN(wanted, most));
+    return panels_of((int)panels_of((int)run, blocks), blocks);
 }
 
 /* Tile, block and sparse. */
