@@ -4,8 +4,11 @@
 #include "cl/context.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 
 #define MIB (1024.0 * 1024.0)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static sora_status refuse(const sora_context *context, uint64_t bytes, const char *what, const char *why, sora_error *error)
 {
@@ -13,6 +16,32 @@ static sora_status refuse(const sora_context *context, uint64_t bytes, const cha
                      "%s: %.1f MiB asked for, %s; %s has %.1f MiB, largest allocation %.1f MiB, %.1f MiB in use here", what,
                      (double)bytes / MIB, why, context->device.name, (double)context->device.limits.global_bytes / MIB,
                      (double)context->device.limits.allocation_bytes / MIB, (double)context->memory.current / MIB);
+}
+
+static void CL_CALLBACK free_pages(cl_mem memory, void *pages)
+{
+    (void)memory;
+    free(pages);
+}
+
+/* A CPU device's buffer in huge pages, where the system has them for who asks: rows of activations lie on many small ones, more
+ * than a processor remembers the places of. NULL: there is none, and the driver's own memory does as well. */
+static cl_mem create_in_pages(const sora_context *context, size_t bytes)
+{
+    if (context->device.limits.type != SORA_DEVICE_CPU || !context->device.limits.unified_memory || bytes < HUGE_PAGE)
+        return NULL;
+    size_t whole = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *pages = aligned_alloc(HUGE_PAGE, whole);
+    if (!pages) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(pages, whole, MADV_HUGEPAGE);
+#endif
+    cl_mem memory = clCreateBuffer(context->handle, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, pages, NULL);
+    /* What is under way keeps the buffer, and so its pages. */
+    if (memory && clSetMemObjectDestructorCallback(memory, free_pages, pages) == CL_SUCCESS) return memory;
+    if (memory) clReleaseMemObject(memory);
+    free(pages);
+    return NULL;
 }
 
 sora_status sora_buffer_create(sora_context *context, uint64_t bytes, const char *what, sora_buffer *out, sora_error *error)
@@ -23,8 +52,9 @@ sora_status sora_buffer_create(sora_context *context, uint64_t bytes, const char
         return refuse(context, bytes, what, "more than one allocation may have", error);
     if (context->memory.current + bytes > context->device.limits.global_bytes)
         return refuse(context, bytes, what, "more than is left", error);
-    cl_int code;
-    cl_mem memory = clCreateBuffer(context->handle, CL_MEM_READ_WRITE, bytes, NULL, &code);
+    cl_int code = CL_SUCCESS;
+    cl_mem memory = create_in_pages(context, bytes);
+    if (!memory) memory = clCreateBuffer(context->handle, CL_MEM_READ_WRITE, bytes, NULL, &code);
     if (code != CL_SUCCESS) return refuse(context, bytes, what, sora_cl_name(code), error);
     *out = (sora_buffer) { context, memory, bytes };
     context->memory.current += bytes;

@@ -176,6 +176,34 @@ static void test_groups(void **state)
     }
 }
 
+/* Memory that a CPU device takes from the host stays while something is under way. */
+static void test_large(void **state)
+{
+    enum { COUNT = (1 << 20) + 3 };
+    sora_error error;
+    sora_context *context = open_context(*state, false);
+    float *in = malloc(COUNT * sizeof *in), *out = calloc(COUNT, sizeof *out);
+    assert_true(in && out);
+    for (int i = 0; i < COUNT; i++) in[i] = (float)i;
+    for (int round = 0; round < 3; round++) {
+        sora_buffer buffer;
+        cl_event done;
+        OK(sora_buffer_create(context, COUNT * sizeof *in, "test", &buffer, &error));
+        sora_view x = sora_view_dense(&buffer, 0, SORA_SHAPE(COUNT));
+        OK(sora_view_write_async(context, &x, in, NULL, &error));
+        OK(launch(context, &x, &x, COUNT, &error));
+        OK(sora_view_read_async(context, &x, out, &done, &error));
+        sora_buffer_destroy(&buffer);
+        assert_int_equal(sora_context_memory(context).current, 0);
+        OK(sora_event_wait(context, &done, &error));
+        for (int i = 0; i < COUNT; i++) assert_true(out[i] == 2.0f * in[i] + 0.5f);
+        memset(out, 0, COUNT * sizeof *out);
+    }
+    free(in);
+    free(out);
+    sora_context_destroy(&context);
+}
+
 static void test_strided(void **state)
 {
     sora_error error;
@@ -344,10 +372,9 @@ static void test_memory_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),         cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_expected),       cmocka_unit_test(test_strided),
-        cmocka_unit_test(test_cache),          cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
+        cmocka_unit_test(test_launch),  cmocka_unit_test(test_groups),         cmocka_unit_test(test_expected),
+        cmocka_unit_test(test_strided), cmocka_unit_test(test_cache),          cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_large),   cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
