@@ -15,6 +15,8 @@
 #define LEAST_SECONDS 0.004
 /* A variant must be faster by this to be kept: less is noise. */
 #define CLEARLY 0.97
+/* One that takes so much longer at once than the fastest needs no second look. */
+#define HOPELESS 1.5
 
 static const sora_tunable *const tunables[] = { &sora_tunable_clblast, &sora_tunable_gemm, &sora_tunable_conv,
                                                 &sora_tunable_conv_gradient, &sora_tunable_attention };
@@ -81,17 +83,26 @@ cleanup:
     return status;
 }
 
-/* Medians of every right variant, in turn; wrong ones get INFINITY. */
+/* Behind a launch that isn't counted: in a training's step an op's scratch is near, as others had it just before; among variants
+ * in turn it is far, and those with much scratch looked up to twice as slow as they are. */
+static sora_status time_warm(sora_context *context, const sora_tunable *t, void *self, const sora_tuning_variant *variant,
+                             int times, double *seconds, sora_error *error)
+{
+    double first;
+    sora_status status = time_launches(context, t, self, variant, 1, &first, error);
+    return status == SORA_OK ? time_launches(context, t, self, variant, times, seconds, error) : status;
+}
+
+/* Medians of every right variant, in turn; of one that is far behind at once the time that it took then. Wrong ones get INFINITY. */
 static sora_status measure(sora_context *context, const sora_tunable *t, void *self, const sora_tuning_variant *variants,
                            int count, double *medians, int *wrong, sora_error *error)
 {
     sora_status status = SORA_OK;
-    double times[SORA_TUNE_VARIANTS][ROUNDS];
+    double times[SORA_TUNE_VARIANTS][ROUNDS], fastest = INFINITY;
     int repeats[SORA_TUNE_VARIANTS];
     *wrong = 0;
     for (int v = 0; v < count; v++) {
         bool right;
-        double took;
         medians[v] = INFINITY;
         status = t->launch(self, &variants[v], error);
         if (status == SORA_ERROR_DEVICE && v > 0) {
@@ -102,17 +113,19 @@ static sora_status measure(sora_context *context, const sora_tunable *t, void *s
         SORA_TRY(t->check(self, &right, error));
         *wrong += !right;
         if (!right) continue;
-        medians[v] = 0.0;
-        SORA_TRY(time_launches(context, t, self, &variants[v], 1, &took, error));
-        repeats[v] = (int)fmin(1000.0, 1.0 + LEAST_SECONDS / fmax(took, 1e-6));
-        for (int r = 0; t->apart && r < ROUNDS; r++)
-            SORA_TRY(time_launches(context, t, self, &variants[v], repeats[v], &times[v][r], error));
+        SORA_TRY(time_launches(context, t, self, &variants[v], 1, &medians[v], error));
+        fastest = fmin(fastest, medians[v]);
     }
-    for (int r = 0; !t->apart && r < ROUNDS; r++)
-        for (int v = 0; v < count; v++)
-            if (medians[v] < INFINITY) SORA_TRY(time_launches(context, t, self, &variants[v], repeats[v], &times[v][r], error));
     for (int v = 0; v < count; v++) {
-        if (!(medians[v] < INFINITY)) continue;
+        bool hopeful = medians[v] < INFINITY && (v == 0 || medians[v] <= HOPELESS * fastest);
+        repeats[v] = hopeful ? (int)fmin(1000.0, 1.0 + LEAST_SECONDS / fmax(medians[v], 1e-6)) : 0;
+    }
+    for (int i = 0; i < count * ROUNDS; i++) {
+        int v = t->apart ? i / ROUNDS : i % count, round = t->apart ? i % ROUNDS : i / count;
+        if (repeats[v]) SORA_TRY(time_warm(context, t, self, &variants[v], repeats[v], &times[v][round], error));
+    }
+    for (int v = 0; v < count; v++) {
+        if (!repeats[v]) continue;
         qsort(times[v], ROUNDS, sizeof times[v][0], rising);
         medians[v] = times[v][ROUNDS / 2];
     }
