@@ -21,7 +21,7 @@ typedef struct sora_tunable {
     /* Whether the last launch's result is right: some elements against sums in double precision. */
     sora_status (*check)(void *self, bool *right, sora_error *error);
     void (*release)(void *self);
-    bool apart; /* the first launch after another variant's is no measure: each variant's rounds follow each other */
+    bool apart; /* the first launch after another variant's takes long: each variant's rounds follow each other */
 } sora_tunable;
 
 extern const sora_tunable sora_tunable_clblast, sora_tunable_gemm, sora_tunable_conv, sora_tunable_conv_gradient,

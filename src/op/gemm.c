@@ -278,11 +278,15 @@ sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *
     return variants[sora_tuning_choose(context, &key, numbers, count)];
 }
 
-/* As few work-items as hold them, of equal sizes. */
+/* The length of as few runs as hold n, of at most so many each and of equal lengths. */
+static int64_t equal_run(int64_t most, int64_t n)
+{
+    return panels_of((int)panels_of((int)most, n), n);
+}
+
 static int64_t block_run(const sora_gemm_variant *v, int64_t m)
 {
-    int64_t items = panels_of(v->group_rows, m);
-    return panels_of(v->rows, panels_of((int)items, m));
+    return panels_of(v->rows, equal_run(v->group_rows, m));
 }
 
 int64_t sora_gemm_sums_parts(const sora_gemm_variant *variant, int64_t m)
@@ -480,8 +484,7 @@ static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_varian
     int64_t work = (int64_t)v->rows * v->vectors * sora_lanes(limits) * (d->k + d->k2);
     int64_t most = products_of(d) * tiles / (4 * (int64_t)limits->compute_units);
     int64_t least = d->n * d->k > FAR_PANELS ? FAR_RUN : 1, wanted = SORA_MAX(TILE_WORK / work, least);
-    int64_t blocks = panels_of(v->rows, d->m), run = SORA_MAX(1, SORA_MIN(wanted, most));
-    return panels_of((int)panels_of((int)run, blocks), blocks);
+    return equal_run(SORA_MAX(1, SORA_MIN(wanted, most)), panels_of(v->rows, d->m));
 }
 
 /* Tile, block and sparse. */
