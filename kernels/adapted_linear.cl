@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "adapted.h"
-#include "apart.h"
-#include "narrow.h"
+#include "vector.h"
 
 /* Layers of one x: their outputs and ranks stand one behind the other, and so do their up factors, [outputs, rank] each. */
 #define LAYERS int layers, int4 layer_outputs, int4 layer_ranks, float4 layer_scales
@@ -55,21 +54,10 @@ static inline void make_factors(int run, FACTOR_PARAMETERS)
     }
 }
 
-/* On a CPU also t = x W_d^T of all ranks, as a launch costs more than the factors. Work-items there, apart: `makers` of factors, then those of `run` rows. */
-__kernel void adapted_forward(FACTOR_PARAMETERS, __global const float *restrict x, ulong x_at, __global float *restrict t, ulong t_at, long x_row, int m, int run,
-                              int makers)
+__kernel void adapted_factors(FACTOR_PARAMETERS)
 {
     int runs = factor_runs(p, panel) + (has_panels ? factor_runs(q, panel_down) : 0);
-#if XV > 1
-    int item = item_of(makers + (m + run - 1) / run), begin = (item - makers) * run;
-    if (item < 0) return;
-    if (item < makers)
-        for (int i = item; i < runs; i += makers) make_factors(i, FACTORS);
-    else
-        pass_rows(x + x_at + begin * x_row, x_row, min(run, m - begin), 1, (int4)(q, 0, 0, 0), (int4)(rank, 0, 0, 0), down + down_at, t + t_at + (long)begin * rank, 0, 0, 1, 0);
-#else
     EACH(i, runs) make_factors(i, FACTORS);
-#endif
 }
 
 /* Of XV outputs from `at` on, from products with some ranks, rows of all outputs. What is of the factor begins at the first of these ranks. */

@@ -2,6 +2,9 @@
 #include "apart.h"
 #include "range.h"
 #include "vector.h"
+#ifdef PASSES
+#include "narrow.h"
+#endif
 
 /* C[m, n] (+)= alpha * (A B + A2 B2), then columns * scale, + bias, ReLU. Everything row-major, but B2 in panels on a CPU; A's element (i, k) stands at
  * i * a_row + k * a_column. One tile of C a work-item, kept in registers; both pairs of operands ride on the same sums. With B_HALF B is halves (B2 never is). */
@@ -214,26 +217,6 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     } while (0)
 #define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
 
-/* With every few terms some lines are asked for: of the next panel of B, of which all blocks of rows that pass one ask for the same share, or of what is read
- * after the product. */
-#define ASK_FOR_NEXT                                                   \
-    do {                                                               \
-        for (long at = 0; at < share; at += LINE) ASK_FOR(next + at);  \
-        next += share;                                                 \
-    } while (0)
-
-#define SOON 128      /* bytes at a time */
-#define SOON_APART 64 /* between two shares, left out: where they were 24 KB apart, what was asked for was not there afterwards (276 us a pass over it, with this 186) */
-
-/* What is read after the product is asked for by as many of its last work-items as it takes, as asked for earlier it may be gone again: where `item` begins, if it
- * is one of these, each of which asks for `bytes`. */
-static inline __global const char *soon_of(__global const float *soon, long soon_bytes, long bytes, long item, long items)
-{
-    bytes += SOON_APART;
-    long at = item - max(items - (soon_bytes + bytes - 1) / bytes, 0L);
-    return at < 0 ? 0 : (__global const char *)soon + at * bytes;
-}
-
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
 static inline floatx finished(floatx sum, floatx factor, floatx base, floatx least)
@@ -277,12 +260,69 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
     return met;
 }
 
-/* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has `run` blocks of MR rows. */
+/* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has one block of columns of `run` blocks of MR
+ * rows. Or, with an adapter's passes (op/gemm.h), all columns of `height` blocks of rows: before the product of some rows a pass over these of A makes those of A2 and
+ * adds to the item's part of S^T A; after it one over these of `later` adds to its part of A2^T later. */
+#ifdef PASSES
+#define A2_TYPE __global float
+#define PASS_PARAMETERS                                                                                                                                       \
+    , __global const float *restrict factor, ulong factor_at, __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at,   \
+        __global const float *restrict later, ulong later_at, __global float *restrict later_parts, ulong later_parts_at, long later_row, int later_columns,  \
+        int layers, int4 layer_columns, int4 layer_ranks, int has_s, int height
+#define ITEM(BLOCK, BLOCKS)                                                                                                                                   \
+    int item = item_of((m + height * MR - 1) / (height * MR)), top = item * height * MR, bottom = min(m, top + height * MR);                                  \
+    int first_block = 0, last_block = (BLOCKS);                                                                                                               \
+    if (item < 0) return;                                                                                                                                     \
+    a2 += a2_at;                                                                                                                                              \
+    s += s_at;                                                                                                                                                \
+    parts += parts_at + item * factor_elements(layer_columns, layer_ranks);                                                                                   \
+    later += later_at;                                                                                                                                        \
+    later_parts += later_parts_at + item * lead2 * later_columns
+#define PASS_BEFORE(first, last)                                                                                                                              \
+    __global const float *soon = later + first * later_row, *soon_end = soon;                                                                                 \
+    pass_rows(a + a_at + first * lead, lead, last - first, layers, layer_columns, layer_ranks, factor + factor_at, a2 + first * lead2, s + first * lead2,     \
+              parts, first > top, 1, has_s)
+#define PASS_AFTER(first, last)                                                                                                                               \
+    if (later_columns)                                                                                                                                        \
+    pass_rows(later + first * later_row, later_row, last - first, 1, (int4)(later_columns, 0, 0, 0), (int4)(lead2, 0, 0, 0), later, a2, a2 + first * lead2,   \
+              later_parts, first > top, 0, 1)
+/* Rows of `later` are asked for as late as is in time, as asked for earlier they may be gone again: from where fewer steps come than they need. */
+#define SOON_LINES 2
+#define ASK_SOON_FROM(first, last, steps_after)                                                                                                               \
+    if (soon == soon_end && (last - first) * later_columns > (steps_after) * SOON_LINES * LINE) soon_end += (last - first) * later_row
+#define ASK_SOON                                           \
+    for (int l = 0; l < SOON_LINES && soon < soon_end; l++) { \
+        ASK_FOR(soon);                                     \
+        soon += LINE;                                      \
+    }
+#else
+#define A2_TYPE __global const float
+#define PASS_PARAMETERS
+#define ITEM(BLOCK, BLOCKS)                                                                               \
+    int first_block = (BLOCK), last_block = first_block + 1;                                              \
+    int top = (int)get_global_id(1) * run * MR, bottom = min(m, top + run * MR);                          \
+    if (first_block < 0) return;                                                                          \
+    a2 += a2_at
+#define PASS_BEFORE(first, last)
+#define PASS_AFTER(first, last)
+#define ASK_SOON_FROM(first, last, steps_after)
+#define ASK_SOON
+#endif
+
 #define PRODUCT_PARAMETERS                                                                                                                             \
-    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,    \
+    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, A2_TYPE *restrict a2, ulong a2_at,                 \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
-        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run,         \
-        int ask_ahead, __global const float *restrict soon, ulong soon_at, long soon_bytes, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS
+        long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run,        \
+        int ask_ahead, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS PASS_PARAMETERS
+
+/* With every few terms some lines of the next panel of B are asked for: all blocks of rows that pass one ask for the same share. */
+#define ASK_FOR_NEXT                                                   \
+    do {                                                               \
+        for (long at = 0; at < share; at += LINE) ASK_FOR(next + at);  \
+        next += share;                                                 \
+        ASK_SOON;                                                      \
+    } while (0)
+
 #define PUT_BLOCK(block) \
     put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
 
@@ -301,38 +341,37 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);                  \
     } while (0)
 
-/* A tile's C stays in registers for all of k. Work-items: (tiles of W columns, runs of rows). */
+/* A tile's C stays in registers for all of k. Blocks of columns are tiles. */
 __kernel void gemm_tile(PRODUCT_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
-    int tile = (int)get_global_id(0), column = tile * W, first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
-    b += b_at + tile / split * b_panel + tile % split * W;
-    b2 += b2_at + tile / split2 * b2_panel + tile % split2 * W;
-    int2 met = terms_met(column, min(n, column + W), k2, column_ends, term_ends);
-    a2 += a2_at + met.x;
-    b2 += met.x * B_TERM(b2_row);
-    __global const B_ELEMENT *next = b + b_panel;
-    long blocks = (last - first + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
-    if (!ask_ahead && soon_bytes) {
-        next = (__global const B_ELEMENT *)soon_of(soon + soon_at, soon_bytes, max(blocks * (k / AT_ONCE), 1L) * SOON, get_global_id(1) * get_global_size(0) + tile, get_global_size(0) * get_global_size(1));
-        share = next ? SOON / (long)sizeof(B_ELEMENT) : 0;
-    }
-    for (int row = first; row < last; row += MR) {
-        int rows = min(MR, m - row);
-        floatx sum[MR][NV];
-        FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-        FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
-        PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, b,
-                    B_TERM(b_row), k);
-        if (k2) PRODUCT(__global const float, a2 + row * lead2, lead2, 1, __global const float, LOADX, b2, B_TERM(b2_row), met.y - met.x);
-        if (rows == MR && column + W <= n) {
-            PUT_TILE(sum);
-            continue;
+    ITEM((int)get_global_id(0), (n + W - 1) / W);
+    long blocks = (bottom - top + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
+    PASS_BEFORE(top, bottom);
+    for (int tile = first_block; tile < last_block; tile++) {
+        int column = tile * W;
+        __global const B_ELEMENT *panel = b + b_at + tile / split * b_panel + tile % split * W, *next = panel + b_panel;
+        int2 met = terms_met(column, min(n, column + W), k2, column_ends, term_ends);
+        __global const float *panel2 = b2 + b2_at + tile / split2 * b2_panel + tile % split2 * W + met.x * B_TERM(b2_row);
+        ASK_SOON_FROM(top, bottom, (last_block - tile - 1) * blocks * (k / AT_ONCE));
+        for (int row = top; row < bottom; row += MR) {
+            int rows = min(MR, m - row);
+            floatx sum[MR][NV];
+            FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
+            FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
+            PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, panel,
+                        B_TERM(b_row), k);
+            if (k2) PRODUCT(__global const float, a2 + met.x + row * lead2, lead2, 1, __global const float, LOADX, panel2, B_TERM(b2_row), met.y - met.x);
+            if (rows == MR && column + W <= n) {
+                PUT_TILE(sum);
+                continue;
+            }
+            float block[MR * W];
+            FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+            PUT_BLOCK(block);
         }
-        float block[MR * W];
-        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
-        PUT_BLOCK(block);
     }
+    PASS_AFTER(top, bottom);
 }
 
 /* What a work-item of several tiles has. */
@@ -534,90 +573,93 @@ static inline void add_nonzero(const float *left, ulong places, __global const B
 __kernel void gemm_block(PRODUCT_PARAMETERS)
 {
     NEXT_PRODUCT(a, b, c);
-    int item = item_of((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
-    if (item < 0) return;
-    int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR,
-        last = min(m, first + run * MR);
+    int across = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
+    ITEM(item_of(across), across);
     ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
-#ifdef A_ZEROS
-    long times = (long)((k + BLOCK_TERMS - 1) / BLOCK_TERMS) * ((end - begin + ACROSS * W - 1) / (ACROSS * W)) * (last - first), across = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
-    __global const char *later = soon_bytes ? soon_of(soon + soon_at, soon_bytes, times * LINE * sizeof(float), get_global_id(1) * across + item, get_global_size(1) * across) : 0;
-#endif
-    for (int at = 0; at < k; at += BLOCK_TERMS) {
-        int terms = min(BLOCK_TERMS, k - at);
+    for (int first = top; first < bottom; first += run * MR) {
+        int last = min(bottom, first + run * MR);
+        PASS_BEFORE(first, last);
+        for (int block = first_block; block < last_block; block++) {
+            int begin = block * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS);
+            for (int at = 0; at < k; at += BLOCK_TERMS) {
+                int terms = min(BLOCK_TERMS, k - at);
 #ifdef A_BY_COLUMNS
-        ALIGNED float left[HEIGHT / MR * LEFT_BLOCK];
-        /* A vector may reach over the numbers of the next term, which come after it. */
-        for (int p = 0; p < terms; p++) {
-            __global const float *from = a + a_at + (at + p) * lead;
-            float *to = left + p * MR;
-            int row = first;
-            for (int i = first; i < last; i += LINE) ASK_FOR(from + AHEAD * lead + i);
-            for (; row < last && row + LEFT_VECTORS * XV <= m; row += MR, to += LEFT_BLOCK)
-                FOR(v, LEFT_VECTORS) STOREX(LOADX(from + row + v * XV), to + v * XV);
-            for (; row < last; row += MR, to += LEFT_BLOCK)
-                FOR(v, LEFT_VECTORS) STOREX(load_within(from, row + v * XV, m), to + v * XV);
-        }
+                ALIGNED float left[HEIGHT / MR * LEFT_BLOCK];
+                /* A vector may reach over the numbers of the next term, which come after it. */
+                for (int p = 0; p < terms; p++) {
+                    __global const float *from = a + a_at + (at + p) * lead;
+                    float *to = left + p * MR;
+                    int row = first;
+                    for (int i = first; i < last; i += LINE) ASK_FOR(from + AHEAD * lead + i);
+                    for (; row < last && row + LEFT_VECTORS * XV <= m; row += MR, to += LEFT_BLOCK)
+                        FOR(v, LEFT_VECTORS) STOREX(LOADX(from + row + v * XV), to + v * XV);
+                    for (; row < last; row += MR, to += LEFT_BLOCK)
+                        FOR(v, LEFT_VECTORS) STOREX(load_within(from, row + v * XV, m), to + v * XV);
+                }
 #endif
 #ifdef B_ROWS
-        ALIGNED float strip[STRIP * BLOCK_TERMS];
+                ALIGNED float strip[STRIP * BLOCK_TERMS];
 #endif
 #ifdef A_ZEROS
-        ALIGNED float left[HEIGHT * PLACES];
-        ulong places[HEIGHT];
-        for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
-        for (int column = begin; column < end; column += ACROSS * W) {
-            int then = column + ACROSS * W < end ? column + ACROSS * W : begin;
-            __global const B_ELEMENT *panel[ACROSS], *next[ACROSS];
-            FOR(t, ACROSS)
-            {
-                panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
-                next[t] = B_PANEL(min(then + t * W, (n - 1) / W * W)) + (then == begin ? BLOCK_TERMS * b_row : 0);
-            }
-            for (int i = 0; i < last - first; i++) {
-                FOR(t, ACROSS) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[t] + i * ASKED + x);
-                if (later) ASK_FOR(later);
-                later += later ? LINE * sizeof(float) : 0;
-                add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
-            }
-        }
+                ALIGNED float left[HEIGHT * PLACES];
+                ulong places[HEIGHT];
+                long groups = (end - begin + ACROSS * W - 1) / (ACROSS * W), blocks_after = (last_block - block - 1) * ((k + BLOCK_TERMS - 1) / BLOCK_TERMS) + (k - 1 - at) / BLOCK_TERMS;
+                ASK_SOON_FROM(first, last, blocks_after * groups * (last - first));
+                for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
+                for (int column = begin; column < end; column += ACROSS * W) {
+                    int then = column + ACROSS * W < end ? column + ACROSS * W : begin;
+                    __global const B_ELEMENT *panel[ACROSS], *next[ACROSS];
+                    FOR(t, ACROSS)
+                    {
+                        panel[t] = B_PANEL(min(column + t * W, (n - 1) / W * W));
+                        next[t] = B_PANEL(min(then + t * W, (n - 1) / W * W)) + (then == begin ? BLOCK_TERMS * b_row : 0);
+                    }
+                    for (int i = 0; i < last - first; i++) {
+                        FOR(t, ACROSS) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[t] + i * ASKED + x);
+                        ASK_SOON;
+                        add_nonzero(left + i * PLACES, places[i], panel, b_row, at > 0, sums + (column - begin) * HEIGHT + i * W, HEIGHT * W);
+                    }
+                }
 #else
-        for (int column = begin; column < end; column += W) {
+                for (int column = begin; column < end; column += W) {
 #ifdef B_ROWS
-            if ((column - begin) % STRIP == 0)
-                for (int p = 0; p < terms; p++) {
-                    __global const B_ELEMENT *from = b + b_at + (at + p) * b_row;
-                    for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(from + AHEAD * b_row + column + x);
-                    for (int x = 0; x < min(STRIP, end - column); x += W) {
-                        float *to = strip + x * BLOCK_TERMS + p * W;
-                        if (column + x + W <= n)
-                            FOR(j, NV) STOREX(B_VECTOR(from + column + x + j * XV), to + j * XV);
-                        else
-                            FOR(j, NV) STOREX(B_WITHIN(from, column + x + j * XV, n), to + j * XV);
+                    if ((column - begin) % STRIP == 0)
+                        for (int p = 0; p < terms; p++) {
+                            __global const B_ELEMENT *from = b + b_at + (at + p) * b_row;
+                            for (int x = 0; x < min(STRIP, end - column); x += 16) ASK_FOR(from + AHEAD * b_row + column + x);
+                            for (int x = 0; x < min(STRIP, end - column); x += W) {
+                                float *to = strip + x * BLOCK_TERMS + p * W;
+                                if (column + x + W <= n)
+                                    FOR(j, NV) STOREX(B_VECTOR(from + column + x + j * XV), to + j * XV);
+                                else
+                                    FOR(j, NV) STOREX(B_WITHIN(from, column + x + j * XV, n), to + j * XV);
+                            }
+                        }
+#endif
+                    for (int row = first; row < last; row += MR) {
+                        int rows = min(MR, m - row);
+                        floatx sum[MR][NV];
+                        FOR(i, MR) FOR(j, NV) sum[i][j] = at ? LOADX(BLOCK_OF(column) + i * W + j * XV) : (floatx)0.0f;
+                        PRODUCT(BLOCK_A, BLOCK_B, terms);
+                        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
                     }
                 }
 #endif
-            for (int row = first; row < last; row += MR) {
-                int rows = min(MR, m - row);
-                floatx sum[MR][NV];
-                FOR(i, MR) FOR(j, NV) sum[i][j] = at ? LOADX(BLOCK_OF(column) + i * W + j * XV) : (floatx)0.0f;
-                PRODUCT(BLOCK_A, BLOCK_B, terms);
-                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
             }
+            for (int column = begin; column < end; column += W)
+                for (int row = first; row < last; row += MR) {
+                    int rows = min(MR, m - row);
+                    if (k2) {
+                        floatx sum[MR][NV];
+                        FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
+                        PRODUCT(__global const float, a2 + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
+                        FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
+                    }
+                    PUT_BLOCK(BLOCK_OF(column));
+                }
         }
-#endif
+        PASS_AFTER(first, last);
     }
-    for (int column = begin; column < end; column += W)
-        for (int row = first; row < last; row += MR) {
-            int rows = min(MR, m - row);
-            if (k2) {
-                floatx sum[MR][NV];
-                FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
-                PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
-                FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
-            }
-            PUT_BLOCK(BLOCK_OF(column));
-        }
 }
 
 #endif

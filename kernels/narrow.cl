@@ -9,10 +9,9 @@ __kernel void narrow_passes(__global const float *restrict x, ulong x_at, __glob
                             int m, int run, int layers, int4 layer_columns, int4 layer_ranks, int has_t, int has_s)
 {
     int item = item_of((m + run - 1) / run), begin = item * run, rank = layer_ranks.s0 + layer_ranks.s1 + layer_ranks.s2 + layer_ranks.s3;
-    long4 factors = convert_long4(layer_columns) * convert_long4(layer_ranks);
     if (item < 0) return;
     pass_rows(x + x_at + begin * x_row, x_row, min(run, m - begin), layers, layer_columns, layer_ranks, factor + factor_at, t + t_at + (long)begin * rank,
-              s + s_at + (long)begin * rank, parts + parts_at + item * (factors.s0 + factors.s1 + factors.s2 + factors.s3), has_t, has_s);
+              s + s_at + (long)begin * rank, parts + parts_at + item * factor_elements(layer_columns, layer_ranks), 0, has_t, has_s);
 }
 
 #endif

@@ -153,9 +153,16 @@ static inline void pass_group(__global const float *x, long x_row, int rows, int
     }
 }
 
-/* All rows of a work-item, layers of x one after the other: their columns and ranks stand side by side in x, t and s, their factors and parts one behind the other. */
+static inline long factor_elements(int4 layer_columns, int4 layer_ranks)
+{
+    long4 elements = convert_long4(layer_columns) * convert_long4(layer_ranks);
+    return elements.s0 + elements.s1 + elements.s2 + elements.s3;
+}
+
+/* Some rows of a work-item, to whose parts others have come before (`more`), layers of x one after the other: their columns and ranks stand side by side in x, t and s,
+ * their factors and parts one behind the other. */
 static inline void pass_rows(__global const float *x, long x_row, int rows, int layers, int4 layer_columns, int4 layer_ranks, __global const float *factor,
-                             __global float *t, __global const float *s, __global float *parts, int has_t, int has_s)
+                             __global float *t, __global const float *s, __global float *parts, int more, int has_t, int has_s)
 {
     int columns[4], ranks[4], rank = 0;
     vstore4(layer_columns, 0, columns);
@@ -166,7 +173,7 @@ static inline void pass_rows(__global const float *x, long x_row, int rows, int 
         __global float *to_t = t + (long)row * rank;
         long at = 0;
         for (int l = 0; l < layers; l++) {
-            pass_group(group, x_row, min(ROWS, rows - row), columns[l], factor + at, to_t, from_s, rank, parts + at, row > 0, ranks[l], has_t, has_s);
+            pass_group(group, x_row, min(ROWS, rows - row), columns[l], factor + at, to_t, from_s, rank, parts + at, more || row > 0, ranks[l], has_t, has_s);
             group += columns[l];
             to_t += ranks[l];
             from_s += ranks[l];

@@ -72,10 +72,10 @@ static sora_gemm_operand factor_operand(const sora_device_limits *limits, const 
     return (sora_gemm_operand) { .view = *view, .leading = n, .panel = sora_gemm_panel(limits, n) };
 }
 
-/* The most parts that sums for W_d come in. */
-static int64_t down_parts(const sora_device_limits *limits, const sora_adapted_attributes *a, int64_t m)
+/* The most parts that sums over rows come in. */
+static int64_t most_parts(const sora_device_limits *limits, const sora_adapted_attributes *a, int64_t m)
 {
-    int64_t passed = sora_narrow_parts(limits, m);
+    int64_t passed = SORA_MAX(sora_narrow_parts(limits, m), sora_gemm_pass_parts_most(m));
     return a->before.masks ? SORA_MAX(passed, sora_gemm_sums_most(m)) : passed;
 }
 
@@ -94,7 +94,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r),
              factors = (uint64_t)sora_shape_elements(&rule->inputs[UP]);
     uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q), sora_narrow_workspace(l, m, q, r));
-    uint64_t parts = (uint64_t)sora_narrow_parts(l, m) * factors + (uint64_t)(down_parts(l, a, m) * r * q);
+    uint64_t parts = (uint64_t)most_parts(l, a, m) * (factors + (uint64_t)(r * q));
     uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p), sora_gemm_workspace(l, m, q, r));
     uint64_t passes = SORA_MAX(sora_narrow_workspace(l, m, q, r), sora_narrow_workspace(l, m, p, r));
     if (rule->training) {
@@ -134,35 +134,26 @@ static layers layers_of(const sora_op_run *run)
         SORA_FLOAT4((l).scales[0], (l).scales[1], (l).scales[2], (l).scales[3])
 _Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_GEMM_BLOCKS == 4, "kernels take four layers");
 
-/* Factors as products take them, into `blocks`, of panel_elements, and in training into what is saved for the way back; and t = x W_dᵀ,
- * on a CPU in the same launch, as neither waits for the other. */
-static sora_status take_factors(const sora_op_run *run, const sora_view *blocks, const sora_narrow_desc *pass, sora_error *error)
+/* Factors as products take them, into `blocks`, of panel_elements, and in training into what is saved for the way back. */
+static sora_status take_factors(const sora_op_run *run, const sora_view *blocks, sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     static const sora_view none = { 0 };
     const sora_view *up = &run->inputs[UP], *down = &run->inputs[DOWN], *gate = &run->inputs[GATE];
     const sora_view *own = run->training ? &run->saved[OWN] : &none, *panels = run->training ? &run->saved[PANELS] : &none;
-    int64_t p = run->inputs[WEIGHT].shape.dim[0], q = down->shape.dim[1], r = down->shape.dim[0], elements = (p + q) * r;
+    int64_t p = run->inputs[WEIGHT].shape.dim[0], q = down->shape.dim[1], r = down->shape.dim[0];
     layers l = layers_of(run);
-    int64_t makers = SORA_MAX(1, elements / SORA_RANGE_CPU_ELEMENTS), rows = SORA_NARROW_ROWS;
-    sora_launch_desc desc = { .file = "range",
-                              .kernel = "adapted_forward",
-                              .label = run->name,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(down), SORA_VIEW(own), SORA_VIEW(blocks),
-                                  SORA_VIEW(panels), SORA_INT(p), SORA_INT(q), SORA_INT(r), SORA_INT(panel_of(limits, p)),
-                                  SORA_INT(panel_of(limits, q)), SORA_INT(gate->memory != NULL), SORA_INT(own->memory != NULL),
-                                  SORA_INT(panels->memory != NULL), LAYER_ARGUMENTS(l), SORA_VIEW(&pass->x), SORA_VIEW(&pass->t),
-                                  SORA_LONG(pass->x_leading), SORA_INT(pass->m), SORA_INT(rows), SORA_INT(makers)) };
-    if (!sora_is_cpu(run->context)) {
-        sora_status status = sora_launch_range(run->context, desc, elements, 1, error);
-        return status == SORA_OK ? sora_narrow(run->context, pass, error) : status;
-    }
-    desc.options = sora_range_options(run->context);
-    desc.global[0] = (size_t)(makers + (pass->m + rows - 1) / rows) * SORA_APART;
-    desc.flops = 2.0 * (double)(pass->m * q * r);
-    desc.bytes = 4.0 * (double)(pass->m * (q + r) + elements);
-    return sora_launch(run->context, &desc, error);
+    return sora_launch_range(
+        run->context,
+        (sora_launch_desc) {
+            .file = "range",
+            .kernel = "adapted_factors",
+            .label = run->name,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(up), SORA_VIEW(gate), SORA_VIEW(down), SORA_VIEW(own), SORA_VIEW(blocks),
+                                        SORA_VIEW(panels), SORA_INT(p), SORA_INT(q), SORA_INT(r), SORA_INT(panel_of(limits, p)),
+                                        SORA_INT(panel_of(limits, q)), SORA_INT(gate->memory != NULL),
+                                        SORA_INT(own->memory != NULL), SORA_INT(panels->memory != NULL), LAYER_ARGUMENTS(l)) },
+        (p + q) * r, 1, error);
 }
 
 /* Where U is not 0: each layer's outputs meet its own ranks. */
@@ -204,93 +195,131 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
         SORA_TRY(sora_dropout_apply(run, a->dropout, x, &branch, false, error));
     }
     sora_view t = run->training ? run->saved[T] : sora_adapted_take(&workspace, SORA_SHAPE(m, r));
+    SORA_TRY(take_factors(run, &blocks, error));
     sora_narrow_desc pass = pass_over(run, &branch, q, &workspace);
     pass.factor = run->inputs[DOWN];
     pass.t = t;
-    SORA_TRY(take_factors(run, &blocks, &pass, error));
-    SORA_TRY(sora_gemm(run->context,
-                       &(sora_gemm_desc) { .m = m,
-                                           .n = p,
-                                           .k = q,
-                                           .a = { *x, leading, .zeros = a->before.zeros },
-                                           .b = sora_linear_weight(w),
-                                           .k2 = r,
-                                           .a2 = { t, r },
-                                           .b2 = factor_operand(limits, &blocks, p),
-                                           .blocks2 = blocks_of(&l),
-                                           .bias = run->inputs[BIAS],
-                                           .relu = a->relu,
-                                           .c = *y,
-                                           .c_leading = sora_linear_leading(y, p),
-                                           .workspace = workspace,
-                                           .label = run->name },
-                       error));
+    sora_gemm_desc base = { .m = m,
+                            .n = p,
+                            .k = q,
+                            .a = { *x, leading, .zeros = a->before.zeros },
+                            .b = sora_linear_weight(w),
+                            .k2 = r,
+                            .a2 = { t, r },
+                            .b2 = factor_operand(limits, &blocks, p),
+                            .blocks2 = blocks_of(&l),
+                            .bias = run->inputs[BIAS],
+                            .relu = a->relu,
+                            .c = *y,
+                            .c_leading = sora_linear_leading(y, p),
+                            .workspace = workspace,
+                            .label = run->name };
+    sora_gemm_variant variant = sora_gemm_choose(run->context, &base);
+    base.variant = &variant;
+    if (!sora_adapted_drops(run) && sora_gemm_pass_parts(limits, &variant, &base))
+        base.passes.before = &pass;
+    else
+        SORA_TRY(sora_narrow(run->context, &pass, error));
+    SORA_TRY(sora_gemm(run->context, &base, error));
     SORA_TRY(sora_linear_thin(run, &a->behind_relu, error));
 cleanup:
     return status;
 }
 
-/* Sums over rows that make gradients: parts of tᵀdy for each layer, and of dtᵀx. */
-typedef struct row_sums {
-    sora_view up, down;
-    int64_t up_count, down_count;
-} row_sums;
+/* The passes of the way back, with parts of sums over rows that make gradients: dt = dy Uᵀ and tᵀdy of each layer, and dtᵀx. */
+typedef struct passes {
+    sora_narrow_desc of_dy, of_x;
+    int64_t dy_parts, x_parts;
+    bool wants_down;
+} passes;
 
-/* dx = dy W0 + dt W_d; behind dropout the second product goes its own way through it. Where the product reads x, dtᵀx is made on
- * the way. */
-static sora_status input_gradient(const sora_op_run *run, const sora_view *dy, const sora_view *dt, const sora_view *dropped,
-                                  const sora_view *workspace, row_sums *sums, sora_error *error)
+/* dy W0, to which more may be added. */
+static sora_gemm_desc product_back(const sora_op_run *run, const sora_view *dy, const sora_view *workspace)
+{
+    const sora_view *w = &run->inputs[WEIGHT], *dx = &run->input_gradients[X];
+    int64_t p = w->shape.dim[0], q = w->shape.dim[1];
+    return (sora_gemm_desc) { .m = sora_linear_rows(&dx->shape, q),
+                              .n = q,
+                              .k = p,
+                              .a = { *dy, sora_linear_leading(dy, p), .zeros = attributes_of(run->attributes)->relu },
+                              .b = sora_linear_weight_back(w),
+                              .c = *dx,
+                              .c_leading = sora_linear_leading(dx, q),
+                              .workspace = *workspace,
+                              .label = run->name };
+}
+
+/* W_d as B of dx's second product. */
+static sora_gemm_operand down_operand(const sora_op_run *run)
+{
+    const sora_view *down = &run->inputs[DOWN];
+    return factor_operand(&sora_context_device(run->context)->limits, run->saved[PANELS].memory ? &run->saved[PANELS] : down,
+                          down->shape.dim[1]);
+}
+
+/* dx = dy W0 + dt W_d, and the passes, which ride on that product where they can. */
+static sora_status pass_back(const sora_op_run *run, const sora_view *dy, passes *all, const sora_view *workspace,
+                             sora_error *error)
 {
     sora_status status = SORA_OK;
-    const sora_device_limits *limits = &sora_context_device(run->context)->limits;
-    const sora_adapted_attributes *a = attributes_of(run->attributes);
-    const sora_view *w = &run->inputs[WEIGHT], *down = &run->inputs[DOWN], *dx = &run->input_gradients[X];
-    int64_t p = w->shape.dim[0], q = w->shape.dim[1], r = down->shape.dim[0], m = sora_linear_rows(&dx->shape, q);
-    sora_gemm_operand branch = factor_operand(limits, run->saved[PANELS].memory ? &run->saved[PANELS] : down, q);
-    sora_gemm_desc base = { .m = m,
-                            .n = q,
-                            .k = p,
-                            .a = { *dy, sora_linear_leading(dy, p), .zeros = a->relu },
-                            .b = sora_linear_weight_back(w),
-                            .c = *dx,
-                            .c_leading = sora_linear_leading(dx, q),
-                            .workspace = *workspace,
-                            .label = run->name };
-    if (!sora_adapted_drops(run)) {
-        sora_linear_before(run, &a->before, &base);
-        base.k2 = r;
-        base.a2 = (sora_gemm_operand) { .view = *dt, .leading = r };
-        base.b2 = branch;
-        sora_gemm_variant variant = sora_gemm_choose(run->context, &base);
-        base.variant = &variant;
-        if (run->input_gradients[DOWN].memory) sums->down_count = sora_gemm_sums_parts(&variant, m);
-        if (sums->down_count) {
-            base.sums = (sora_gemm_sums) { .rank = r, .left = *dt, .parts = sums->down };
-        } else if (run->input_gradients[DOWN].memory) {
-            base.soon = run->inputs[X];
-            base.soon_elements = m * sora_linear_leading(&base.soon, q);
-        }
-        return sora_gemm(run->context, &base, error);
+    int64_t r = run->inputs[DOWN].shape.dim[0];
+    sora_gemm_desc product = product_back(run, dy, workspace);
+    product.k2 = r;
+    product.a2 = (sora_gemm_operand) { .view = all->of_dy.t, .leading = r };
+    product.b2 = down_operand(run);
+    sora_linear_before(run, &attributes_of(run->attributes)->before, &product);
+    sora_gemm_variant variant = sora_gemm_choose(run->context, &product);
+    product.variant = &variant;
+    int64_t riding = sora_gemm_pass_parts(&sora_context_device(run->context)->limits, &variant, &product),
+            sums = sora_gemm_sums_parts(&variant, product.m);
+    if (riding) {
+        product.passes.before = &all->of_dy;
+        all->dy_parts = riding;
+    } else {
+        SORA_TRY(sora_narrow(run->context, &all->of_dy, error));
     }
-    SORA_TRY(sora_gemm(run->context, &base, error));
-    SORA_TRY(sora_gemm(run->context,
-                       &(sora_gemm_desc) { .m = m,
-                                           .n = q,
-                                           .k = r,
-                                           .a = { *dt, r },
-                                           .b = branch,
-                                           .c = *dropped,
-                                           .c_leading = q,
-                                           .workspace = *workspace,
-                                           .label = run->name },
-                       error));
-    SORA_TRY(sora_dropout_apply(run, a->dropout, dropped, dx, true, error));
-    if (a->before.masks) SORA_TRY(sora_linear_mask(run, &run->inputs[X], a->before.probability, dx, dx, error));
+    if (all->wants_down && riding) {
+        product.passes.after = &all->of_x;
+        all->x_parts = riding;
+    } else if (all->wants_down && sums) {
+        product.sums = (sora_gemm_sums) { .rank = r, .left = all->of_x.s, .parts = all->of_x.parts };
+        all->x_parts = sums;
+    }
+    SORA_TRY(sora_gemm(run->context, &product, error));
+    if (all->wants_down && !riding && !sums) SORA_TRY(sora_narrow(run->context, &all->of_x, error));
 cleanup:
     return status;
 }
 
-static sora_status add_gradients(const sora_op_run *run, const layers *l, const row_sums *sums, sora_error *error)
+/* The same with dropout, which dt W_d goes through: its own way. */
+static sora_status pass_back_dropped(const sora_op_run *run, const sora_view *dy, passes *all, const sora_view *workspace,
+                                     sora_error *error)
+{
+    sora_status status = SORA_OK;
+    const sora_adapted_attributes *a = attributes_of(run->attributes);
+    const sora_view *x = &run->inputs[X], *dx = &run->input_gradients[X], *dropped = &all->of_x.x;
+    SORA_TRY(sora_narrow(run->context, &all->of_dy, error));
+    if (dx->memory) {
+        sora_gemm_desc product = product_back(run, dy, workspace);
+        SORA_TRY(sora_gemm(run->context, &product, error));
+        product.k = all->of_x.layers[0].rank;
+        product.a = (sora_gemm_operand) { .view = all->of_dy.t, .leading = product.k };
+        product.b = down_operand(run);
+        product.c = *dropped;
+        product.c_leading = product.n;
+        SORA_TRY(sora_gemm(run->context, &product, error));
+        SORA_TRY(sora_dropout_apply(run, a->dropout, dropped, dx, true, error));
+        if (a->before.masks) SORA_TRY(sora_linear_mask(run, x, a->before.probability, dx, dx, error));
+    }
+    if (all->wants_down) {
+        SORA_TRY(sora_dropout_apply(run, a->dropout, x, dropped, false, error));
+        SORA_TRY(sora_narrow(run->context, &all->of_x, error));
+    }
+cleanup:
+    return status;
+}
+
+static sora_status add_gradients(const sora_op_run *run, const layers *l, const passes *all, sora_error *error)
 {
     const sora_view *up = &run->inputs[UP], *gate = &run->inputs[GATE], *gradients = run->input_gradients;
     int64_t r = run->saved[T].shape.dim[1], q = run->inputs[WEIGHT].shape.dim[1], longest = q, runs = 0;
@@ -303,13 +332,13 @@ static sora_status add_gradients(const sora_op_run *run, const layers *l, const 
                               .options = sora_range_options(run->context),
                               .global = { 1, (size_t)(2 * runs) },
                               .label = run->name,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&sums->up), SORA_VIEW(&sums->down), SORA_VIEW(up),
-                                                          SORA_VIEW(gate), SORA_VIEW(&gradients[UP]), SORA_VIEW(&gradients[GATE]),
-                                                          SORA_VIEW(&gradients[DOWN]), SORA_INT(sums->up_count),
-                                                          SORA_INT(sums->down_count), SORA_INT(q), SORA_INT(r),
-                                                          SORA_INT(gate->memory != NULL), SORA_INT(gradients[UP].memory != NULL),
-                                                          SORA_INT(gradients[GATE].memory != NULL),
-                                                          SORA_INT(gradients[DOWN].memory != NULL), LAYER_ARGUMENTS(*l)) };
+                              .arguments =
+                                  SORA_ARGUMENTS(SORA_VIEW(&all->of_dy.parts), SORA_VIEW(&all->of_x.parts), SORA_VIEW(up),
+                                                 SORA_VIEW(gate), SORA_VIEW(&gradients[UP]), SORA_VIEW(&gradients[GATE]),
+                                                 SORA_VIEW(&gradients[DOWN]), SORA_INT(all->dy_parts), SORA_INT(all->x_parts),
+                                                 SORA_INT(q), SORA_INT(r), SORA_INT(gate->memory != NULL),
+                                                 SORA_INT(gradients[UP].memory != NULL), SORA_INT(gradients[GATE].memory != NULL),
+                                                 SORA_INT(gradients[DOWN].memory != NULL), LAYER_ARGUMENTS(*l)) };
     if (!sora_is_cpu(run->context)) {
         desc.local[0] = SORA_RANGE_GPU_GROUP;
         desc.global[0] = (size_t)((longest + SORA_RANGE_GPU_GROUP - 1) / SORA_RANGE_GPU_GROUP * SORA_RANGE_GPU_GROUP);
@@ -324,35 +353,37 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     const sora_adapted_attributes *a = attributes_of(run->attributes);
     const sora_device_limits *limits = &sora_context_device(run->context)->limits;
     const sora_view *x = &run->inputs[X], *t = &run->saved[T], *gradients = run->input_gradients;
-    int64_t m = t->shape.dim[0], p = run->inputs[WEIGHT].shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1],
-            passed = sora_narrow_parts(limits, m);
-    sora_view workspace = run->workspace, dy, dropped = { 0 };
+    int64_t m = t->shape.dim[0], p = run->inputs[WEIGHT].shape.dim[0], q = run->inputs[WEIGHT].shape.dim[1], r = t->shape.dim[1];
+    sora_view workspace = run->workspace, dy, branch = *x;
     layers l = layers_of(run);
     SORA_TRY(sora_linear_arriving(run, a->relu, &a->behind_relu, &workspace, &dy, error));
-    if (sora_adapted_drops(run)) dropped = sora_adapted_take(&workspace, x->shape);
+    if (sora_adapted_drops(run)) branch = sora_adapted_take(&workspace, x->shape);
     sora_view dt = sora_adapted_take(&workspace, SORA_SHAPE(m, r));
-    row_sums sums = { .up_count = passed };
-    sums.up = sora_adapted_take(&workspace, SORA_SHAPE(passed * sora_shape_elements(&run->inputs[UP].shape)));
-    sums.down = sora_adapted_take(&workspace, SORA_SHAPE(down_parts(limits, a, m) * r * q));
-    sora_narrow_desc pass = pass_over(run, &dy, p, &workspace);
-    pass.layer_count = l.count;
-    memcpy(pass.layers, l.of, sizeof l.of);
-    pass.factor = run->saved[OWN];
-    pass.t = dt;
-    pass.s = gradients[UP].memory || gradients[GATE].memory ? *t : none;
-    pass.parts = sums.up;
-    SORA_TRY(sora_narrow(run->context, &pass, error));
-    if (gradients[X].memory) SORA_TRY(input_gradient(run, &dy, &dt, &dropped, &workspace, &sums, error));
-    if (gradients[DOWN].memory && sums.down_count == 0) {
-        sora_view branch = sora_adapted_drops(run) ? dropped : *x;
-        sums.down_count = passed;
-        if (sora_adapted_drops(run)) SORA_TRY(sora_dropout_apply(run, a->dropout, x, &dropped, false, error));
-        pass = pass_over(run, &branch, q, &workspace);
-        pass.s = dt;
-        pass.parts = sums.down;
-        SORA_TRY(sora_narrow(run->context, &pass, error));
+    sora_view up_parts =
+        sora_adapted_take(&workspace, SORA_SHAPE(most_parts(limits, a, m), sora_shape_elements(&run->inputs[UP].shape)));
+    sora_view down_parts = sora_adapted_take(&workspace, SORA_SHAPE(most_parts(limits, a, m), r * q));
+    passes all = { .of_dy = pass_over(run, &dy, p, &workspace),
+                   .of_x = pass_over(run, &branch, q, &workspace),
+                   .dy_parts = sora_narrow_parts(limits, m),
+                   .x_parts = sora_narrow_parts(limits, m),
+                   .wants_down = gradients[DOWN].memory };
+    all.of_dy.layer_count = l.count;
+    memcpy(all.of_dy.layers, l.of, sizeof l.of);
+    all.of_dy.factor = run->saved[OWN];
+    all.of_dy.t = dt;
+    all.of_dy.s = gradients[UP].memory || gradients[GATE].memory ? *t : none;
+    all.of_dy.parts = up_parts;
+    all.of_x.s = dt;
+    all.of_x.parts = down_parts;
+    if (sora_adapted_drops(run)) {
+        SORA_TRY(pass_back_dropped(run, &dy, &all, &workspace, error));
+    } else if (gradients[X].memory) {
+        SORA_TRY(pass_back(run, &dy, &all, &workspace, error));
+    } else {
+        SORA_TRY(sora_narrow(run->context, &all.of_dy, error));
+        if (all.wants_down) SORA_TRY(sora_narrow(run->context, &all.of_x, error));
     }
-    SORA_TRY(add_gradients(run, &l, &sums, error));
+    SORA_TRY(add_gradients(run, &l, &all, error));
 cleanup:
     return status;
 }

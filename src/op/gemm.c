@@ -31,6 +31,13 @@
 #define ASK_ROWS 64
 #define ASK_PANEL 16384
 #define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
+/* Rows of a work-item that an adapter's passes ride on: at least, where B has more floats than stay near, and at most; and how many of
+ * them a unit has where these allow. */
+#define PASS_LEAST 64
+#define PASS_FAR_LEAST 128
+#define PASS_NEAR (1 << 18)
+#define PASS_MOST 256
+#define PASS_ITEMS 4
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -299,6 +306,27 @@ int64_t sora_gemm_sums_most(int64_t m)
     return panels_of(sampled_size[0], m);
 }
 
+/* Blocks of rows of a work-item of all columns: some items for each unit, which read all of B. */
+static int64_t pass_height(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d)
+{
+    int64_t least = v->provider == SORA_GEMM_TILE && d->n * d->k > PASS_NEAR ? PASS_FAR_LEAST : PASS_LEAST;
+    int64_t rows = SORA_MAX(least, SORA_MIN(PASS_MOST, d->m / (PASS_ITEMS * (int64_t)limits->compute_units)));
+    return panels_of((int)panels_of((int)rows, d->m), panels_of(v->rows, d->m));
+}
+
+int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d)
+{
+    bool whole = v->provider == SORA_GEMM_TILE || v->provider == SORA_GEMM_SPARSE, stands = d->b.panel && !d->b.turned;
+    if (limits->type != SORA_DEVICE_CPU || !whole || !stands || d->a.transposed || products_of(d) > 1) return 0;
+    int64_t parts = panels_of((int)pass_height(limits, v, d), panels_of(v->rows, d->m));
+    return parts >= 2 * (int64_t)limits->compute_units ? parts : 0;
+}
+
+int64_t sora_gemm_pass_parts_most(int64_t m)
+{
+    return panels_of(PASS_LEAST, m);
+}
+
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
 {
     return (uint64_t)(panels_of(panel, n) * panel * k);
@@ -351,27 +379,31 @@ static int64_t second_elements(const sora_gemm_desc *d)
 
 static double flops_of(const sora_gemm_desc *d)
 {
-    return 2.0 * (double)(products_of(d) * d->m) * (double)(d->n * d->k + second_elements(d));
+    double passes = (d->passes.before ? sora_narrow_flops(d->passes.before) : 0.0) +
+                    (d->passes.after ? sora_narrow_flops(d->passes.after) : 0.0);
+    return 2.0 * (double)(products_of(d) * d->m) * (double)(d->n * d->k + second_elements(d)) + passes;
 }
 
 static double bytes_of(const sora_gemm_desc *d)
 {
-    double b = (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k);
+    const sora_narrow_desc *after = d->passes.after;
+    double b =
+        (is_half(&d->b) ? 2.0 : 4.0) * (double)(d->n * d->k) + (after ? 4.0 * (double)(d->m * after->layers[0].columns) : 0.0);
     return (double)products_of(d) * (4.0 * (double)(d->m * (d->k + d->k2) + second_elements(d) + d->m * d->n) + b);
 }
 
 #define OPTIONS 192
 
-enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16 };
+enum { A_BY_COLUMNS = 1, B_ROWS = 2, B_HALF = 4, PACKED_HALF = 8, B_TOGETHER = 16, PASSES = 32 };
 
 /* Returns their length. */
 static int program_options(const sora_context *context, const sora_gemm_variant *v, int forms, char out[OPTIONS])
 {
     int lanes = sora_lanes(&sora_context_device(context)->limits);
-    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s", lanes, v->vectors, v->rows,
+    int written = snprintf(out, OPTIONS, "-D SORA_CPU -D XV=%d -D NV=%d -D MR=%d -D W=%d%s%s%s%s%s%s", lanes, v->vectors, v->rows,
                            lanes * v->vectors, forms & A_BY_COLUMNS ? " -D A_BY_COLUMNS" : "", forms & B_ROWS ? " -D B_ROWS" : "",
                            forms & B_HALF ? " -D B_HALF" : "", forms & PACKED_HALF ? " -D PACKED_HALF" : "",
-                           forms & B_TOGETHER ? " -D B_TOGETHER" : "");
+                           forms & B_TOGETHER ? " -D B_TOGETHER" : "", forms & PASSES ? " -D PASSES" : "");
     if (v->group_rows)
         written +=
             snprintf(out + written, (size_t)(OPTIONS - written), " -D BLOCK_ROWS=%d -D BLOCK_COLUMNS=%d -D BLOCK_TERMS=%d%s",
@@ -502,35 +534,47 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         status = take_panels(context, d, width, &first, error);
     if (status != SORA_OK) return status;
     if (d->k2) second = standing_panels(&d->b2, d->k2, width);
-    int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n);
-    int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
+    static const sora_narrow_desc none = { 0 };
+    const sora_narrow_desc *before = d->passes.before ? d->passes.before : &none,
+                           *after = d->passes.after ? d->passes.after : &none;
+    const sora_narrow_layer *l = before->layers;
+    bool passes = before->m > 0;
+    int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n),
+            height = pass_height(limits, v, d);
+    int64_t run = block ? block_run(v, d->m) : passes ? height : tile_run(limits, v, d, across * down);
     bool asks = first.row == (int64_t)first.split * width && (d->m < ASK_ROWS || d->k * width <= ASK_PANEL);
     bool together = (b_rows || first.row == width) && (d->k2 == 0 || second.row == width);
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
-                (together ? B_TOGETHER : 0);
+                (together ? B_TOGETHER : 0) | (passes ? PASSES : 0);
     program_options(context, v, forms, options);
-    return sora_launch(
-        context,
-        &(sora_launch_desc) { .file = "gemm",
+    sora_launch_desc desc = { .file = "gemm",
                               .kernel = block ? "gemm_block" : "gemm_tile",
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
                               .global = { (size_t)(block ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
                                           (size_t)products_of(d) },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row),
-                                  SORA_INT(first.split), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
-                                  SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
-                                  SORA_INT(d->k2), SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),
-                                  SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run),
-                                  SORA_INT(asks), SORA_VIEW(&d->soon), SORA_LONG(d->soon_elements * (int64_t)sizeof(float)),
-                                  SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),
-                                  SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
-        error);
+                              .label = d->label };
+#define PRODUCT_ARGUMENTS                                                                                                       \
+    SORA_VIEW(&d->a.view), SORA_VIEW(&first.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view), SORA_VIEW(&d->c),           \
+        SORA_LONG(d->a.leading), SORA_LONG(first.panel), SORA_LONG(first.row), SORA_INT(first.split), SORA_LONG(d->a2.leading), \
+        SORA_LONG(second.panel), SORA_LONG(second.row), SORA_INT(second.split), SORA_LONG(d->c_leading), SORA_INT(d->m),        \
+        SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),                                                                        \
+        SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),                                         \
+        SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run), SORA_INT(asks),               \
+        SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),                                         \
+        SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate), \
+        SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
+    desc.arguments = SORA_ARGUMENTS(PRODUCT_ARGUMENTS);
+    if (!passes) return sora_launch(context, &desc, error);
+    desc.global[0] = (size_t)(panels_of((int)height, down) * SORA_APART);
+    desc.global[1] = 1;
+    desc.arguments = SORA_ARGUMENTS(
+        PRODUCT_ARGUMENTS, SORA_VIEW(&before->factor), SORA_VIEW(&before->s), SORA_VIEW(&before->parts), SORA_VIEW(&after->x),
+        SORA_VIEW(&after->parts), SORA_LONG(after->x_leading), SORA_INT(after->layers[0].columns), SORA_INT(before->layer_count),
+        SORA_INT4(l[0].columns, l[1].columns, l[2].columns, l[3].columns), SORA_INT4(l[0].rank, l[1].rank, l[2].rank, l[3].rank),
+        SORA_INT(before->s.memory != NULL), SORA_INT(height));
+    return sora_launch(context, &desc, error);
 }
 
 static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
@@ -713,6 +757,9 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->sums.rank && variant.provider != SORA_GEMM_SAMPLED)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: sums ride on no %s product", desc->label ? desc->label : "gemm",
                          sora_gemm_provider_name(variant.provider));
+    if (desc->passes.before && !sora_gemm_pass_parts(&sora_context_device(context)->limits, &variant, desc))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: passes ride on no %s product of %lld rows",
+                         desc->label ? desc->label : "gemm", sora_gemm_provider_name(variant.provider), (long long)desc->m);
     if (variant.provider == SORA_GEMM_SAMPLED) return run_sampled(context, desc, &variant, error);
     sora_status status = run_all(context, desc, &variant, error);
     return status == SORA_OK && desc->wanted_leading ? mask(context, desc, error) : status;

@@ -4,6 +4,7 @@
 
 #include "cl/launch.h"
 #include "cl/tuning.h"
+#include "op/narrow.h"
 
 /* Products in fp32 behind one interface; a provider does them. Everything is row-major.
  *   C[m, n] (+)= α · column_scale[n] ⊙ (A[m, k] · B[k, n] + A₂[m, k₂] · B₂[k₂, n]) + bias[n], then ReLU
@@ -59,6 +60,12 @@ typedef struct sora_gemm_sums {
     sora_view parts; /* sora_gemm_sums_parts of [rank, n] */
 } sora_gemm_sums;
 
+/* An adapter's passes (op/narrow.h), made where the product has rows near anyway. */
+typedef struct sora_gemm_passes {
+    const sora_narrow_desc *before; /* over A, whose T is A₂, dense; NULL: none */
+    const sora_narrow_desc *after;  /* over rows of one layer, whose S is A₂; no T. NULL: none */
+} sora_gemm_passes;
+
 typedef struct sora_gemm_desc {
     const sora_gemm_variant *variant; /* one of sora_gemm_variants; NULL: the one that was measured to be best, or the default */
     int64_t m, n, k;
@@ -79,9 +86,7 @@ typedef struct sora_gemm_desc {
     sora_view c;
     int64_t c_leading;
     sora_gemm_batch batch;
-    sora_view soon; /* dense: what is read after the product, of which memory may bring so many elements meanwhile; says how fast
-                     * that is, not what it makes */
-    int64_t soon_elements;
+    sora_gemm_passes passes;
     sora_view workspace; /* of at least sora_gemm_workspace elements */
     const char *label;
 } sora_gemm_desc;
@@ -109,6 +114,11 @@ uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_
  * that any makes; monotone. */
 int64_t sora_gemm_sums_parts(const sora_gemm_variant *variant, int64_t m);
 int64_t sora_gemm_sums_most(int64_t m);
+
+/* The parts of sums that such passes make, if they may ride on this variant of the product on this device: 0 where none can, or where
+ * they would leave units without work. The most that any makes of m rows; monotone. */
+int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_variant *variant, const sora_gemm_desc *desc);
+int64_t sora_gemm_pass_parts_most(int64_t m);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
 int sora_gemm_panel(const sora_device_limits *limits, int64_t n);

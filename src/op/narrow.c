@@ -7,6 +7,7 @@
 /* Rows of a work-item, whole groups of the kernel's. Where P is wanted each item has its part, which costs as much memory
  * traffic as `rank` of its rows, so these are few. They are the order of sums: they follow from m, never from the device. */
 #define GROUP_ROWS 6
+#define T_ROWS 24 /* where T alone is made */
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
@@ -80,21 +81,30 @@ cleanup:
     return status;
 }
 
+static int64_t factor_elements(const sora_narrow_desc *d)
+{
+    int64_t elements = 0;
+    for (int i = 0; i < d->layer_count; i++) elements += d->layers[i].columns * d->layers[i].rank;
+    return elements;
+}
+
+double sora_narrow_flops(const sora_narrow_desc *d)
+{
+    return 2.0 * (double)(d->m * factor_elements(d) * ((d->t.memory != NULL) + (d->s.memory != NULL)));
+}
+
 static sora_status run_passes(sora_context *context, const sora_narrow_desc *d, sora_error *error)
 {
     bool has_t = d->t.memory, has_s = d->s.memory;
     const sora_narrow_layer *l = d->layers;
-    int64_t rows = has_s ? rows_of_part(d->m) : SORA_NARROW_ROWS, columns = 0, factors = 0, rank = rank_of(d);
-    for (int i = 0; i < d->layer_count; i++) {
-        columns += l[i].columns;
-        factors += l[i].columns * l[i].rank;
-    }
+    int64_t rows = has_s ? rows_of_part(d->m) : T_ROWS, columns = 0, factors = factor_elements(d), rank = rank_of(d);
+    for (int i = 0; i < d->layer_count; i++) columns += l[i].columns;
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "range",
                               .kernel = "narrow_passes",
                               .options = sora_range_options(context),
-                              .flops = 2.0 * (double)(d->m * factors * (has_t + has_s)),
+                              .flops = sora_narrow_flops(d),
                               .bytes = 4.0 * (double)(d->m * (columns + rank * (has_t + has_s)) + factors * (has_t + has_s)),
                               .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
                               .label = d->label,

@@ -28,13 +28,14 @@ typedef struct sora_narrow_desc {
     const char *label;
 } sora_narrow_desc;
 
-#define SORA_NARROW_ROWS 24 /* of a work-item that makes T alone, a multiple of the kernel's groups (kernels/narrow.h) */
-
 /* Scratch in elements, of one of such layers; those of the largest are enough for all. Monotone in the sizes. */
 uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int64_t columns, int64_t rank);
 
 /* How many parts there are; follows from m alone on a CPU, 1 on a GPU. */
 int64_t sora_narrow_parts(const sora_device_limits *limits, int64_t m);
+
+/* Multiplications and additions. */
+double sora_narrow_flops(const sora_narrow_desc *desc);
 
 /* Enqueues it. Deterministic: sums have an order that follows from the sizes alone on a CPU; on a GPU they are products
  * (op/gemm.h). */

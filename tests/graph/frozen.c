@@ -158,7 +158,7 @@ typedef struct result {
     int64_t count;
 } result;
 
-/* Embedding, a linear layer with an adapter and one without, and the table again as the head, for `batch` texts. Weights are
+/* Embedding, linear layers with an adapter, without one and with one, and the table again as the head, for `batch` texts. Weights are
  * halves already, so that keeping them as such changes nothing. */
 static result run_network(sora_context *where, sora_dtype dtype, int batch)
 {
@@ -166,18 +166,20 @@ static result run_network(sora_context *where, sora_dtype dtype, int batch)
     result out = { 0 };
     sora_params *params;
     sora_layers *layers;
-    sora_layer *inner, *last;
+    sora_layer *inner, *middle, *last;
     sora_param *table;
     sora_graph *graph;
-    int32_t ids[5 * TOKENS], labels[5 * TOKENS];
+    int32_t *ids = malloc((size_t)batch * TOKENS * sizeof *ids), *labels = malloc((size_t)batch * TOKENS * sizeof *labels);
+    assert_true(ids && labels);
     OK(sora_params_create(where, &params, &error));
     OK(sora_params_add(params, "table", SORA_PARAM_WEIGHT, SORA_SHAPE(CLASSES, WIDTH), &table, &error));
     sora_param_set_table(table);
     fill(sora_param_host(table), CLASSES * WIDTH, 20);
     OK(sora_layers_create(params, 3, &layers, &error));
     OK(sora_layers_add(layers, "inner", &(sora_layer_desc) { .in = WIDTH, .out = INNER }, &inner, &error));
-    OK(sora_layers_add(layers, "last", &(sora_layer_desc) { .in = INNER, .out = WIDTH }, &last, &error));
-    OK(sora_adapt(layers, "inner", &(sora_adapter_options) { .rank = 3 }, NULL, &error));
+    OK(sora_layers_add(layers, "middle", &(sora_layer_desc) { .in = INNER, .out = WIDTH }, &middle, &error));
+    OK(sora_layers_add(layers, "last", &(sora_layer_desc) { .in = WIDTH, .out = WIDTH }, &last, &error));
+    OK(sora_adapt(layers, "inner|last", &(sora_adapter_options) { .rank = 3 }, NULL, &error));
     for (size_t i = 0; i < sora_params_count(params); i++) {
         sora_param *p = sora_params_at(params, i);
         sora_shape shape = sora_param_shape(p);
@@ -193,7 +195,8 @@ static result run_network(sora_context *where, sora_dtype dtype, int batch)
     sora_tensor *tokens = sora_graph_input(graph, "ids", SORA_I32, SORA_SHAPE(batch, TOKENS)),
                 *wanted = sora_graph_input(graph, "labels", SORA_I32, SORA_SHAPE(batch, TOKENS));
     sora_tensor *x = sora_embedding(graph, "embedding", tokens, sora_graph_param(graph, table));
-    x = sora_layer_forward(graph, last, sora_layer_forward(graph, inner, x, true), false);
+    x = sora_layer_forward(graph, middle, sora_layer_forward(graph, inner, x, true), false);
+    x = sora_layer_forward(graph, last, x, false);
     sora_tensor *loss = sora_linear_cross_entropy(graph, "loss", x, sora_graph_param(graph, table), wanted, 0.1f, 0.0f);
     OK(sora_graph_plan(graph, loss, &error));
     for (int i = 0; i < batch * TOKENS; i++) ids[i] = i * 97 % CLASSES, labels[i] = i * 131 % CLASSES;
@@ -215,6 +218,8 @@ static result run_network(sora_context *where, sora_dtype dtype, int batch)
     sora_graph_destroy(&graph);
     sora_layers_destroy(&layers);
     sora_params_destroy(&params);
+    free(ids);
+    free(labels);
     return out;
 }
 
@@ -234,6 +239,23 @@ static void test_network(void **state)
         for (int64_t i = 0; i < plain.count; i++)
             assert_true(fabsf(plain.gradients[i] - halves.gradients[i]) <= CLASSES * 0x1p-24f);
     }
+    sora_context_destroy(&gpu);
+}
+
+/* An adapter's passes ride on products of panels where there are rows for all units; a GPU makes products of them. */
+static void test_many_rows(void **state)
+{
+    (void)state;
+    sora_context *gpu = open_gpu();
+    int batch = 20 * (int)sora_context_device(context)->limits.compute_units;
+    result cpu = run_network(context, SORA_F32, batch), apart = run_network(gpu, SORA_F32, batch);
+    double wrong = 0, all = 0;
+    for (int64_t i = 0; i < apart.count; i++) {
+        wrong += pow((double)cpu.gradients[i] - apart.gradients[i], 2);
+        all += pow(apart.gradients[i], 2);
+    }
+    assert_true(fabsf(cpu.loss - apart.loss) <= 1e-5f * apart.loss);
+    if (!(wrong <= 1e-10 * all)) fail_msg("gradients differ by %g of %g", sqrt(wrong), sqrt(all));
     sora_context_destroy(&gpu);
 }
 
@@ -399,9 +421,9 @@ static void test_merge(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),    cmocka_unit_test(test_memory), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_network),   cmocka_unit_test(test_merge),  cmocka_unit_test(test_convolutions),
-        cmocka_unit_test(test_only_back),
+        cmocka_unit_test(test_values),       cmocka_unit_test(test_memory),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_network),      cmocka_unit_test(test_many_rows), cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_only_back),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -19,7 +19,6 @@ typedef struct product {
     bool wanted;     /* a quarter of C is, */
     bool sampled;    /* and Bᵀ is there in panels, too */
     bool blocks2;    /* B2 is 0 but in blocks, and it says so */
-    bool soon;       /* memory brings A again meanwhile */
     int64_t sums;    /* rank of sums that ride on it, in the variants that can */
 } product;
 
@@ -165,7 +164,6 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         desc.workspace = sora_view_dense(&scratch, 0, SORA_SHAPE((int64_t)need));
         OK(sora_fill(context, &desc.workspace, NAN, &error));
     }
-    if (p->soon) desc.soon = a, desc.soon_elements = left;
     int64_t parts = p->sums ? take_sums(f, context, p->sums, &desc) : 0;
     OK(sora_gemm(context, &desc, &error));
     if (parts) check_sums(f, context, p, parts);
@@ -224,7 +222,7 @@ static void check_context(fixture *f, sora_context *context)
             dressed.bias = dressed.relu = true, dressed.padding = 3;
             check_product(f, context, &dressed);
             product gathering = plain;
-            gathering.accumulate = gathering.soon = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
+            gathering.accumulate = true, gathering.scale = s % 2, gathering.alpha = -1.5f, gathering.padding = 1;
             check_product(f, context, &gathering);
             product partial = plain;
             partial.wanted = true, partial.padding = 1, partial.alpha = 1.25f;
@@ -255,7 +253,7 @@ static void check_zeros(fixture *f, sora_context *context)
             };
             p.half = half;
             check_product(f, context, &p);
-            p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = p.soon = true, p.padding = 3;
+            p.k2 = 1 + (int64_t)s % 9, p.bias = p.relu = true, p.padding = 3;
             check_product(f, context, &p);
             p.accumulate = true, p.scale = s % 2, p.alpha = -1.5f, p.relu = p.bias = false;
             check_product(f, context, &p);
@@ -306,6 +304,164 @@ static void test_sums_elsewhere(void **state)
     assert_int_equal(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "layer: sums ride on no"));
     destroy_operands(f);
+}
+
+/* A product that makes A2 = A Fᵀ of some layers itself, and sums over rows: of Sᵀ A, and of A2ᵀ X for another X. */
+typedef struct ridden {
+    int64_t m, n, k, later; /* columns of X, 0: no such sums */
+    int layers;
+    sora_narrow_layer of[SORA_ADAPTED_MODULES]; /* of columns of A */
+    bool sums, zeros, half;
+} ridden;
+
+/* One of the sums' parts: `size` elements each, of which left's ranks by right's columns stand at `at`. */
+static void check_row_sums(fixture *f, int which, float *got, int64_t count, int64_t size, int64_t at, int64_t m,
+                           const float *left, int64_t left_row, int64_t rank, const float *right, int64_t right_row,
+                           int64_t columns)
+{
+    for (int64_t r = 0; r < rank; r++)
+        for (int64_t j = 0; j < columns; j++) {
+            double expected = 0, sum = 0;
+            for (int64_t i = 0; i < m; i++) expected += (double)left[i * left_row + r] * right[i * right_row + j];
+            for (int64_t p = 0; p < count; p++) {
+                int64_t place = GUARD + p * size + at + r * columns + j;
+                sum += got[place];
+                got[place] = f->host[which][place];
+            }
+            if (!(fabs(sum - expected) <= (double)(m + 8) * 8 * ldexp(1, -23)))
+                fail_msg("sum %lld, %lld of %lld rows: %.9g; expected %.9g", (long long)r, (long long)j, (long long)m, sum,
+                         expected);
+        }
+}
+
+/* The variant of that number, if passes ride on it; returns whether there is such a variant, and counts those that do. */
+static bool check_ridden(fixture *f, sora_context *context, int number, const ridden *p, int *count)
+{
+    enum { A_, B_, T, B2_, FACTORS, S, SUMS, LATER, LATER_SUMS, C_, OPERANDS };
+    _Static_assert((int)OPERANDS <= (int)MOST_OPERANDS, "each has its buffer");
+    sora_error error;
+    sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+    const sora_device_limits *limits = &sora_context_device(context)->limits;
+    int64_t rank = 0, factors = 0, lda = p->k + 3, ldc = p->n + 1, ldx = p->later + 2;
+    for (int l = 0; l < p->layers; l++) {
+        rank += p->of[l].rank;
+        factors += p->of[l].rank * p->of[l].columns;
+    }
+    sora_view a = operand(f, context, A_, SORA_SHAPE(p->m * lda)), b = operand(f, context, B_, SORA_SHAPE(p->k * p->n)),
+              c = operand(f, context, C_, SORA_SHAPE(p->m * ldc)), t = operand(f, context, T, SORA_SHAPE(p->m, rank)),
+              b2 = operand(f, context, B2_, SORA_SHAPE(rank, p->n)), factor = operand(f, context, FACTORS, SORA_SHAPE(factors)),
+              s = operand(f, context, S, SORA_SHAPE(p->m, rank)), x = operand(f, context, LATER, SORA_SHAPE(p->m * ldx));
+    if (p->zeros) pass_relu(context, p->m * lda, f->host[A_] + GUARD, &a);
+    if (p->half) round_to_halves(context, p->k * p->n, f->host[B_] + GUARD, &b);
+    sora_buffer panels = { 0 }, panels2 = { 0 };
+    sora_gemm_desc desc = { .m = p->m,
+                            .n = p->n,
+                            .k = p->k,
+                            .a = { .view = a, .leading = lda, .zeros = p->zeros },
+                            .b = { .view = b, .leading = p->n },
+                            .k2 = rank,
+                            .a2 = { .view = t, .leading = rank },
+                            .b2 = { .view = b2, .leading = p->n },
+                            .c = c,
+                            .c_leading = ldc,
+                            .label = "layer" };
+    bring_into_panels(context, false, p->n, p->k, &desc.b, &panels);
+    bring_into_panels(context, false, p->n, rank, &desc.b2, &panels2);
+    sora_narrow_desc before = { .m = p->m, .layer_count = p->layers, .x = a, .x_leading = lda, .factor = factor, .t = t };
+    memcpy(before.layers, p->of, sizeof p->of);
+    sora_narrow_desc after = { .m = p->m, .layer_count = 1, .layers = { { p->later, rank } }, .x = x, .x_leading = ldx, .s = t };
+    desc.passes = (sora_gemm_passes) { &before, p->later ? &after : NULL };
+    bool exists = number < sora_gemm_variants(limits, &desc, variants);
+    desc.variant = &variants[number];
+    int64_t parts = exists ? sora_gemm_pass_parts(limits, desc.variant, &desc) : 0;
+    assert_true(parts <= sora_gemm_pass_parts_most(p->m));
+    if (exists && !parts) FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "layer: passes ride on no");
+    if (parts) {
+        before.parts = operand(f, context, SUMS, SORA_SHAPE(parts, factors));
+        after.parts = operand(f, context, LATER_SUMS, SORA_SHAPE(parts, SORA_MAX(1, rank * p->later)));
+        if (p->sums) before.s = s;
+        OK(sora_gemm(context, &desc, &error));
+        float *got_t = read_operand(f, context, T, p->m * rank), *got = read_operand(f, context, C_, p->m * ldc),
+              *sums = read_operand(f, context, SUMS, parts * factors),
+              *later = read_operand(f, context, LATER_SUMS, parts * SORA_MAX(1, rank * p->later));
+        const float *A__ = f->host[A_] + GUARD, *B__ = f->host[B_] + GUARD, *B2__ = f->host[B2_] + GUARD,
+                    *F = f->host[FACTORS] + GUARD, *S__ = f->host[S] + GUARD, *X__ = f->host[LATER] + GUARD;
+        for (int64_t i = 0; i < p->m; i++)
+            for (int64_t j = 0; j < p->n; j++) {
+                double sum = 0;
+                for (int64_t l = 0; l < p->k; l++) sum += (double)A__[i * lda + l] * B__[l * p->n + j];
+                for (int64_t l = 0; l < rank; l++) sum += (double)got_t[GUARD + i * rank + l] * B2__[l * p->n + j];
+                float *value = &got[GUARD + i * ldc + j];
+                if (!(fabs(*value - sum) <= (double)(p->k + rank + 8) * 8 * ldexp(1, -23)))
+                    fail_msg("variant %d, element %lld, %lld: %.9g; expected %.9g", number, (long long)i, (long long)j, *value,
+                             sum);
+                *value = f->host[C_][GUARD + i * ldc + j];
+            }
+        if (p->later)
+            check_row_sums(f, LATER_SUMS, later, parts, rank * p->later, 0, p->m, got_t + GUARD, rank, rank, X__, ldx, p->later);
+        for (int64_t l = 0, column = 0, at_rank = 0, at = 0; l < p->layers; l++) {
+            int64_t columns = p->of[l].columns, ranks = p->of[l].rank;
+            if (p->sums)
+                check_row_sums(f, SUMS, sums, parts, factors, at, p->m, S__ + at_rank, rank, ranks, A__ + column, lda, columns);
+            for (int64_t i = 0; i < p->m; i++)
+                for (int64_t r = 0; r < ranks; r++) {
+                    double sum = 0;
+                    for (int64_t j = 0; j < columns; j++) sum += (double)A__[i * lda + column + j] * F[at + r * columns + j];
+                    float *value = &got_t[GUARD + i * rank + at_rank + r];
+                    if (!(fabs(*value - sum) <= (double)(columns + 8) * ldexp(1, -23)))
+                        fail_msg("variant %d, rank %lld of row %lld: %.9g; expected %.9g", number, (long long)(at_rank + r),
+                                 (long long)i, *value, sum);
+                    *value = f->host[T][GUARD + i * rank + at_rank + r];
+                }
+            column += columns;
+            at_rank += ranks;
+            at += columns * ranks;
+        }
+        check_rest(f, T, got_t, p->m * rank);
+        check_rest(f, C_, got, p->m * ldc);
+        check_rest(f, SUMS, sums, parts * factors);
+        check_rest(f, LATER_SUMS, later, parts * SORA_MAX(1, rank * p->later));
+        ++*count;
+    }
+    sora_buffer_destroy(&panels);
+    sora_buffer_destroy(&panels2);
+    destroy_operands(f);
+    return exists;
+}
+
+/* They ride where all units have rows: on tiles of every size, and on products without the terms that are 0. */
+static void test_passes(void **state)
+{
+    fixture *f = *state;
+    sora_context *context = f->contexts[0];
+    int64_t enough = 128 * (int64_t)sora_context_device(context)->limits.compute_units;
+    const ridden products[] = {
+        { .m = enough + 1, .n = 17, .k = 65, .layers = 1, .of = { { 65, 3 } } },
+        { .m = enough + 45, .n = 65, .k = 17, .later = 33, .layers = 1, .of = { { 17, 5 } }, .sums = true },
+        { .m = 2 * enough + 3,
+          .n = 257,
+          .k = 40,
+          .later = 520,
+          .layers = 4,
+          .of = { { 3, 6 }, { 17, 0 }, { 19, 1 }, { 1, 4 } },
+          .sums = true },
+        { .m = enough + 3, .n = 257, .k = 530, .later = 17, .layers = 2, .of = { { 513, 4 }, { 17, 2 } }, .half = true },
+        { .m = enough + 70, .n = 520, .k = 65, .later = 65, .layers = 1, .of = { { 65, 9 } }, .sums = true, .zeros = true },
+        { .m = 3 * enough,
+          .n = 17,
+          .k = 257,
+          .later = 1,
+          .layers = 2,
+          .of = { { 200, 1 }, { 57, 7 } },
+          .sums = true,
+          .zeros = true },
+        { .m = 3, .n = 17, .k = 3, .layers = 1, .of = { { 3, 1 } } },
+    };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        int count = 0;
+        for (int number = 0; check_ridden(f, context, number, &products[i], &count); number++) continue;
+        assert_true(i + 1 < sizeof products / sizeof *products ? count > (int)products[i].zeros : count == 0);
+    }
 }
 
 /* Three products in one launch, gaps between their operands, give what each gives alone. */
@@ -410,16 +566,7 @@ static void test_partial(void **state)
 {
     fixture *f = *state;
     static const product products[] = {
-        { .m = 7,
-          .n = 17,
-          .k = 70,
-          .k2 = 3,
-          .bias = true,
-          .relu = true,
-          .padding = 1,
-          .panels = true,
-          .zeros = true,
-          .soon = true },
+        { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
         { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true, .sums = 5 },
     };
     static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
@@ -450,6 +597,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),     cmocka_unit_test(test_groups),
         cmocka_unit_test(test_batches), cmocka_unit_test(test_partial), cmocka_unit_test(test_sums_elsewhere),
+        cmocka_unit_test(test_passes),
     };
     const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_partial) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
