@@ -429,12 +429,25 @@ static bool check_ridden(fixture *f, sora_context *context, int number, const ri
     return exists;
 }
 
+/* Variants on which it rides. */
+static int count_ridden(fixture *f, sora_context *context, const ridden *p)
+{
+    int count = 0;
+    for (int number = 0; check_ridden(f, context, number, p, &count); number++) continue;
+    return count;
+}
+
+static int64_t enough_rows(sora_context *context)
+{
+    return 128 * (int64_t)sora_context_device(context)->limits.compute_units;
+}
+
 /* They ride where all units have rows: on tiles of every size, and on products without the terms that are 0. */
 static void test_passes(void **state)
 {
     fixture *f = *state;
     sora_context *context = f->contexts[0];
-    int64_t enough = 128 * (int64_t)sora_context_device(context)->limits.compute_units;
+    int64_t enough = enough_rows(context);
     const ridden products[] = {
         { .m = enough + 1, .n = 17, .k = 65, .layers = 1, .of = { { 65, 3 } } },
         { .m = enough + 45, .n = 65, .k = 17, .later = 33, .layers = 1, .of = { { 17, 5 } }, .sums = true },
@@ -455,13 +468,30 @@ static void test_passes(void **state)
           .of = { { 200, 1 }, { 57, 7 } },
           .sums = true,
           .zeros = true },
-        { .m = 3, .n = 17, .k = 3, .layers = 1, .of = { { 3, 1 } } },
     };
-    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
-        int count = 0;
-        for (int number = 0; check_ridden(f, context, number, &products[i], &count); number++) continue;
-        assert_true(i + 1 < sizeof products / sizeof *products ? count > (int)products[i].zeros : count == 0);
-    }
+    const ridden few = { .m = 3, .n = 17, .k = 3, .layers = 1, .of = { { 3, 1 } } };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        assert_true(count_ridden(f, context, &products[i]) > products[i].zeros);
+    assert_int_equal(count_ridden(f, context, &few), 0);
+}
+
+/* As a CPU of narrower vectors does them, on any device. */
+static void test_passes_as_cpu(void **state)
+{
+    fixture *f = *state;
+    sora_error error;
+    sora_context *context;
+    OK(open_as_cpu(f->contexts[0], &context, &error));
+    const ridden one = { .m = enough_rows(context) + 3,
+                         .n = 9,
+                         .k = 11,
+                         .later = 17,
+                         .layers = 2,
+                         .of = { { 9, 3 }, { 2, 2 } },
+                         .sums = true,
+                         .zeros = true };
+    assert_true(count_ridden(f, context, &one) > 1);
+    sora_context_destroy(&context);
 }
 
 /* Three products in one launch, gaps between their operands, give what each gives alone. */
@@ -595,11 +625,12 @@ static void test_partial(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),     cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial), cmocka_unit_test(test_sums_elsewhere),
-        cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),           cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial),       cmocka_unit_test(test_sums_elsewhere),
+        cmocka_unit_test(test_passes),  cmocka_unit_test(test_passes_as_cpu),
     };
-    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) }, as_cpu[] = { cmocka_unit_test(test_partial) };
+    const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) },
+                            as_cpu[] = { cmocka_unit_test(test_partial), cmocka_unit_test(test_passes_as_cpu) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
     if (argc > 1 && strcmp(argv[1], "--small") == 0) return cmocka_run_group_tests(small, open_fixture, close_fixture);
     return cmocka_run_group_tests(all, open_fixture, close_fixture);
