@@ -22,9 +22,9 @@ CONVOLUTION = "Where few channels meet many pixels, loads bound the direct kerne
 SMALL = "Time goes to memory here, not to arithmetic: an activation should be moved fewer times, by more fusion with its neighbours."
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
-ADAPTER = "The adapter passes over x and dy by itself (op/narrow), mostly at the speed of memory: it would have to ride on the base product's loads of them."
+ADAPTER = "Its own terms are 3 % of a product of 512 columns for each of t and y's second product, and for each of dt, the two sums and dx's: a pass (op/narrow) makes them at half a product's rate, as t's and dt's are sums over lanes."
 GATE = "The gate's part is two small launches: less than this machine's noise in most runs."
-RANK = "The adapter's passes over x and dy cost their bytes whatever the rank where these come from far, and each adapter has its launches."
+RANK = "dW_d reads x again whatever the rank, from far, and each adapter has a launch for its factors and one for its gradients."
 
 TARGETS = {
     "gemm packed": Target("products, B packed, against OpenBLAS: worst shape", False, 1.0, None, "x", "Larger tiles or blocks of k where the worst shape is; soracl tune tries them."),

@@ -75,7 +75,7 @@ static sora_gemm_operand factor_operand(const sora_device_limits *limits, const 
 /* The most parts that sums over rows come in. */
 static int64_t most_parts(const sora_device_limits *limits, const sora_adapted_attributes *a, int64_t m)
 {
-    int64_t passed = SORA_MAX(sora_narrow_parts(limits, m), sora_gemm_pass_parts_most(m));
+    int64_t passed = SORA_MAX(sora_narrow_parts(limits, m), sora_gemm_pass_parts_most(limits, m));
     return a->before.masks ? SORA_MAX(passed, sora_gemm_sums_most(m)) : passed;
 }
 

@@ -322,9 +322,11 @@ int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_v
     return parts >= 2 * (int64_t)limits->compute_units ? parts : 0;
 }
 
-int64_t sora_gemm_pass_parts_most(int64_t m)
+int64_t sora_gemm_pass_parts_most(const sora_device_limits *limits, int64_t m)
 {
-    return panels_of(PASS_LEAST, m);
+    /* What divides by a whole number of rows, of at least PASS_LEAST, may have some more. */
+    int64_t items = PASS_ITEMS * (int64_t)limits->compute_units, most = items + items / PASS_LEAST + 1;
+    return SORA_MIN(panels_of(PASS_LEAST, m), SORA_MAX(panels_of(PASS_MOST, m), most));
 }
 
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)

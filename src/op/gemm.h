@@ -118,7 +118,7 @@ int64_t sora_gemm_sums_most(int64_t m);
 /* The parts of sums that such passes make, if they may ride on this variant of the product on this device: 0 where none can, or where
  * they would leave units without work. The most that any makes of m rows; monotone. */
 int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_variant *variant, const sora_gemm_desc *desc);
-int64_t sora_gemm_pass_parts_most(int64_t m);
+int64_t sora_gemm_pass_parts_most(const sora_device_limits *limits, int64_t m);
 
 /* The columns of a panel in which a B of n columns that stays is best kept on this device; 0: as it is. */
 int sora_gemm_panel(const sora_device_limits *limits, int64_t n);

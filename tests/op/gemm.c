@@ -374,7 +374,7 @@ static bool check_ridden(fixture *f, sora_context *context, int number, const ri
     bool exists = number < sora_gemm_variants(limits, &desc, variants);
     desc.variant = &variants[number];
     int64_t parts = exists ? sora_gemm_pass_parts(limits, desc.variant, &desc) : 0;
-    assert_true(parts <= sora_gemm_pass_parts_most(p->m));
+    assert_true(parts <= sora_gemm_pass_parts_most(limits, p->m));
     if (exists && !parts) FAILS(sora_gemm(context, &desc, &error), SORA_ERROR_ARGUMENT, "layer: passes ride on no");
     if (parts) {
         before.parts = operand(f, context, SUMS, SORA_SHAPE(parts, factors));
@@ -473,6 +473,33 @@ static void test_passes(void **state)
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         assert_true(count_ridden(f, context, &products[i]) > products[i].zeros);
     assert_int_equal(count_ridden(f, context, &few), 0);
+}
+
+/* More rows never need more parts than a plan for them has, however many units there are. */
+static void test_pass_parts(void **state)
+{
+    fixture *f = *state;
+    static const unsigned units[] = { 1, 2, 3, 8, 17, 96 };
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
+        limits.compute_units = units[u];
+        int64_t before = 0, riding = 0;
+        for (int64_t m = 1; m < 9000; m++) {
+            sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+            const sora_gemm_desc desc = {
+                .m = m, .n = 512, .k = 256 + m % 2 * 1024, .a = { .zeros = m % 3 == 0 }, .b = { .panel = 16 }
+            };
+            int64_t most = sora_gemm_pass_parts_most(&limits, m);
+            assert_true(most >= before);
+            before = most;
+            for (int v = sora_gemm_variants(&limits, &desc, variants); v-- > 0;) {
+                int64_t parts = sora_gemm_pass_parts(&limits, &variants[v], &desc);
+                assert_true(parts <= most && (!parts || parts >= 2 * (int64_t)units[u]));
+                riding += parts > 0;
+            }
+        }
+        assert_true(units[u] > 64 || riding > 0);
+    }
 }
 
 /* As a CPU of narrower vectors does them, on any device. */
@@ -625,9 +652,9 @@ static void test_partial(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),           cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial),       cmocka_unit_test(test_sums_elsewhere),
-        cmocka_unit_test(test_passes),  cmocka_unit_test(test_passes_as_cpu),
+        cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_batches), cmocka_unit_test(test_partial),    cmocka_unit_test(test_sums_elsewhere),
+        cmocka_unit_test(test_passes),  cmocka_unit_test(test_pass_parts), cmocka_unit_test(test_passes_as_cpu),
     };
     const struct CMUnitTest small[] = { cmocka_unit_test(test_groups) },
                             as_cpu[] = { cmocka_unit_test(test_partial), cmocka_unit_test(test_passes_as_cpu) };
