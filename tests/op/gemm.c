@@ -93,20 +93,8 @@ static void check_sums(fixture *f, sora_context *context, const product *p, int6
 {
     int64_t part = p->sums * p->n;
     float *got = read_operand(f, context, PARTS, parts * part);
-    for (int64_t r = 0; r < p->sums; r++)
-        for (int64_t j = 0; j < p->n; j++) {
-            double expected = 0, sum = 0;
-            for (int64_t i = 0; i < p->m; i++)
-                expected += (double)f->host[LEFT][GUARD + i * p->sums + r] * f->host[WANTED][GUARD + i * (p->n + p->padding) + j];
-            for (int64_t l = 0; l < parts; l++) {
-                int64_t place = GUARD + l * part + r * p->n + j;
-                sum += got[place];
-                got[place] = f->host[PARTS][place];
-            }
-            if (!(fabs(sum - expected) <= (double)(p->m + 8) * ldexp(1, -23)))
-                fail_msg("sum %lld, %lld of %lld rows: %.9g; expected %.9g", (long long)r, (long long)j, (long long)p->m, sum,
-                         expected);
-        }
+    check_row_sums(f, PARTS, got, parts, part, 0, p->m, f->host[LEFT] + GUARD, p->sums, p->sums, f->host[WANTED] + GUARD,
+                   p->n + p->padding, p->n);
     check_rest(f, PARTS, got, parts * part);
 }
 
@@ -313,26 +301,6 @@ typedef struct ridden {
     sora_narrow_layer of[SORA_ADAPTED_MODULES]; /* of columns of A */
     bool sums, zeros, half;
 } ridden;
-
-/* One of the sums' parts: `size` elements each, of which left's ranks by right's columns stand at `at`. */
-static void check_row_sums(fixture *f, int which, float *got, int64_t count, int64_t size, int64_t at, int64_t m,
-                           const float *left, int64_t left_row, int64_t rank, const float *right, int64_t right_row,
-                           int64_t columns)
-{
-    for (int64_t r = 0; r < rank; r++)
-        for (int64_t j = 0; j < columns; j++) {
-            double expected = 0, sum = 0;
-            for (int64_t i = 0; i < m; i++) expected += (double)left[i * left_row + r] * right[i * right_row + j];
-            for (int64_t p = 0; p < count; p++) {
-                int64_t place = GUARD + p * size + at + r * columns + j;
-                sum += got[place];
-                got[place] = f->host[which][place];
-            }
-            if (!(fabs(sum - expected) <= (double)(m + 8) * 8 * ldexp(1, -23)))
-                fail_msg("sum %lld, %lld of %lld rows: %.9g; expected %.9g", (long long)r, (long long)j, (long long)m, sum,
-                         expected);
-        }
-}
 
 /* The variant of that number, if passes ride on it; returns whether there is such a variant, and counts those that do. */
 static bool check_ridden(fixture *f, sora_context *context, int number, const ridden *p, int *count)

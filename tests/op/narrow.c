@@ -24,23 +24,6 @@ static sora_view scratch_of(sora_context *context, uint64_t need, sora_buffer *b
     return view;
 }
 
-/* Sᵢᵀ Xᵢ in parts at `at` of each of `size` elements; adds up the parts and gives their place back what it held. */
-static void check_product(fixture *f, float *got, int64_t count, int64_t size, int64_t at, int64_t m, const float *left,
-                          int64_t left_row, int64_t rank, const float *right, int64_t right_row, int64_t columns)
-{
-    for (int64_t j = 0; j < rank; j++)
-        for (int64_t o = 0; o < columns; o++) {
-            double sum = 0, all = 0;
-            for (int64_t i = 0; i < m; i++) sum += (double)left[i * left_row + j] * right[i * right_row + o];
-            for (int64_t p = 0; p < count; p++) {
-                int64_t place = GUARD + p * size + at + j * columns + o;
-                all += got[place];
-                got[place] = f->host[PARTS][place];
-            }
-            compare("p", j, o, all, sum, m);
-        }
-}
-
 typedef struct narrow_case {
     int64_t m, padding;
     int layers;
@@ -90,7 +73,7 @@ static void check_passes(fixture *f, sora_context *context, const narrow_case *c
                 compare("t", i, rank_at + j, got_t[place], sum, columns);
                 got_t[place] = f->host[T][place];
             }
-        if (c->s) check_product(f, got, count, size, at, c->m, S_ + rank_at, r, rank, X_ + column, leading, columns);
+        if (c->s) check_row_sums(f, PARTS, got, count, size, at, c->m, S_ + rank_at, r, rank, X_ + column, leading, columns);
         column += columns;
         rank_at += rank;
         at += columns * rank;
