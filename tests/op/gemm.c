@@ -94,7 +94,7 @@ static void check_sums(fixture *f, sora_context *context, const product *p, int6
     int64_t part = p->sums * p->n;
     float *got = read_operand(f, context, PARTS, parts * part);
     check_row_sums(f, PARTS, got, parts, part, 0, p->m, f->host[LEFT] + GUARD, p->sums, p->sums, f->host[WANTED] + GUARD,
-                   p->n + p->padding, p->n);
+                   p->n + p->padding, p->n, 1);
     check_rest(f, PARTS, got, parts * part);
 }
 
@@ -366,11 +366,13 @@ static bool check_ridden(fixture *f, sora_context *context, int number, const ri
                 *value = f->host[C_][GUARD + i * ldc + j];
             }
         if (p->later)
-            check_row_sums(f, LATER_SUMS, later, parts, rank * p->later, 0, p->m, got_t + GUARD, rank, rank, X__, ldx, p->later);
+            check_row_sums(f, LATER_SUMS, later, parts, rank * p->later, 0, p->m, got_t + GUARD, rank, rank, X__, ldx, p->later,
+                           8);
         for (int64_t l = 0, column = 0, at_rank = 0, at = 0; l < p->layers; l++) {
             int64_t columns = p->of[l].columns, ranks = p->of[l].rank;
             if (p->sums)
-                check_row_sums(f, SUMS, sums, parts, factors, at, p->m, S__ + at_rank, rank, ranks, A__ + column, lda, columns);
+                check_row_sums(f, SUMS, sums, parts, factors, at, p->m, S__ + at_rank, rank, ranks, A__ + column, lda, columns,
+                               1);
             for (int64_t i = 0; i < p->m; i++)
                 for (int64_t r = 0; r < ranks; r++) {
                     double sum = 0;

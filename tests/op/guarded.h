@@ -66,26 +66,22 @@ static inline void check_rest(const fixture *f, int which, float *got, int64_t e
     free(got);
 }
 
-/* leftᵀ right [rank, columns] over m rows, of numbers of some 1, left in `count` parts of `size` elements each, of which it stands at `at`: adds up what
- * was read, and gives its place back what it held. */
+/* leftᵀ right [rank, columns] over m rows, in `count` parts of `size` elements each, of which it stands at `at`: adds up what was
+ * read, and gives its place back what it held. `most` is the largest product of two numbers. */
 static inline void check_row_sums(const fixture *f, int which, float *got, int64_t count, int64_t size, int64_t at, int64_t m,
                                   const float *left, int64_t left_row, int64_t rank, const float *right, int64_t right_row,
-                                  int64_t columns)
+                                  int64_t columns, double most)
 {
     for (int64_t r = 0; r < rank; r++)
         for (int64_t j = 0; j < columns; j++) {
-            double expected = 0, most = 0, sum = 0;
-            for (int64_t i = 0; i < m; i++) {
-                double term = (double)left[i * left_row + r] * right[i * right_row + j];
-                expected += term;
-                most += fabs(term);
-            }
+            double expected = 0, sum = 0;
+            for (int64_t i = 0; i < m; i++) expected += (double)left[i * left_row + r] * right[i * right_row + j];
             for (int64_t p = 0; p < count; p++) {
                 int64_t place = GUARD + p * size + at + r * columns + j;
                 sum += got[place];
                 got[place] = f->host[which][place];
             }
-            if (!(fabs(sum - expected) <= most * (double)(m + 8) * ldexp(1, -24)))
+            if (!(fabs(sum - expected) <= most * (double)(m + 8) * ldexp(1, -23)))
                 fail_msg("sum %lld, %lld of %lld rows: %.9g; expected %.9g", (long long)r, (long long)j, (long long)m, sum,
                          expected);
         }

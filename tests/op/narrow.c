@@ -73,7 +73,7 @@ static void check_passes(fixture *f, sora_context *context, const narrow_case *c
                 compare("t", i, rank_at + j, got_t[place], sum, columns);
                 got_t[place] = f->host[T][place];
             }
-        if (c->s) check_row_sums(f, PARTS, got, count, size, at, c->m, S_ + rank_at, r, rank, X_ + column, leading, columns);
+        if (c->s) check_row_sums(f, PARTS, got, count, size, at, c->m, S_ + rank_at, r, rank, X_ + column, leading, columns, 1);
         column += columns;
         rank_at += rank;
         at += columns * rank;
