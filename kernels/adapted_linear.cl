@@ -14,50 +14,36 @@
 
 #define RUN 16 /* columns, a cache line of neighbours: a panel holds whole runs or is the only one */
 
-/* What the products take of the factors, so that gates and scales are in one place: U [rank, outputs] = scale * gate * up^T of each layer one behind the other
- * (`own`), the same as blocks of one matrix of all outputs, in panels of `panel` columns, and the down factor [rank, inputs] in panels of `panel_down`. */
-#define FACTOR_PARAMETERS                                                                                                                                      \
-    __global const float *up, ulong up_at, __global const float *gate, ulong gate_at, __global const float *down, ulong down_at, __global float *own, ulong own_at, \
-        __global float *blocks, ulong blocks_at, __global float *panels, ulong panels_at, int p, int q, int rank, int panel, int panel_down, int has_gate, int has_own,   \
-        int has_panels, LAYERS
-#define FACTORS                                                                                                                                                    \
-    up, up_at, gate, gate_at, down, down_at, own, own_at, blocks, blocks_at, panels, panels_at, p, q, rank, panel, panel_down, has_gate, has_own, has_panels, layers, \
-        layer_outputs, layer_ranks, layer_scales
-
 static inline int whole_panels(int columns, int panel) { return (columns + panel - 1) / panel * panel; }
 static inline int factor_runs(int columns, int panel) { return (whole_panels(columns, panel) + RUN - 1) / RUN; }
 
-/* One run of the columns of U, or behind them of the down factor's. */
-static inline void make_factors(int run, FACTOR_PARAMETERS)
+/* What the products take of the factors, so that gates and scales are in one place: U [rank, outputs] = scale * gate * up^T of each layer one behind the other
+ * (`own`), the same as blocks of one matrix of all outputs, in panels of `panel` columns, and the down factor [rank, inputs] in panels of `panel_down`. */
+__kernel void adapted_factors(__global const float *up, ulong up_at, __global const float *gate, ulong gate_at, __global const float *down, ulong down_at,
+                              __global float *own, ulong own_at, __global float *blocks, ulong blocks_at, __global float *panels, ulong panels_at, int p, int q, int rank,
+                              int panel, int panel_down, int has_gate, int has_own, int has_panels, LAYERS)
 {
     LAYER_TABLES;
-    int up_runs = factor_runs(p, panel), is_down = run >= up_runs, begin = (is_down ? run - up_runs : run) * RUN, width = is_down ? panel_down : panel;
-    int end = min(begin + RUN, whole_panels(is_down ? q : p, width));
-    __global float *out = (is_down ? panels + panels_at : blocks + blocks_at) + (long)(begin / width) * width * rank + begin % width;
-    if (is_down) {
+    int up_runs = factor_runs(p, panel), runs = up_runs + (has_panels ? factor_runs(q, panel_down) : 0);
+    EACH(run, runs)
+    {
+        int is_down = run >= up_runs, begin = (is_down ? run - up_runs : run) * RUN, width = is_down ? panel_down : panel;
+        int end = min(begin + RUN, whole_panels(is_down ? q : p, width));
+        __global float *out = (is_down ? panels + panels_at : blocks + blocks_at) + (long)(begin / width) * width * rank + begin % width;
         for (int j = 0; j < rank; j++)
-            for (int o = begin; o < end; o++) out[j * width + o - begin] = o < q ? down[down_at + (long)j * q + o] : 0.0f;
-        return;
-    }
-    for (int j = 0; j < rank; j++)
-        for (int o = begin; o < end; o++) out[(long)j * width + o - begin] = 0.0f;
-    for (int l = 0, row = 0, column = 0, at = 0; l < layers; at += outputs[l] * ranks[l], row += outputs[l], column += ranks[l], l++) {
-        int first = max(begin, row), last = min(end, row + outputs[l]);
-        for (int j = 0; j < ranks[l]; j++) {
-            float factor = has_gate ? scales[l] * gate[gate_at + column + j] : scales[l];
-            for (int o = first; o < last; o++) {
-                float v = factor * up[up_at + at + (o - row) * ranks[l] + j];
-                out[(long)(column + j) * width + o - begin] = v;
-                if (has_own) own[own_at + at + j * outputs[l] + o - row] = v;
+            for (int o = begin; o < end; o++) out[(long)j * width + o - begin] = is_down && o < q ? down[down_at + (long)j * q + o] : 0.0f;
+        for (int l = 0, row = 0, column = 0, at = 0; !is_down && l < layers; at += outputs[l] * ranks[l], row += outputs[l], column += ranks[l], l++) {
+            int first = max(begin, row), last = min(end, row + outputs[l]);
+            for (int j = 0; j < ranks[l]; j++) {
+                float factor = has_gate ? scales[l] * gate[gate_at + column + j] : scales[l];
+                for (int o = first; o < last; o++) {
+                    float v = factor * up[up_at + at + (o - row) * ranks[l] + j];
+                    out[(long)(column + j) * width + o - begin] = v;
+                    if (has_own) own[own_at + at + j * outputs[l] + o - row] = v;
+                }
             }
         }
     }
-}
-
-__kernel void adapted_factors(FACTOR_PARAMETERS)
-{
-    int runs = factor_runs(p, panel) + (has_panels ? factor_runs(q, panel_down) : 0);
-    EACH(i, runs) make_factors(i, FACTORS);
 }
 
 /* Of XV outputs from `at` on, from products with some ranks, rows of all outputs. What is of the factor begins at the first of these ranks. */

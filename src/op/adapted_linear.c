@@ -128,10 +128,8 @@ static layers layers_of(const sora_op_run *run)
     return all;
 }
 
-#define LAYER_ARGUMENTS(l)                                                                                      \
-    SORA_INT((l).count), SORA_INT4((l).of[0].columns, (l).of[1].columns, (l).of[2].columns, (l).of[3].columns), \
-        SORA_INT4((l).of[0].rank, (l).of[1].rank, (l).of[2].rank, (l).of[3].rank),                              \
-        SORA_FLOAT4((l).scales[0], (l).scales[1], (l).scales[2], (l).scales[3])
+#define LAYER_ARGUMENTS(l) \
+    SORA_NARROW_LAYERS((l).count, (l).of), SORA_FLOAT4((l).scales[0], (l).scales[1], (l).scales[2], (l).scales[3])
 _Static_assert(SORA_ADAPTED_MODULES == 4 && SORA_GEMM_BLOCKS == 4, "kernels take four layers");
 
 /* Factors as products take them, into `blocks`, of panel_elements, and in training into what is saved for the way back. */

@@ -539,7 +539,6 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     static const sora_narrow_desc none = { 0 };
     const sora_narrow_desc *before = d->passes.before ? d->passes.before : &none,
                            *after = d->passes.after ? d->passes.after : &none;
-    const sora_narrow_layer *l = before->layers;
     bool passes = before->m > 0;
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n),
             height = pass_height(limits, v, d);
@@ -573,9 +572,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     desc.global[1] = 1;
     desc.arguments = SORA_ARGUMENTS(
         PRODUCT_ARGUMENTS, SORA_VIEW(&before->factor), SORA_VIEW(&before->s), SORA_VIEW(&before->parts), SORA_VIEW(&after->x),
-        SORA_VIEW(&after->parts), SORA_LONG(after->x_leading), SORA_INT(after->layers[0].columns), SORA_INT(before->layer_count),
-        SORA_INT4(l[0].columns, l[1].columns, l[2].columns, l[3].columns), SORA_INT4(l[0].rank, l[1].rank, l[2].rank, l[3].rank),
-        SORA_INT(before->s.memory != NULL), SORA_INT(height));
+        SORA_VIEW(&after->parts), SORA_LONG(after->x_leading), SORA_INT(after->layers[0].columns),
+        SORA_NARROW_LAYERS(before->layer_count, before->layers), SORA_INT(before->s.memory != NULL), SORA_INT(height));
     return sora_launch(context, &desc, error);
 }
 

@@ -96,23 +96,21 @@ double sora_narrow_flops(const sora_narrow_desc *d)
 static sora_status run_passes(sora_context *context, const sora_narrow_desc *d, sora_error *error)
 {
     bool has_t = d->t.memory, has_s = d->s.memory;
-    const sora_narrow_layer *l = d->layers;
     int64_t rows = has_s ? rows_of_part(d->m) : T_ROWS, columns = 0, factors = factor_elements(d), rank = rank_of(d);
-    for (int i = 0; i < d->layer_count; i++) columns += l[i].columns;
+    for (int i = 0; i < d->layer_count; i++) columns += d->layers[i].columns;
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "range",
-                              .kernel = "narrow_passes",
-                              .options = sora_range_options(context),
-                              .flops = sora_narrow_flops(d),
-                              .bytes = 4.0 * (double)(d->m * (columns + rank * (has_t + has_s)) + factors * (has_t + has_s)),
-                              .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s),
-                                  SORA_VIEW(&d->parts), SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(rows),
-                                  SORA_INT(d->layer_count), SORA_INT4(l[0].columns, l[1].columns, l[2].columns, l[3].columns),
-                                  SORA_INT4(l[0].rank, l[1].rank, l[2].rank, l[3].rank), SORA_INT(has_t), SORA_INT(has_s)) },
+        &(sora_launch_desc) {
+            .file = "range",
+            .kernel = "narrow_passes",
+            .options = sora_range_options(context),
+            .flops = sora_narrow_flops(d),
+            .bytes = 4.0 * (double)(d->m * (columns + rank * (has_t + has_s)) + factors * (has_t + has_s)),
+            .global = { (size_t)((d->m + rows - 1) / rows) * SORA_APART },
+            .label = d->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->x), SORA_VIEW(&d->factor), SORA_VIEW(&d->t), SORA_VIEW(&d->s),
+                                        SORA_VIEW(&d->parts), SORA_LONG(d->x_leading), SORA_INT(d->m), SORA_INT(rows),
+                                        SORA_NARROW_LAYERS(d->layer_count, d->layers), SORA_INT(has_t), SORA_INT(has_s)) },
         error);
 }
 

@@ -28,6 +28,11 @@ typedef struct sora_narrow_desc {
     const char *label;
 } sora_narrow_desc;
 
+/* Sizes of as many layers as kernels take, as arguments: int layers, int4 columns, int4 ranks. */
+#define SORA_NARROW_LAYERS(count, of)                                                               \
+    SORA_INT(count), SORA_INT4((of)[0].columns, (of)[1].columns, (of)[2].columns, (of)[3].columns), \
+        SORA_INT4((of)[0].rank, (of)[1].rank, (of)[2].rank, (of)[3].rank)
+
 /* Scratch in elements, of one of such layers; those of the largest are enough for all. Monotone in the sizes. */
 uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int64_t columns, int64_t rank);
 
