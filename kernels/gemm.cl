@@ -261,18 +261,21 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 }
 
 /* A panel of B has `split` tiles of W columns; panels lie b_panel apart, and their rows b_row; B2 alike. A work-item has one block of columns of `run` blocks of MR
- * rows. Or, with an adapter's passes (op/gemm.h), all columns of `height` blocks of rows: before the product of some rows a pass over these of A makes those of A2 and
- * adds to the item's part of S^T A; after it one over these of `later` adds to its part of A2^T later. */
+ * rows. Or, with an adapter's passes (op/gemm.h), all columns of some rows, a share of those that items before it leave: before the product of some of them a pass
+ * over these of A makes those of A2 and adds to the item's part of S^T A; after it one over these of `later` adds to its part of A2^T later. */
 #ifdef PASSES
 #define A2_TYPE __global float
 #define PASS_PARAMETERS                                                                                                                                       \
     , __global const float *restrict factor, ulong factor_at, __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at,   \
         __global const float *restrict later, ulong later_at, __global float *restrict later_parts, ulong later_parts_at, long later_row, int later_columns,  \
-        int layers, int4 layer_columns, int4 layer_ranks, int has_s, int height
+        int layers, int4 layer_columns, int4 layer_ranks, int has_s, int items, int shares, int least, int most
 #define ITEM(BLOCK, BLOCKS)                                                                                                                                   \
-    int item = item_of((m + height * MR - 1) / (height * MR)), top = item * height * MR, bottom = min(m, top + height * MR);                                  \
-    int first_block = 0, last_block = (BLOCKS);                                                                                                               \
+    int item = item_of(items), top = 0, bottom = 0, first_block = 0, last_block = (BLOCKS);                                                                   \
     if (item < 0) return;                                                                                                                                     \
+    for (int i = 0; i <= item; i++) {                                                                                                                         \
+        top = bottom;                                                                                                                                         \
+        bottom = min(m, top + (clamp((m - top) / shares, least, most) + MR - 1) / MR * MR);                                                                   \
+    }                                                                                                                                                         \
     a2 += a2_at;                                                                                                                                              \
     s += s_at;                                                                                                                                                \
     parts += parts_at + item * factor_elements(layer_columns, layer_ranks);                                                                                   \
@@ -576,8 +579,9 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     int across = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
     ITEM(item_of(across), across);
     ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
-    for (int first = top; first < bottom; first += run * MR) {
-        int last = min(bottom, first + run * MR);
+    int runs = (bottom - top + run * MR - 1) / (run * MR), height = ((bottom - top + runs - 1) / runs + MR - 1) / MR * MR;
+    for (int first = top; first < bottom; first += height) {
+        int last = min(bottom, first + height);
         PASS_BEFORE(first, last);
         for (int block = first_block; block < last_block; block++) {
             int begin = block * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS);

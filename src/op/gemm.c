@@ -31,13 +31,15 @@
 #define ASK_ROWS 64
 #define ASK_PANEL 16384
 #define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
-/* Rows of a work-item that an adapter's passes ride on: at least, where B has more floats than stay near, and at most; and how many of
- * them a unit has where these allow. */
-#define PASS_LEAST 64
-#define PASS_FAR_LEAST 128
-#define PASS_NEAR (1 << 18)
+/* Rows of a work-item that an adapter's passes ride on: at least; at most, those of so many bytes for which a unit has memory near by,
+ * within bounds; and of its largest share, at least, which B is read for, and where B has more floats than stay near. */
+#define PASS_LEAST 32
+#define PASS_ROW_BYTES 4096
+#define PASS_MOST_LEAST 64
 #define PASS_MOST 256
-#define PASS_ITEMS 4
+#define PASS_SHARE 64
+#define PASS_FAR_SHARE 128
+#define PASS_NEAR (1 << 18)
 
 const char *sora_gemm_provider_name(sora_gemm_provider provider)
 {
@@ -306,27 +308,40 @@ int64_t sora_gemm_sums_most(int64_t m)
     return panels_of(sampled_size[0], m);
 }
 
-/* Blocks of rows of a work-item of all columns: some items for each unit, which read all of B. */
-static int64_t pass_height(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d)
+/* Work-items that passes ride on have all columns of some rows: of those that are left a share, two for each unit, so that the last ones are
+ * short and all units end together (guided self-scheduling: Polychronopoulos & Kuck, IEEE Trans. Comput. C-36, 1987). The kernel finds its
+ * rows alike. */
+static int64_t pass_shares(const sora_device_limits *limits)
 {
-    int64_t least = v->provider == SORA_GEMM_TILE && d->n * d->k > PASS_NEAR ? PASS_FAR_LEAST : PASS_LEAST;
-    int64_t rows = SORA_MAX(least, SORA_MIN(PASS_MOST, d->m / (PASS_ITEMS * (int64_t)limits->compute_units)));
-    return panels_of((int)panels_of((int)rows, d->m), panels_of(v->rows, d->m));
+    return 2 * (int64_t)limits->compute_units;
+}
+
+static int64_t pass_most(const sora_device_limits *limits)
+{
+    return SORA_MAX(PASS_MOST_LEAST, SORA_MIN(PASS_MOST, (int64_t)(limits->local_bytes / PASS_ROW_BYTES)));
+}
+
+static int64_t pass_items(const sora_device_limits *limits, int block, int64_t m)
+{
+    int64_t items = 0;
+    for (int64_t top = 0; top < m; items++) {
+        int64_t rows = SORA_MAX(PASS_LEAST, SORA_MIN(pass_most(limits), (m - top) / pass_shares(limits)));
+        top += (rows + block - 1) / block * block;
+    }
+    return items;
 }
 
 int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d)
 {
     bool whole = v->provider == SORA_GEMM_TILE || v->provider == SORA_GEMM_SPARSE, stands = d->b.panel && !d->b.turned;
     if (limits->type != SORA_DEVICE_CPU || !whole || !stands || d->a.transposed || products_of(d) > 1) return 0;
-    int64_t parts = panels_of((int)pass_height(limits, v, d), panels_of(v->rows, d->m));
-    return parts >= 2 * (int64_t)limits->compute_units ? parts : 0;
+    bool far = v->provider == SORA_GEMM_TILE && d->n * d->k > PASS_NEAR;
+    return d->m < pass_shares(limits) * (far ? PASS_FAR_SHARE : PASS_SHARE) ? 0 : pass_items(limits, v->rows, d->m);
 }
 
 int64_t sora_gemm_pass_parts_most(const sora_device_limits *limits, int64_t m)
 {
-    /* What divides by a whole number of rows, of at least PASS_LEAST, may have some more. */
-    int64_t items = PASS_ITEMS * (int64_t)limits->compute_units, most = items + items / PASS_LEAST + 1;
-    return SORA_MIN(panels_of(PASS_LEAST, m), SORA_MAX(panels_of(PASS_MOST, m), most));
+    return pass_items(limits, 1, m);
 }
 
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
@@ -541,8 +556,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                            *after = d->passes.after ? d->passes.after : &none;
     bool passes = before->m > 0;
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n),
-            height = pass_height(limits, v, d);
-    int64_t run = block ? block_run(v, d->m) : passes ? height : tile_run(limits, v, d, across * down);
+            parts = passes ? sora_gemm_pass_parts(limits, v, d) : 0;
+    int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
     bool asks = first.row == (int64_t)first.split * width && (d->m < ASK_ROWS || d->k * width <= ASK_PANEL);
     bool together = (b_rows || first.row == width) && (d->k2 == 0 || second.row == width);
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
@@ -568,12 +583,13 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
     desc.arguments = SORA_ARGUMENTS(PRODUCT_ARGUMENTS);
     if (!passes) return sora_launch(context, &desc, error);
-    desc.global[0] = (size_t)(panels_of((int)height, down) * SORA_APART);
+    desc.global[0] = (size_t)(parts * SORA_APART);
     desc.global[1] = 1;
     desc.arguments = SORA_ARGUMENTS(
         PRODUCT_ARGUMENTS, SORA_VIEW(&before->factor), SORA_VIEW(&before->s), SORA_VIEW(&before->parts), SORA_VIEW(&after->x),
         SORA_VIEW(&after->parts), SORA_LONG(after->x_leading), SORA_INT(after->layers[0].columns),
-        SORA_NARROW_LAYERS(before->layer_count, before->layers), SORA_INT(before->s.memory != NULL), SORA_INT(height));
+        SORA_NARROW_LAYERS(before->layer_count, before->layers), SORA_INT(before->s.memory != NULL), SORA_INT(parts),
+        SORA_INT(pass_shares(limits)), SORA_INT(PASS_LEAST), SORA_INT(pass_most(limits)));
     return sora_launch(context, &desc, error);
 }
 
