@@ -23,7 +23,7 @@ SMALL = "Time goes to memory here, not to arithmetic: an activation should be mo
 GENERATION = "Each token reads every weight of the decoder once: fewer launches a token, weights read in fewer bytes."
 PACK = "Weights' gradients copy both operands, each work-item for itself: larger blocks for each, or copies that neighbours share."
 ADAPTER = "Its own terms are 3 % of a product of 512 columns for each of t and y's second product, and for each of dt, the two sums and dx's: a pass (op/narrow) makes them at half a product's rate, as t's and dt's are sums over lanes."
-GATE = "The gate's part is two small launches: less than this machine's noise in most runs."
+GATE = "A gate takes one small launch for all layers, and a sum in the launch that makes an adapter's gradients: less than this machine's noise in most runs."
 RANK = "dW_d reads x again whatever the rank, from far, and each adapter has a launch for its factors and one for its gradients."
 
 TARGETS = {

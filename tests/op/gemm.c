@@ -445,14 +445,16 @@ static void test_passes(void **state)
     assert_int_equal(count_ridden(f, context, &few), 0);
 }
 
-/* More rows never need more parts than a plan for them has, however many units there are. */
+/* More rows never need more parts than a plan for them has, however many units there are and whatever these have near by. */
 static void test_pass_parts(void **state)
 {
     fixture *f = *state;
     static const unsigned units[] = { 1, 2, 3, 8, 17, 96 };
-    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+    static const unsigned near[] = { 0, 1 << 15, 1 << 19, 1 << 21 };
+    for (size_t u = 0; u < sizeof units / sizeof *units * (sizeof near / sizeof *near); u++) {
         sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
-        limits.compute_units = units[u];
+        limits.compute_units = units[u / (sizeof near / sizeof *near)];
+        limits.local_bytes = near[u % (sizeof near / sizeof *near)];
         int64_t before = 0, riding = 0;
         for (int64_t m = 1; m < 9000; m++) {
             sora_gemm_variant variants[SORA_GEMM_VARIANTS];
@@ -464,11 +466,11 @@ static void test_pass_parts(void **state)
             before = most;
             for (int v = sora_gemm_variants(&limits, &desc, variants); v-- > 0;) {
                 int64_t parts = sora_gemm_pass_parts(&limits, &variants[v], &desc);
-                assert_true(parts <= most && (!parts || parts >= 2 * (int64_t)units[u]));
+                assert_true(parts <= most && (!parts || parts >= 2 * (int64_t)limits.compute_units));
                 riding += parts > 0;
             }
         }
-        assert_true(units[u] > 64 || riding > 0);
+        assert_true(limits.compute_units > 64 || riding > 0);
     }
 }
 
