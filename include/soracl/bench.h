@@ -17,7 +17,7 @@ typedef struct sora_rates {
     double launch; /* seconds of an empty kernel among many */
 } sora_rates;
 
-/* Medians of at least five rounds, about half a second in all. Takes 128 MiB of the device while it runs. */
+/* Rates: the best of seven rounds; launches: their median. About half a second in all. Takes 128 MiB of the device while it runs. */
 SORA_API sora_status sora_bench_rates(sora_context *context, sora_rates *out, sora_error *error);
 
 /* A step is forward, backward and update on one batch of random numbers; weights are random too, so nothing is read. Zeros are
