@@ -17,7 +17,8 @@ typedef struct sora_rates {
     double launch; /* seconds of an empty kernel among many */
 } sora_rates;
 
-/* Rates: the best of seven rounds; launches: their median. About half a second in all. Takes 128 MiB of the device while it runs. */
+/* Rates are the best of seven rounds, a launch's seconds the median; about half a second in all. Takes 128 MiB of the device while
+ * it runs. */
 SORA_API sora_status sora_bench_rates(sora_context *context, sora_rates *out, sora_error *error);
 
 /* A step is forward, backward and update on one batch of random numbers; weights are random too, so nothing is read. Zeros are

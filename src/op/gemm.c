@@ -31,12 +31,11 @@
 #define ASK_ROWS 64
 #define ASK_PANEL 16384
 #define FEW_ROWS 16 /* below them a block of fewer rows is no slower */
-/* Rows of a work-item that an adapter's passes ride on: at least; at most, those of so many bytes for which a unit has memory near by,
- * within bounds; and of its largest share, at least, which B is read for, and where B has more floats than stay near. */
+/* Rows of a work-item that an adapter's passes ride on: the last ones have at least so many, none more than have so many bytes in
+ * a unit's near memory. And rows of a unit's share below which passes don't ride: also where B has more floats than stay near. */
 #define PASS_LEAST 32
-#define PASS_ROW_BYTES 4096
-#define PASS_MOST_LEAST 64
 #define PASS_MOST 256
+#define PASS_ROW_BYTES 4096
 #define PASS_SHARE 64
 #define PASS_FAR_SHARE 128
 #define PASS_NEAR (1 << 18)
@@ -308,9 +307,7 @@ int64_t sora_gemm_sums_most(int64_t m)
     return panels_of(sampled_size[0], m);
 }
 
-/* Work-items that passes ride on have all columns of some rows: of those that are left a share, two for each unit, so that the last ones are
- * short and all units end together (guided self-scheduling: Polychronopoulos & Kuck, IEEE Trans. Comput. C-36, 1987). The kernel finds its
- * rows alike. */
+/* Of a unit two. */
 static int64_t pass_shares(const sora_device_limits *limits)
 {
     return 2 * (int64_t)limits->compute_units;
@@ -318,14 +315,18 @@ static int64_t pass_shares(const sora_device_limits *limits)
 
 static int64_t pass_most(const sora_device_limits *limits)
 {
-    return SORA_MAX(PASS_MOST_LEAST, SORA_MIN(PASS_MOST, (int64_t)(limits->local_bytes / PASS_ROW_BYTES)));
+    return SORA_MAX(PASS_SHARE, SORA_MIN(PASS_MOST, (int64_t)(limits->local_bytes / PASS_ROW_BYTES)));
 }
 
-static int64_t pass_items(const sora_device_limits *limits, int block, int64_t m)
+/* How many work-items passes over m rows ride on; 0 where a share has fewer rows than `least`, and on GPUs. An item has all columns
+ * of some rows, whole blocks: a share of those that are left, so that the last ones are short and all units end together (guided
+ * self-scheduling: Polychronopoulos & Kuck, IEEE Trans. Comput. C-36, 1987). The kernel finds its rows alike. */
+static int64_t pass_items(const sora_device_limits *limits, int64_t least, int block, int64_t m)
 {
-    int64_t items = 0;
+    int64_t items = 0, shares = pass_shares(limits);
+    if (limits->type != SORA_DEVICE_CPU || m < shares * least) return 0;
     for (int64_t top = 0; top < m; items++) {
-        int64_t rows = SORA_MAX(PASS_LEAST, SORA_MIN(pass_most(limits), (m - top) / pass_shares(limits)));
+        int64_t rows = SORA_MAX(PASS_LEAST, SORA_MIN(pass_most(limits), (m - top) / shares));
         top += (rows + block - 1) / block * block;
     }
     return items;
@@ -334,14 +335,14 @@ static int64_t pass_items(const sora_device_limits *limits, int block, int64_t m
 int64_t sora_gemm_pass_parts(const sora_device_limits *limits, const sora_gemm_variant *v, const sora_gemm_desc *d)
 {
     bool whole = v->provider == SORA_GEMM_TILE || v->provider == SORA_GEMM_SPARSE, stands = d->b.panel && !d->b.turned;
-    if (limits->type != SORA_DEVICE_CPU || !whole || !stands || d->a.transposed || products_of(d) > 1) return 0;
     bool far = v->provider == SORA_GEMM_TILE && d->n * d->k > PASS_NEAR;
-    return d->m < pass_shares(limits) * (far ? PASS_FAR_SHARE : PASS_SHARE) ? 0 : pass_items(limits, v->rows, d->m);
+    if (!whole || !stands || d->a.transposed || products_of(d) > 1) return 0;
+    return pass_items(limits, far ? PASS_FAR_SHARE : PASS_SHARE, v->rows, d->m);
 }
 
 int64_t sora_gemm_pass_parts_most(const sora_device_limits *limits, int64_t m)
 {
-    return pass_items(limits, 1, m);
+    return pass_items(limits, PASS_SHARE, 1, m);
 }
 
 uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)

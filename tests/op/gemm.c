@@ -445,33 +445,39 @@ static void test_passes(void **state)
     assert_int_equal(count_ridden(f, context, &few), 0);
 }
 
-/* More rows never need more parts than a plan for them has, however many units there are and whatever these have near by. */
+/* More rows never need more parts than a plan for them has, on a device with such limits. */
+static void check_pass_parts(const sora_device_limits *limits)
+{
+    int64_t before = 0, riding = 0;
+    for (int64_t m = 1; m < 9000; m++) {
+        sora_gemm_variant variants[SORA_GEMM_VARIANTS];
+        const sora_gemm_desc desc = {
+            .m = m, .n = 512, .k = 256 + m % 2 * 1024, .a = { .zeros = m % 3 == 0 }, .b = { .panel = 16 }
+        };
+        int64_t most = sora_gemm_pass_parts_most(limits, m);
+        assert_true(most >= before);
+        before = most;
+        for (int v = sora_gemm_variants(limits, &desc, variants); v-- > 0;) {
+            int64_t parts = sora_gemm_pass_parts(limits, &variants[v], &desc);
+            assert_true(parts <= most && (!parts || parts >= 2 * (int64_t)limits->compute_units));
+            riding += parts > 0;
+        }
+    }
+    assert_true(limits->compute_units > 64 || riding > 0);
+}
+
+/* However many units there are and whatever these have near by. */
 static void test_pass_parts(void **state)
 {
     fixture *f = *state;
-    static const unsigned units[] = { 1, 2, 3, 8, 17, 96 };
-    static const unsigned near[] = { 0, 1 << 15, 1 << 19, 1 << 21 };
-    for (size_t u = 0; u < sizeof units / sizeof *units * (sizeof near / sizeof *near); u++) {
-        sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
-        limits.compute_units = units[u / (sizeof near / sizeof *near)];
-        limits.local_bytes = near[u % (sizeof near / sizeof *near)];
-        int64_t before = 0, riding = 0;
-        for (int64_t m = 1; m < 9000; m++) {
-            sora_gemm_variant variants[SORA_GEMM_VARIANTS];
-            const sora_gemm_desc desc = {
-                .m = m, .n = 512, .k = 256 + m % 2 * 1024, .a = { .zeros = m % 3 == 0 }, .b = { .panel = 16 }
-            };
-            int64_t most = sora_gemm_pass_parts_most(&limits, m);
-            assert_true(most >= before);
-            before = most;
-            for (int v = sora_gemm_variants(&limits, &desc, variants); v-- > 0;) {
-                int64_t parts = sora_gemm_pass_parts(&limits, &variants[v], &desc);
-                assert_true(parts <= most && (!parts || parts >= 2 * (int64_t)limits.compute_units));
-                riding += parts > 0;
-            }
+    static const unsigned units[] = { 1, 2, 3, 8, 17, 96 }, near[] = { 0, 1 << 15, 1 << 19, 1 << 21 };
+    sora_device_limits limits = sora_context_device(f->contexts[0])->limits;
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++)
+        for (size_t b = 0; b < sizeof near / sizeof *near; b++) {
+            limits.compute_units = units[u];
+            limits.local_bytes = near[b];
+            check_pass_parts(&limits);
         }
-        assert_true(limits.compute_units > 64 || riding > 0);
-    }
 }
 
 /* As a CPU of narrower vectors does them, on any device. */
