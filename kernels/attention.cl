@@ -231,13 +231,19 @@ static inline void softmax(float *p, const float *biases, const uint *words, int
     }
 }
 
-/* Work-items, apart: (RUN blocks of queries, samples x heads). */
-__kernel void attention_forward(FORWARD_PARAMETERS)
+/* What the kernels below hand on. */
+#define RANDOM_ARGUMENTS key_low, key_high, step, stream, first_sample, threshold, factor
+#define FORWARD_ARGUMENTS                                                                                                                              \
+    q, q_at, k, k_at, v, v_at, line, line_at, lengths, lengths_at, o, o_at, logs, logs_at, q_stride, k_stride, heads, queries, keys, causal, has_bias, \
+    has_lengths, has_logs, RANDOM_ARGUMENTS
+#define BACKWARD_ARGUMENTS                                                                                                                             \
+    q, q_at, k, k_at, v, v_at, dy, dy_at, line, line_at, lengths, lengths_at, logs, logs_at, delta, delta_at, dq, dq_at, dk, dk_at, dv, dv_at, shares, \
+    shares_at, q_stride, k_stride, heads, queries, keys, causal, has_bias, has_lengths, has_dq, has_dk, has_dline, RANDOM_ARGUMENTS
+
+BY_ITSELF void forward_item(FORWARD_PARAMETERS, int item, long bh)
 {
-    int item = item_of((queries + RUN * BLOCK_QUERIES - 1) / (RUN * BLOCK_QUERIES));
-    if (item < 0) return;
     int begin = item * RUN * BLOCK_QUERIES, stop = min(queries, begin + RUN * BLOCK_QUERIES);
-    long bh = (long)get_global_id(1), b = bh / heads;
+    long b = bh / heads;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys,
         seen = causal ? min(limit, stop) : limit;
@@ -291,6 +297,13 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
     put_rows(sums, y, y_stride, stop - begin, 0);
 }
 
+/* Work-items, apart: (RUN blocks of queries, samples x heads). */
+__kernel void attention_forward(FORWARD_PARAMETERS)
+{
+    int item = item_of((queries + RUN * BLOCK_QUERIES - 1) / (RUN * BLOCK_QUERIES));
+    if (item >= 0) forward_item(FORWARD_ARGUMENTS, item, (long)get_global_id(1));
+}
+
 /* Scores p and gradients dp of what they weigh, [keys][BLOCK_QUERIES], to probabilities times keep or drop and gradients of scores. */
 static inline void softmax_gradient(float *p, float *dp, const float *biases, const uint *words, int queries, int keys, dropout_key k, const float *logs,
                                     const float *delta)
@@ -320,11 +333,10 @@ static inline void add_to_line(const float *dp, int queries, int keys, __global 
 }
 
 /* Every gradient of one head of one sample, whose probabilities are made once: runs of blocks of keys with their sums, and for each the blocks
- * of queries, whose own sums come together in dq. Work-items, apart: (1, samples x heads). */
-__kernel void attention_backward(BACKWARD_PARAMETERS)
+ * of queries, whose own sums come together in dq. */
+BY_ITSELF void backward_item(BACKWARD_PARAMETERS, long bh)
 {
-    if (item_of(1) < 0) return;
-    long bh = (long)get_global_id(1), b = bh / heads, y_stride = heads * DK;
+    long b = bh / heads, y_stride = heads * DK;
     dropout_key random = { (uint2)(key_low, key_high), step, stream, first_sample + (uint)b, threshold, factor };
     int h = (int)(bh % heads), limit = has_lengths ? clamp(lengths[lengths_at + b], 1, keys) : keys, count = queries + keys - 1;
     ALIGNED float rows[BLOCK_QUERIES * WIDTH], columns[DK * BLOCK_QUERIES], gradients[BLOCK_QUERIES * WIDTH], gradient_columns[DK * BLOCK_QUERIES];
@@ -396,6 +408,12 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
             put_rows(dv_sums, dv + begin * k_stride, k_stride, stop - begin, 0);
         }
     }
+}
+
+/* Work-items, apart: (1, samples x heads). */
+__kernel void attention_backward(BACKWARD_PARAMETERS)
+{
+    if (item_of(1) >= 0) backward_item(BACKWARD_ARGUMENTS, (long)get_global_id(1));
 }
 
 #else

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "range.h"
 #include "vector.h"
 
@@ -170,13 +171,18 @@ static inline void copy_part(__global const float *restrict x, __local float *li
     STOREX((floatx)0.0f, lines);
 }
 
-/* Work-items, each a group: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
-__kernel void conv_rows(__global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b,
-                        ulong b_at, __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at,
-                        __local float *lines, long x_stride, long y_stride, long statistics_stride, int inputs, int outputs, int height, int width,
-                        long out_stride, long in_stride, int has_bias, int accumulate, int has_statistics, int run)
+#define ROWS_PARAMETERS                                                                                                                                        \
+    __global const float *restrict x, ulong x_at, __global const float *restrict w, ulong w_at, __global const float *restrict b, ulong b_at,                  \
+    __global float *restrict y, ulong y_at, __global float *restrict statistics, ulong statistics_at, __local float *lines, long x_stride, long y_stride,      \
+    long statistics_stride, int inputs, int outputs, int height, int width, long out_stride, long in_stride, int has_bias, int accumulate, int has_statistics, \
+    int run
+#define ROWS_ARGUMENTS                                                                                                                                       \
+    x, x_at, w, w_at, b, b_at, y, y_at, statistics, statistics_at, lines, x_stride, y_stride, statistics_stride, inputs, outputs, height, width, out_stride, \
+    in_stride, has_bias, accumulate, has_statistics, run
+
+BY_ITSELF void rows_item(ROWS_PARAMETERS, int item, int image)
 {
-    int parts = (height + PART_ROWS - 1) / PART_ROWS, begin = (int)get_global_id(0) * run, image = (int)get_global_id(1), room = width + XV;
+    int parts = (height + PART_ROWS - 1) / PART_ROWS, begin = item * run, room = width + XV;
     x += x_at + (long)image * x_stride;
     y += y_at + (long)image * y_stride;
     w += w_at;
@@ -245,6 +251,12 @@ __kernel void conv_rows(__global const float *restrict x, ulong x_at, __global c
                 }
         }
     }
+}
+
+/* Work-items, each a group: (runs of parts of PART_ROWS rows, images). Statistics: (image, output, part). */
+__kernel void conv_rows(ROWS_PARAMETERS)
+{
+    rows_item(ROWS_ARGUMENTS, (int)get_global_id(0), (int)get_global_id(1));
 }
 #endif
 

@@ -34,26 +34,22 @@ static inline float finish(float v, int column, __global const float *scale, ulo
 
 #define EPILOGUE_PARAMETERS                                                                                                      \
     __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias, int relu, int accumulate
+#define EPILOGUE_ARGUMENTS scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate
 #define FINISH(v, column) finish(v, column, scale, scale_at, bias, bias_at, has_scale, has_bias, relu)
 
 /* Products of equal sizes are the third dimension of work-items; their operands lie so far apart. */
 #define BATCH_PARAMETERS long a_next, long b_next, long c_next
-#define NEXT_PRODUCT(a, b, c)                                                                                               \
-    do {                                                                                                                    \
-        long product = (long)get_global_id(2);                                                                              \
-        a += product * a_next;                                                                                              \
-        b += product * b_next;                                                                                              \
-        c += product * c_next;                                                                                              \
+#define BATCH_ARGUMENTS a_next, b_next, c_next
+#define NEXT_PRODUCT(product, a, b, c) \
+    do {                               \
+        a += (product) * a_next;       \
+        b += (product) * b_next;       \
+        c += (product) * c_next;       \
     } while (0)
 
 #ifdef SORA_CPU
 
 #define AHEAD 8 /* rows, where they are copied */
-
-/* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of
- * `height` rows). The rows of B of a tile stay in a near cache while all rows of A of the run pass. */
-#define DM (XV == 16 ? 8 : 4)
-#define DN 3
 
 __attribute__((noinline)) floatx load_half_edge(__global const half *row, int at, int n)
 {
@@ -66,6 +62,14 @@ static inline floatx load_halves_within(__global const half *row, int at, int n)
 {
     return at + XV <= n ? HALF_VECTOR(row + at) : load_half_edge(row, at, n);
 }
+
+/* A program has the kernels that its options are asked for with: one for B as it stands, one that rearranges it, or only one of those for whole products. */
+#if !defined BLOCK_ROWS && !defined B_TOGETHER
+
+/* Few rows: B, stored [n, k], is read once, as it is: inner products of rows, XV terms at a time. Work-items: (runs of `tiles` tiles along n, runs of
+ * `height` rows). The rows of B of a tile stay in a near cache while all rows of A of the run pass. */
+#define DM (XV == 16 ? 8 : 4)
+#define DN 3
 
 #define DOT_TERMS(LEFT, RIGHT)                                         \
     do {                                                               \
@@ -95,11 +99,16 @@ static inline void dot_rows(__global const float *a, long a_row, __global const 
     FOR(i, DM) FOR(j, DN) sum[i][j] = SUM_LANES(lanes[i][j]);
 }
 
-__kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
-                       __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long b_row, long a2_row, int panel2,
-                       long c_row, int m, int n, int k, int k2, float alpha, int tiles, int height, EPILOGUE_PARAMETERS)
+#define DOT_PARAMETERS                                                                                                                                          \
+    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,             \
+    __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long b_row, long a2_row, int panel2, long c_row, int m, \
+    int n, int k, int k2, float alpha, int tiles, int height, EPILOGUE_PARAMETERS
+#define DOT_ARGUMENTS  \
+    a, a_at, b, b_at, a2, a2_at, b2, b2_at, c, c_at, a_row, b_row, a2_row, panel2, c_row, m, n, k, k2, alpha, tiles, height, EPILOGUE_ARGUMENTS
+
+BY_ITSELF void dot_item(DOT_PARAMETERS, int item, int down)
 {
-    int first = (int)get_global_id(0) * tiles * DN, last = min(n, first + tiles * DN), top = (int)get_global_id(1) * height, bottom = min(m, top + height);
+    int first = item * tiles * DN, last = min(n, first + tiles * DN), top = down * height, bottom = min(m, top + height);
     for (int column = first; column < last; column += DN) {
         int columns = min(DN, n - column);
         for (int row = top; row < bottom; row += DM) {
@@ -120,6 +129,13 @@ __kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global co
         }
     }
 }
+
+__kernel void gemm_dot(DOT_PARAMETERS)
+{
+    dot_item(DOT_ARGUMENTS, (int)get_global_id(0), (int)get_global_id(1));
+}
+
+#elif !defined BLOCK_ROWS && !defined PASSES
 
 /* B in panels of W columns: [panels][k][W], with zeros behind the last column. Its element (p, j) stands at
  * p / group * next + p % group * b_row + j * b_column; four terms are of one group. Work-items: (runs of lines of 16 terms, panels): rows are so far
@@ -168,6 +184,8 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
         }
     }
 }
+
+#endif
 
 /* A's step from one row to the next and from one term to the next: as it is, or as it is stored [k, m]. */
 #ifdef A_BY_COLUMNS
@@ -269,9 +287,12 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
     , __global const float *restrict factor, ulong factor_at, __global const float *restrict s, ulong s_at, __global float *restrict parts, ulong parts_at,   \
         __global const float *restrict later, ulong later_at, __global float *restrict later_parts, ulong later_parts_at, long later_row, int later_columns,  \
         int layers, int4 layer_columns, int4 layer_ranks, int has_s, int items, int shares, int least, int most
-#define ITEM(BLOCK, BLOCKS)                                                                                                                                   \
-    int item = item_of(items), top = 0, bottom = 0, first_block = 0, last_block = (BLOCKS);                                                                   \
-    if (item < 0) return;                                                                                                                                     \
+#define PASS_ARGUMENTS                                                                                                                                         \
+    , factor, factor_at, s, s_at, parts, parts_at, later, later_at, later_parts, later_parts_at, later_row, later_columns, layers, layer_columns, layer_ranks, \
+    has_s, items, shares, least, most
+#define ITEM(blocks) item_of(items)
+#define TAKE_ROWS_AND_BLOCKS(blocks)                                                                                                                          \
+    int top = 0, bottom = 0, first_block = 0, last_block = (blocks);                                                                                          \
     for (int i = 0; i <= item; i++) {                                                                                                                         \
         top = bottom;                                                                                                                                         \
         bottom = min(m, top + (clamp((m - top) / shares, least, most) + MR - 1) / MR * MR);                                                                   \
@@ -301,10 +322,10 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 #else
 #define A2_TYPE __global const float
 #define PASS_PARAMETERS
-#define ITEM(BLOCK, BLOCKS)                                                                               \
-    int first_block = (BLOCK), last_block = first_block + 1;                                              \
-    int top = (int)get_global_id(1) * run * MR, bottom = min(m, top + run * MR);                          \
-    if (first_block < 0) return;                                                                          \
+#define PASS_ARGUMENTS
+#define ITEM(blocks) item_of(blocks)
+#define TAKE_ROWS_AND_BLOCKS(blocks)                                                                      \
+    int top = down * run * MR, bottom = min(m, top + run * MR), first_block = item, last_block = item + 1; \
     a2 += a2_at
 #define PASS_BEFORE(first, last)
 #define PASS_AFTER(first, last)
@@ -317,6 +338,9 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
         long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run,        \
         int ask_ahead, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS PASS_PARAMETERS
+#define PRODUCT_ARGUMENTS                                                                                                                                      \
+    a, a_at, b, b_at, a2, a2_at, b2, b2_at, c, c_at, lead, b_panel, b_row, split, lead2, b2_panel, b2_row, split2, c_row, m, n, k, k2, column_ends, term_ends, \
+    run, ask_ahead, alpha, EPILOGUE_ARGUMENTS, BATCH_ARGUMENTS PASS_ARGUMENTS
 
 /* With every few terms some lines of the next panel of B are asked for: all blocks of rows that pass one ask for the same share. */
 #define ASK_FOR_NEXT                                                   \
@@ -344,41 +368,9 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);                  \
     } while (0)
 
-/* A tile's C stays in registers for all of k. Blocks of columns are tiles. */
-__kernel void gemm_tile(PRODUCT_PARAMETERS)
-{
-    NEXT_PRODUCT(a, b, c);
-    ITEM((int)get_global_id(0), (n + W - 1) / W);
-    long blocks = (bottom - top + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
-    PASS_BEFORE(top, bottom);
-    for (int tile = first_block; tile < last_block; tile++) {
-        int column = tile * W;
-        __global const B_ELEMENT *panel = b + b_at + tile / split * b_panel + tile % split * W, *next = panel + b_panel;
-        int2 met = terms_met(column, min(n, column + W), k2, column_ends, term_ends);
-        __global const float *panel2 = b2 + b2_at + tile / split2 * b2_panel + tile % split2 * W + met.x * B_TERM(b2_row);
-        ASK_SOON_FROM(top, bottom, (last_block - tile - 1) * blocks * (k / AT_ONCE));
-        for (int row = top; row < bottom; row += MR) {
-            int rows = min(MR, m - row);
-            floatx sum[MR][NV];
-            FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
-            FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
-            PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, panel,
-                        B_TERM(b_row), k);
-            if (k2) PRODUCT(__global const float, a2 + met.x + row * lead2, lead2, 1, __global const float, LOADX, panel2, B_TERM(b2_row), met.y - met.x);
-            if (rows == MR && column + W <= n) {
-                PUT_TILE(sum);
-                continue;
-            }
-            float block[MR * W];
-            FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
-            PUT_BLOCK(block);
-        }
-    }
-    PASS_AFTER(top, bottom);
-}
-
 /* What a work-item of several tiles has. */
 #define HEIGHT (BLOCK_ROWS + MR)
+#define BLOCKS ((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS)
 #define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 
 #ifdef SAMPLED
@@ -455,14 +447,18 @@ __attribute__((noinline)) void put_sums(__global const float *wanted, long wante
         }
 }
 
-__kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
-                           __global const float *restrict b2, ulong b2_at, __global const float *restrict wanted, ulong wanted_at, __global const float *restrict s, ulong s_at,
-                           __global float *restrict parts, ulong parts_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long lead2, long b2_panel,
-                           long b2_row, int split2, long wanted_row, int rank, long c_row, int m, int n, int k, int k2, int run, float alpha)
+#define SAMPLED_PARAMETERS                                                                                                                                   \
+    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,          \
+    __global const float *restrict b2, ulong b2_at, __global const float *restrict wanted, ulong wanted_at, __global const float *restrict s, ulong s_at,    \
+    __global float *restrict parts, ulong parts_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long lead2, long b2_panel, long b2_row, \
+    int split2, long wanted_row, int rank, long c_row, int m, int n, int k, int k2, int run, float alpha
+#define SAMPLED_ARGUMENTS                                                                                                                                     \
+    a, a_at, b, b_at, a2, a2_at, b2, b2_at, wanted, wanted_at, s, s_at, parts, parts_at, c, c_at, lead, b_panel, lead2, b2_panel, b2_row, split2, wanted_row, \
+    rank, c_row, m, n, k, k2, run, alpha
+
+BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
 {
-    int item = item_of((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
-    if (item < 0) return;
-    int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = (int)get_global_id(1) * run * MR, last = min(m, first + run * MR);
+    int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = down * run * MR, last = min(m, first + run * MR);
     ushort list[HEIGHT * BLOCK_COLUMNS];
     int count[HEIGHT * LISTS];
     ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
@@ -475,7 +471,7 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
             count[i * LISTS + l] = list_of(wanted + i * wanted_row + column, min(NEAR, end - column), list + i * BLOCK_COLUMNS + l * NEAR);
         }
     if (rank)
-        put_sums(wanted + begin, wanted_row, last - first, end - begin, s + s_at + (long)first * rank, rank, parts + parts_at + get_global_id(1) * rank * n + begin, n);
+        put_sums(wanted + begin, wanted_row, last - first, end - begin, s + s_at + (long)first * rank, rank, parts + parts_at + (long)down * rank * n + begin, n);
     for (int l = 0; begin + l * NEAR < end; l++)
         for (int at = 0; at < k; at += PART) {
             int then = at + PART < k ? at + PART : 0;
@@ -515,6 +511,12 @@ __kernel void gemm_sampled(__global const float *restrict a, ulong a_at, __globa
             store_within(v, c + (row - first + i) * c_row, column, n);
         }
     }
+}
+
+__kernel void gemm_sampled(SAMPLED_PARAMETERS)
+{
+    int item = item_of(BLOCKS);
+    if (item >= 0) sampled_item(SAMPLED_ARGUMENTS, item, (int)get_global_id(1));
 }
 
 #elif defined BLOCK_ROWS
@@ -573,11 +575,10 @@ static inline void add_nonzero(const float *left, ulong places, __global const B
 #define BLOCK_B __global const B_ELEMENT, B_VECTOR, B_PANEL(column), B_TERM(b_row)
 #endif
 
-__kernel void gemm_block(PRODUCT_PARAMETERS)
+BY_ITSELF void block_item(PRODUCT_PARAMETERS, int item, int down, long product)
 {
-    NEXT_PRODUCT(a, b, c);
-    int across = (n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
-    ITEM(item_of(across), across);
+    NEXT_PRODUCT(product, a, b, c);
+    TAKE_ROWS_AND_BLOCKS(BLOCKS);
     ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
     int runs = (bottom - top + run * MR - 1) / (run * MR), height = ((bottom - top + runs - 1) / runs + MR - 1) / MR * MR;
     for (int first = top; first < bottom; first += height) {
@@ -666,6 +667,53 @@ __kernel void gemm_block(PRODUCT_PARAMETERS)
     }
 }
 
+__kernel void gemm_block(PRODUCT_PARAMETERS)
+{
+    int item = ITEM(BLOCKS);
+    if (item >= 0) block_item(PRODUCT_ARGUMENTS, item, (int)get_global_id(1), (long)get_global_id(2));
+}
+
+#else
+
+/* A tile's C stays in registers for all of k. Blocks of columns are tiles. */
+BY_ITSELF void tile_item(PRODUCT_PARAMETERS, int item, int down, long product)
+{
+    NEXT_PRODUCT(product, a, b, c);
+    TAKE_ROWS_AND_BLOCKS((n + W - 1) / W);
+    long blocks = (bottom - top + MR - 1) / MR, share = ask_ahead ? AT_ONCE * b_row / blocks : 0;
+    PASS_BEFORE(top, bottom);
+    for (int tile = first_block; tile < last_block; tile++) {
+        int column = tile * W;
+        __global const B_ELEMENT *panel = b + b_at + tile / split * b_panel + tile % split * W, *next = panel + b_panel;
+        int2 met = terms_met(column, min(n, column + W), k2, column_ends, term_ends);
+        __global const float *panel2 = b2 + b2_at + tile / split2 * b2_panel + tile % split2 * W + met.x * B_TERM(b2_row);
+        ASK_SOON_FROM(top, bottom, (last_block - tile - 1) * blocks * (k / AT_ONCE));
+        for (int row = top; row < bottom; row += MR) {
+            int rows = min(MR, m - row);
+            floatx sum[MR][NV];
+            FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
+            FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
+            PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, panel,
+                        B_TERM(b_row), k);
+            if (k2) PRODUCT(__global const float, a2 + met.x + row * lead2, lead2, 1, __global const float, LOADX, panel2, B_TERM(b2_row), met.y - met.x);
+            if (rows == MR && column + W <= n) {
+                PUT_TILE(sum);
+                continue;
+            }
+            float block[MR * W];
+            FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], block + i * W + j * XV);
+            PUT_BLOCK(block);
+        }
+    }
+    PASS_AFTER(top, bottom);
+}
+
+__kernel void gemm_tile(PRODUCT_PARAMETERS)
+{
+    int item = ITEM((n + W - 1) / W);
+    if (item >= 0) tile_item(PRODUCT_ARGUMENTS, item, (int)get_global_id(1), (long)get_global_id(2));
+}
+
 #endif
 
 #elif defined TM
@@ -713,7 +761,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
            __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long a_term, long b_term, long b_column,
            long a2_row, long b2_row, long c_row, int m, int n, int k, int k2, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS)
 {
-    NEXT_PRODUCT(a, b, c);
+    NEXT_PRODUCT((long)get_global_id(2), a, b, c);
     __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
     int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
     float sum[IM][IN];
@@ -732,7 +780,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
     }
 }
 
-#endif
+#else
 
 /* C, made whole, is 0 where it isn't wanted. */
 __kernel void gemm_mask(__global const float *restrict wanted, ulong wanted_at, __global float *restrict c, ulong c_at, long wanted_row, long c_row, int n)
@@ -756,3 +804,5 @@ __kernel void gemm_epilogue(__global const float *restrict product, ulong produc
         *out = accumulate ? *out + v : v;
     }
 }
+
+#endif

@@ -133,7 +133,7 @@ static inline void find_planes(int channel, int channels, int n, int *plane) { F
 /* A tile of an image whose first pixel, border and all, is at (y, column), transformed: B' d B with a border of 1, A d A' with none. It goes to `to` and on,
  * matrix after matrix. */
 #define IMAGE_TILE(name, SPACE, border)                                                                                                                 \
-    static inline void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)            \
+    BY_ITSELF void name(__global const float *pixels, const int *plane, int y, int column, int height, int width, SPACE float *to, long matrix)            \
     {                                                                                                                                                   \
         floatx lines[SIDE(border)][POINTS];                                                                                                             \
         _Pragma("nounroll") for (int i = 0; i < SIDE(border); i++)                                                                                      \
@@ -191,7 +191,7 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
 
 /* y (+)= A' m A + offset of a tile whose first pixel is at (top, column) of the images at y. */
 #define RESULT_TILE(name, SPACE)                                                                                                                        \
-    static inline void name(SPACE const float *from, long matrix, __global float *y, const int *plane, const float *offset, int channels, int top, int column, \
+    BY_ITSELF void name(SPACE const float *from, long matrix, __global float *y, const int *plane, const float *offset, int channels, int top, int column, \
                      int height, int width, int accumulate)                                                                                             \
     {                                                                                                                                                   \
         floatx lines[TILE][POINTS];                                                                                                                     \
@@ -255,7 +255,7 @@ RESULT_TILE(near_result_tile, )
 
 /* Tiles first .. first + count - 1 of all channels, whose rows are `row` channels, a multiple of XV. */
 #define NEAR_TILES(name, border)                                                                                                                                \
-    static inline void name(__global const float *images, long stride, int channels, int height, int width, int first, int count, float *to, int row, long matrix)     \
+    BY_ITSELF void name(__global const float *images, long stride, int channels, int height, int width, int first, int count, float *to, int row, long matrix)     \
     {                                                                                                                                                           \
         int plane[XV];                                                                                                                                          \
         for (int channel = 0; channel < row; channel += XV) {                                                                                                   \
@@ -270,7 +270,7 @@ NEAR_TILES(near_gradients, 0)
 NEAR_TILES(near_images, 1)
 
 /* out[count][width] = x[count][depth] u, where u is in panels. */
-static inline void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
+BY_ITSELF void multiply_near(const float *x, long x_row, __global const float *u, int count, int depth, int width, float *out)
 {
     for (int column = 0; column < width; column += W)
         for (int row = 0; row < count; row += MR) {
@@ -322,7 +322,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
 #define NEAR_ROWS 4 /* divides XV */
 
 /* out[depth][width] (+)= x' dy of `count` tiles, whose rows are `depth` and `width` channels: multiples of XV, and of W. */
-static inline void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)
+BY_ITSELF void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)
 {
     for (int row = 0; row < depth; row += NEAR_ROWS)
         for (int column = 0; column < width; column += W) {
