@@ -60,7 +60,7 @@ TARGETS = {
     "generate greedy": Target("T5-small, greedy, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
     "generate beams": Target("T5-small, 4 beams, batch 8: tokens a second against Transformers", False, 2.0, None, "x", GENERATION),
     "start warm": Target("t5 finetune with warm caches: until the first step, T5-small", True, 1.0, 0.4, "s", "Reading and packing 240 MB of weights while kernels load."),
-    "start first": Target("t5 finetune with empty caches, kernels compiled: until the first step, T5-small", True, 20.0, 8.0, "s", "Fewer variants of the products' kernel, which take most of it."),
+    "start first": Target("t5 finetune with empty caches, kernels compiled: until the first step, T5-small", True, 20.0, 8.0, "s", "PoCL builds programs and compiles kernels one at a time: fewer of either, or less in them."),
     "host t5-small": Target("launches' share of a step of T5-small: their number times an empty one", True, 0.03, None, "%", "Fewer launches: fusion."),
     "host unet-fc": Target("launches' share of a step of unet-fc", True, 0.03, None, "%", "Fewer launches: fusion."),
     "instructions t5-small": Target("instructions of the host for a step of T5-small (callgrind)", True, None, None, "instructions", ""),

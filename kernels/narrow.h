@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "apart.h"
 #include "vector.h"
 
 #if XV > 1
@@ -161,7 +162,7 @@ static inline long factor_elements(int4 layer_columns, int4 layer_ranks)
 
 /* Some rows of a work-item, to whose parts others have come before (`more`), layers of x one after the other: their columns and ranks stand side by side in x, t and s,
  * their factors and parts one behind the other. */
-static inline void pass_rows(__global const float *x, long x_row, int rows, int layers, int4 layer_columns, int4 layer_ranks, __global const float *factor,
+BY_ITSELF void pass_rows(__global const float *x, long x_row, int rows, int layers, int4 layer_columns, int4 layer_ranks, __global const float *factor,
                              __global float *t, __global const float *s, __global float *parts, int more, int has_t, int has_s)
 {
     int columns[4], ranks[4], rank = 0;
