@@ -83,7 +83,7 @@ static inline floatx load_halves_within(__global const half *row, int at, int n)
     } while (0)
 
 /* A B of a tile; rows behind the last are that one again. */
-static inline void dot_rows(__global const float *a, long a_row, __global const B_ELEMENT *b, long b_row, int rows, int columns, int k, float sum[DM][DN])
+BY_ITSELF void dot_rows(__global const float *a, long a_row, __global const B_ELEMENT *b, long b_row, int rows, int columns, int k, float sum[DM][DN])
 {
     long a_offset[DM], b_offset[DN];
     floatx lanes[DM][DN];
@@ -99,16 +99,11 @@ static inline void dot_rows(__global const float *a, long a_row, __global const 
     FOR(i, DM) FOR(j, DN) sum[i][j] = SUM_LANES(lanes[i][j]);
 }
 
-#define DOT_PARAMETERS                                                                                                                                          \
-    __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,             \
-    __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long b_row, long a2_row, int panel2, long c_row, int m, \
-    int n, int k, int k2, float alpha, int tiles, int height, EPILOGUE_PARAMETERS
-#define DOT_ARGUMENTS  \
-    a, a_at, b, b_at, a2, a2_at, b2, b2_at, c, c_at, a_row, b_row, a2_row, panel2, c_row, m, n, k, k2, alpha, tiles, height, EPILOGUE_ARGUMENTS
-
-BY_ITSELF void dot_item(DOT_PARAMETERS, int item, int down)
+__kernel void gemm_dot(__global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, __global const float *restrict a2, ulong a2_at,
+                       __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long a_row, long b_row, long a2_row, int panel2,
+                       long c_row, int m, int n, int k, int k2, float alpha, int tiles, int height, EPILOGUE_PARAMETERS)
 {
-    int first = item * tiles * DN, last = min(n, first + tiles * DN), top = down * height, bottom = min(m, top + height);
+    int first = (int)get_global_id(0) * tiles * DN, last = min(n, first + tiles * DN), top = (int)get_global_id(1) * height, bottom = min(m, top + height);
     for (int column = first; column < last; column += DN) {
         int columns = min(DN, n - column);
         for (int row = top; row < bottom; row += DM) {
@@ -128,11 +123,6 @@ BY_ITSELF void dot_item(DOT_PARAMETERS, int item, int down)
             }
         }
     }
-}
-
-__kernel void gemm_dot(DOT_PARAMETERS)
-{
-    dot_item(DOT_ARGUMENTS, (int)get_global_id(0), (int)get_global_id(1));
 }
 
 #elif !defined BLOCK_ROWS && !defined PASSES
