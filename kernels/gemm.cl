@@ -40,12 +40,7 @@ static inline float finish(float v, int column, __global const float *scale, ulo
 /* Products of equal sizes are the third dimension of work-items; their operands lie so far apart. */
 #define BATCH_PARAMETERS long a_next, long b_next, long c_next
 #define BATCH_ARGUMENTS a_next, b_next, c_next
-#define NEXT_PRODUCT(product, a, b, c) \
-    do {                               \
-        a += (product) * a_next;       \
-        b += (product) * b_next;       \
-        c += (product) * c_next;       \
-    } while (0)
+#define NEXT_PRODUCT(product, a, b, c) (a += (product) * a_next, b += (product) * b_next, c += (product) * c_next)
 
 #ifdef SORA_CPU
 
@@ -186,13 +181,15 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 #define A_TERM(lead) 1
 #endif
 
-/* A tile's rows of B, where they lie together: then the step from one term to the next is known, and eight at a time pay. */
+/* A tile's rows of B, where they lie together: then the step from one term to the next is known, and eight at a time pay; of few ranks four. */
 #ifdef B_TOGETHER
 #define B_TERM(row) W
 #define AT_ONCE 8
+#define RANKS_AT_ONCE 4
 #else
 #define B_TERM(row) (row)
 #define AT_ONCE 1
+#define RANKS_AT_ONCE 1
 #endif
 
 #define PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP)                      \
@@ -209,21 +206,22 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
     } while (0)
 
 /* sum, MR rows by NV vectors of C in registers, += A B over some terms, with something done beside every few. Rows behind the last are that one again. */
-#define PRODUCT_AND(BESIDE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)                  \
+#define PRODUCT_AND(BESIDE, ONCE, A_TYPE, A, A_STEP, TERM_STEP, B_TYPE, VECTOR, B, B_STEP, TERMS)            \
     do {                                                                                                     \
         long offset[MR];                                                                                     \
         A_TYPE *x = (A);                                                                                     \
         B_TYPE *right = (B);                                                                                 \
         int p = 0;                                                                                           \
         FOR(i, MR) offset[i] = min(i, rows - 1) * (A_STEP);                                                  \
-        _Pragma("nounroll") for (; p + AT_ONCE <= (TERMS); p += AT_ONCE)                                     \
+        _Pragma("nounroll") for (; p + ONCE <= (TERMS); p += ONCE)                                           \
         {                                                                                                    \
             BESIDE;                                                                                          \
-            FOR(u, AT_ONCE) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);                                         \
+            FOR(u, ONCE) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);                                            \
         }                                                                                                    \
-        _Pragma("nounroll") for (; p < (TERMS) && AT_ONCE > 1; p++) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP); \
+        _Pragma("nounroll") for (; p < (TERMS) && ONCE > 1; p++) PRODUCT_TERM(TERM_STEP, VECTOR, B_STEP);    \
     } while (0)
-#define PRODUCT(...) PRODUCT_AND(, __VA_ARGS__)
+#define PRODUCT(...) PRODUCT_AND(, AT_ONCE, __VA_ARGS__)
+#define PRODUCT2(A2, B2, TERMS) PRODUCT_AND(, RANKS_AT_ONCE, __global const float, A2, lead2, 1, __global const float, LOADX, B2, B_TERM(b2_row), TERMS)
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
@@ -490,7 +488,7 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
         for (int column = begin; column < end; column += W) {
             floatx sum[MR][NV];
             FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(block + i * BLOCK_COLUMNS + column - begin + j * XV);
-            if (k2) PRODUCT(__global const float, a2 + a2_at + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
+            if (k2) PRODUCT2(a2 + a2_at + row * lead2, B2_PANEL(column), k2);
             FOR(i, MR) FOR(j, NV) STOREX(alpha * sum[i][j], block + i * BLOCK_COLUMNS + column - begin + j * XV);
         }
         _Pragma("nounroll") for (int i = 0; i < rows; i++)
@@ -647,7 +645,7 @@ BY_ITSELF void block_item(PRODUCT_PARAMETERS, int item, int down, long product)
                     if (k2) {
                         floatx sum[MR][NV];
                         FOR(i, MR) FOR(j, NV) sum[i][j] = LOADX(BLOCK_OF(column) + i * W + j * XV);
-                        PRODUCT(__global const float, a2 + row * lead2, lead2, 1, __global const float, LOADX, B2_PANEL(column), B_TERM(b2_row), k2);
+                        PRODUCT2(a2 + row * lead2, B2_PANEL(column), k2);
                         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], BLOCK_OF(column) + i * W + j * XV);
                     }
                     PUT_BLOCK(BLOCK_OF(column));
@@ -683,9 +681,9 @@ BY_ITSELF void tile_item(PRODUCT_PARAMETERS, int item, int down, long product)
             floatx sum[MR][NV];
             FOR(i, MR) FOR(j, NV) sum[i][j] = (floatx)0.0f;
             FOR(i, MR) for (int x = 0; x < W; x += LINE) ASK_FOR(c + c_at + (row + i) * c_row + column + x);
-            PRODUCT_AND(ASK_FOR_NEXT, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR, panel,
-                        B_TERM(b_row), k);
-            if (k2) PRODUCT(__global const float, a2 + met.x + row * lead2, lead2, 1, __global const float, LOADX, panel2, B_TERM(b2_row), met.y - met.x);
+            PRODUCT_AND(ASK_FOR_NEXT, AT_ONCE, __global const float, a + a_at + row * A_ROW(lead), A_ROW(lead), A_TERM(lead), __global const B_ELEMENT, B_VECTOR,
+                        panel, B_TERM(b_row), k);
+            if (k2) PRODUCT2(a2 + met.x + row * lead2, panel2, met.y - met.x);
             if (rows == MR && column + W <= n) {
                 PUT_TILE(sum);
                 continue;
