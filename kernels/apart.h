@@ -6,7 +6,3 @@ static inline int item_of(int items)
     int apart = (int)get_global_size(0) / items, at = (int)get_global_id(0);
     return at % apart ? -1 : at / apart;
 }
-
-/* What a long work-item does, or much of it: a function that its kernel calls. PoCL compiles what is in a kernel three times, for itself and for launches of two kinds, but what it
- * calls once. It is told which item it is: what asks for get_global_id() would become part of the kernel again. */
-#define BY_ITSELF __attribute__((noinline))

@@ -98,7 +98,7 @@ static inline void add_coming(coming *next, __global const float *row, long stri
 }
 
 /* By itself, or it would be in each product. */
-__attribute__((noinline)) void ask_for_row(coming *next)
+BY_ITSELF void ask_for_row(coming *next)
 {
     int at = next->at;
     if (at == next->sources) return;

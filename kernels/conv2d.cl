@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "apart.h"
 #include "range.h"
 #include "vector.h"
 

@@ -46,7 +46,7 @@ static inline float finish(float v, int column, __global const float *scale, ulo
 
 #define AHEAD 8 /* rows, where they are copied */
 
-__attribute__((noinline)) floatx load_half_edge(__global const half *row, int at, int n)
+BY_ITSELF floatx load_half_edge(__global const half *row, int at, int n)
 {
     float lanes[XV];
     EDGE_LOOP(l) lanes[l] = at + l < n ? vload_half(at + l, row) : 0.0f;
@@ -388,7 +388,7 @@ static inline int list_of(__global const float *wanted, int columns, ushort *lis
 }
 
 /* sums[count] (+)= the products of some terms of a row of A; what is behind its last counts as 0. */
-__attribute__((noinline)) void add_sampled(__global const float *a, int terms, __global const B_ELEMENT *const *piece, const ushort *list, int count, int more, float *sums)
+BY_ITSELF void add_sampled(__global const float *a, int terms, __global const B_ELEMENT *const *piece, const ushort *list, int count, int more, float *sums)
 {
     floatx left[HELD];
     if (terms >= PART)
@@ -411,7 +411,7 @@ __attribute__((noinline)) void add_sampled(__global const float *a, int terms, _
 /* A part of S^T wanted [rank, columns] for some rows of both. Ranks behind the last are that one again. */
 #define SUM_RANKS 4
 #define SUM_VECTORS (XV == 16 ? 4 : 2)
-__attribute__((noinline)) void put_sums(__global const float *wanted, long wanted_row, int rows, int columns, __global const float *s, int rank, __global float *part, long part_row)
+BY_ITSELF void put_sums(__global const float *wanted, long wanted_row, int rows, int columns, __global const float *s, int rank, __global float *part, long part_row)
 {
     int at = 0;
     for (; at + SUM_VECTORS * XV <= columns; at += SUM_VECTORS * XV)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "apart.h"
 #include "vector.h"
 
 #if XV > 1
@@ -46,7 +45,7 @@
 
 /* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel
  * its loop had too few registers. */
-__attribute__((noinline)) void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
+BY_ITSELF void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
                                          __global const float *next, int asks, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
@@ -98,7 +97,7 @@ static inline void put_t(const float4 *sums, __global float *t, long t_row, int 
     FOR(i, ROWS) FOR(j, TOGETHER) left[i][j] = (floatx)(s[i * TOGETHER + j])
 
 /* total, some ranks of it, += s^T x of some rows, whole lines; rows and ranks behind the last are that one again, and such rows have zeros in s. */
-__attribute__((noinline)) void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
+BY_ITSELF void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
                                             int ranks, int n, __global const float *next, int asks)
 {
     TAKE_ROWS;
@@ -111,7 +110,7 @@ __attribute__((noinline)) void add_to_total(__global const float *x, long x_row,
 }
 
 /* What is behind whole lines, and the first rows, which find nothing in total. Apart, as its calls would leave the other nothing in registers. */
-__attribute__((noinline)) void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
+BY_ITSELF void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
                                                  int ranks, int n, int more)
 {
     TAKE_ROWS;

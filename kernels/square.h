@@ -60,7 +60,7 @@ INLINE void store_squares_inside(const floatx *q, __global float *plane, int at,
     }
 }
 
-__attribute__((noinline)) void load_squares_edge(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
+BY_ITSELF void load_squares_edge(__global const float *plane, int at, int n, int width, int pitch, floatx *q)
 {
     float lanes[4][XV];
     EDGE_LOOP(l)
@@ -71,7 +71,7 @@ __attribute__((noinline)) void load_squares_edge(__global const float *plane, in
     FOR(t, 4) q[t] = LOADX(lanes[t]);
 }
 
-__attribute__((noinline)) void store_squares_edge(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
+BY_ITSELF void store_squares_edge(const floatx *q, __global float *plane, int at, int n, int width, int pitch)
 {
     float lanes[4][XV];
     FOR(t, 4) STOREX(q[t], lanes[t]);

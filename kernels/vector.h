@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Neighbouring pixels in one register: XV of them on a CPU (its float width), one on a GPU, where neighbouring work-items have them. */
 #define ALIGNED __attribute__((aligned(64))) /* vectors of a private array, which otherwise lie across cache lines */
+/* A function that stays one. PoCL compiles what is in a kernel three times, for itself and for launches of two kinds, but what it calls once: so it is with what a long
+ * work-item does, which is told which item it is, as what asks for get_global_id() would become part of the kernel again; and with what needs registers for itself. */
+#define BY_ITSELF __attribute__((noinline))
 /* A loop over sums in registers, which an array is only where every index is known. */
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 /* A loop over the lanes at an edge, which is rare: unrolled it would be most of what there is to compile. */
@@ -65,7 +68,7 @@ static inline float4 SUMS_OF_FOUR(const floatx *v)
 
 /* XV floats from `at` of a plane of n; what lies outside is 0 and never touched. */
 #if XV > 1
-__attribute__((noinline)) floatx load_edge(__global const float *plane, int at, int n)
+BY_ITSELF floatx load_edge(__global const float *plane, int at, int n)
 {
     float lanes[XV];
     EDGE_LOOP(l) lanes[l] = at + l >= 0 && at + l < n ? plane[at + l] : 0.0f;
