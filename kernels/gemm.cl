@@ -361,6 +361,32 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 #define BLOCKS ((n + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS)
 #define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 
+#if defined SAMPLED || defined A_ZEROS
+/* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
+#define PLACES 64
+#define LANE_BITS ((intx)1 << (XV - 1 - LANE_NUMBERS))
+static inline ulong copy_row(__global const float *a, int terms, float *row)
+{
+    const floatx bits = JOIN(convert_float, XV)(LANE_BITS);
+    ulong places = 0;
+    for (int p = 0; p < PLACES; p += XV) {
+        floatx v = load_within(a, p, terms);
+        if (p % LINE == 0) ASK_FOR(a + PLACES + p);
+        STOREX(v, row + p);
+        places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
+    }
+    return places;
+}
+
+/* The first of what is left. */
+static inline int next_place(ulong *places)
+{
+    int first = (int)clz(*places);
+    *places &= (ulong)LONG_MAX >> first;
+    return first;
+}
+#endif
+
 #ifdef SAMPLED
 
 /* C = alpha * (A B + A2 B2) where `wanted` is not 0, elsewhere 0: inner products of a row of A, HELD vectors of it at a time in registers, with those rows of
@@ -368,23 +394,19 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
  * apart: (blocks of columns, runs of rows). */
 #define HELD 8
 #define PART (HELD * XV)
-#define NEAR 64
+#define NEAR PLACES
+#define NEAR_ROW (BLOCK_COLUMNS + LINE) /* rows a power of two apart would push each other out of a cache */
 #define PIECES ((PART + PANEL - 1) / PANEL)
 #define LISTS (BLOCK_COLUMNS / NEAR)
 #define PIECE(at, column) (b + b_at + min((at) / PANEL + p, (k - 1) / PANEL) * b_panel + (long)(column) * PANEL)
 #define ASKED (NEAR * PANEL / BLOCK_ROWS) /* of a piece's next terms or columns, with each row */
 
-/* Where wanted[columns] is not 0 (-0 may be one too many), in ascending order, times PANEL; the last one again up to a multiple of four. No branch: none
- * could be foreseen. */
-static inline int list_of(__global const float *wanted, int columns, ushort *list)
+/* The columns of `places`, in ascending order, times PANEL; the last one again up to a multiple of four. */
+static inline void list_of(ulong places, ushort *list)
 {
     int count = 0;
-    for (int j = 0; j < columns; j++) {
-        list[count] = (ushort)(j * PANEL);
-        count += as_int(wanted[j]) != 0;
-    }
-    for (int l = count; l & 3; l++) list[l] = list[count - 1];
-    return count;
+    while (places) list[count++] = (ushort)(next_place(&places) * PANEL);
+    for (; count & 3; count++) list[count] = list[count - 1];
 }
 
 /* sums[count] (+)= the products of some terms of a row of A; what is behind its last counts as 0. */
@@ -408,13 +430,12 @@ BY_ITSELF void add_sampled(__global const float *a, int terms, __global const B_
     }
 }
 
-/* A part of S^T wanted [rank, columns] for some rows of both. Ranks behind the last are that one again. */
+/* A part of S^T wanted [rank, columns] for some rows of both, of which wanted's are NEAR_ROW apart, 0 behind the last column. Ranks behind the last are that one again. */
 #define SUM_RANKS 4
 #define SUM_VECTORS (XV == 16 ? 4 : 2)
-BY_ITSELF void put_sums(__global const float *wanted, long wanted_row, int rows, int columns, __global const float *s, int rank, __global float *part, long part_row)
+BY_ITSELF void put_sums(const float *wanted, int rows, int columns, __global const float *s, int rank, __global float *part, long part_row)
 {
-    int at = 0;
-    for (; at + SUM_VECTORS * XV <= columns; at += SUM_VECTORS * XV)
+    for (int at = 0; at < columns; at += SUM_VECTORS * XV)
         for (int j = 0; j < rank; j += SUM_RANKS) {
             int offset[SUM_RANKS];
             floatx sum[SUM_RANKS][SUM_VECTORS];
@@ -422,16 +443,10 @@ BY_ITSELF void put_sums(__global const float *wanted, long wanted_row, int rows,
             FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) sum[r][v] = (floatx)0.0f;
             for (int i = 0; i < rows; i++) {
                 floatx right[SUM_VECTORS];
-                FOR(v, SUM_VECTORS) right[v] = LOADX(wanted + i * wanted_row + at + v * XV);
+                FOR(v, SUM_VECTORS) right[v] = LOADX(wanted + i * NEAR_ROW + at + v * XV);
                 FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) sum[r][v] = MAD((floatx)(s[(long)i * rank + offset[r]]), right[v], sum[r][v]);
             }
-            FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) STOREX(sum[r][v], part + offset[r] * part_row + at + v * XV);
-        }
-    for (; at < columns; at++)
-        for (int j = 0; j < rank; j++) {
-            float sum = 0.0f;
-            for (int i = 0; i < rows; i++) sum += s[(long)i * rank + j] * wanted[i * wanted_row + at];
-            part[j * part_row + at] = sum;
+            FOR(r, SUM_RANKS) FOR(v, SUM_VECTORS) store_within(sum[r][v], part + offset[r] * part_row, at + v * XV, columns);
         }
 }
 
@@ -448,18 +463,18 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
 {
     int begin = item * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS), first = down * run * MR, last = min(m, first + run * MR);
     ushort list[HEIGHT * BLOCK_COLUMNS];
-    int count[HEIGHT * LISTS];
-    ALIGNED float sums[HEIGHT * BLOCK_COLUMNS];
+    ulong places[HEIGHT * LISTS];
+    ALIGNED float sums[HEIGHT * NEAR_ROW]; /* and before, what is wanted */
     wanted += wanted_at + first * wanted_row;
     c += c_at + first * c_row;
     for (int i = 0; i < last - first; i++)
         for (int l = 0; begin + l * NEAR < end; l++) {
-            int column = begin + l * NEAR;
-            for (int x = 0; x < NEAR; x += LINE) ASK_FOR(wanted + (i + AHEAD) * wanted_row + column + x);
-            count[i * LISTS + l] = list_of(wanted + i * wanted_row + column, min(NEAR, end - column), list + i * BLOCK_COLUMNS + l * NEAR);
+            __global const float *from = wanted + i * wanted_row + begin + l * NEAR;
+            for (int x = 0; x < NEAR; x += LINE) ASK_FOR(from + AHEAD * wanted_row + x);
+            places[i * LISTS + l] = copy_row(from, min(NEAR, end - begin - l * NEAR), sums + i * NEAR_ROW + l * NEAR);
+            list_of(places[i * LISTS + l], list + i * BLOCK_COLUMNS + l * NEAR);
         }
-    if (rank)
-        put_sums(wanted + begin, wanted_row, last - first, end - begin, s + s_at + (long)first * rank, rank, parts + parts_at + (long)down * rank * n + begin, n);
+    if (rank) put_sums(sums, last - first, end - begin, s + s_at + (long)first * rank, rank, parts + parts_at + (long)down * rank * n + begin, n);
     for (int l = 0; begin + l * NEAR < end; l++)
         for (int at = 0; at < k; at += PART) {
             int then = at + PART < k ? at + PART : 0;
@@ -470,10 +485,9 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
                 next[p] = PIECE(then, begin + (then ? l : l + 1) * NEAR);
             }
             for (int i = 0; i < last - first; i++) {
-                for (int x = 0; at == 0 && x < NEAR; x += LINE) ASK_FOR(c + i * c_row + begin + l * NEAR + x);
                 FOR(p, PIECES) for (int x = 0; x < ASKED; x += LINE) ASK_FOR(next[p] + i * ASKED + x);
-                add_sampled(a + a_at + (first + i) * lead + at, k - at, piece, list + i * BLOCK_COLUMNS + l * NEAR, count[i * LISTS + l], at > 0,
-                            sums + i * BLOCK_COLUMNS + l * NEAR);
+                add_sampled(a + a_at + (first + i) * lead + at, k - at, piece, list + i * BLOCK_COLUMNS + l * NEAR,
+                            (int)popcount(places[i * LISTS + l]), at > 0, sums + i * NEAR_ROW + l * NEAR);
             }
         }
     for (int row = first; row < last; row += MR) {
@@ -482,8 +496,8 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
         for (int e = 0; e < MR * BLOCK_COLUMNS; e += XV) STOREX((floatx)0.0f, block + e);
         for (int i = 0; i < rows; i++)
             for (int l = 0; begin + l * NEAR < end; l++) {
-                int from = (row - first + i) * BLOCK_COLUMNS + l * NEAR;
-                for (int e = 0; e < count[from / NEAR]; e++) block[i * BLOCK_COLUMNS + l * NEAR + list[from + e] / PANEL] = sums[from + e];
+                const float *from = sums + (row - first + i) * NEAR_ROW + l * NEAR;
+                for (ulong left = places[(row - first + i) * LISTS + l]; left;) block[i * BLOCK_COLUMNS + l * NEAR + next_place(&left)] = *from++;
             }
         for (int column = begin; column < end; column += W) {
             floatx sum[MR][NV];
@@ -492,11 +506,14 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
             FOR(i, MR) FOR(j, NV) STOREX(alpha * sum[i][j], block + i * BLOCK_COLUMNS + column - begin + j * XV);
         }
         _Pragma("nounroll") for (int i = 0; i < rows; i++)
-        _Pragma("nounroll") for (int column = begin; column < end; column += XV)
         {
-            floatx v = LOADX(block + i * BLOCK_COLUMNS + column - begin);
-            v = select(v, (floatx)0.0f, load_within(wanted + (row - first + i) * wanted_row, column, n) == 0.0f);
-            store_within(v, c + (row - first + i) * c_row, column, n);
+            __global float *to = c + (row - first + i) * c_row;
+            for (int x = begin; x < end; x += LINE) ASK_FOR(to + MR * c_row + x);
+            _Pragma("nounroll") for (int column = begin; column < end; column += XV)
+            {
+                int x = column - begin, lanes = (int)(places[(row - first + i) * LISTS + x / NEAR] >> (NEAR - XV - x % NEAR));
+                store_within(select((floatx)0.0f, LOADX(block + i * BLOCK_COLUMNS + x), ((intx)lanes & LANE_BITS) != 0), to, column, n);
+            }
         }
     }
 }
@@ -510,21 +527,6 @@ __kernel void gemm_sampled(SAMPLED_PARAMETERS)
 #elif defined BLOCK_ROWS
 
 #ifdef A_ZEROS
-/* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
-#define PLACES 64
-static inline ulong copy_row(__global const float *a, int terms, float *row)
-{
-    const floatx bits = JOIN(convert_float, XV)((intx)1 << (XV - 1 - LANE_NUMBERS));
-    ulong places = 0;
-    for (int p = 0; p < PLACES; p += XV) {
-        floatx v = load_within(a, p, terms);
-        if (p % LINE == 0) ASK_FOR(a + PLACES + p);
-        STOREX(v, row + p);
-        places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
-    }
-    return places;
-}
-
 /* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. BLOCK_COLUMNS are whole groups
  * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
@@ -534,9 +536,9 @@ static inline void add_nonzero(const float *left, ulong places, __global const B
     floatx sum[ACROSS][NV];
     FOR(t, ACROSS) FOR(j, NV) sum[t][j] = more ? LOADX(sums + t * next + j * XV) : (floatx)0.0f;
     while (places) {
-        long first = (long)clz(places), row = first * B_TERM(b_row);
+        int first = next_place(&places);
+        long row = first * B_TERM(b_row);
         floatx l = (floatx)(left[first]);
-        places &= (ulong)LONG_MAX >> first;
         FOR(t, ACROSS) FOR(j, NV) sum[t][j] = MAD(l, B_VECTOR(panel[t] + row + j * XV), sum[t][j]);
     }
     FOR(t, ACROSS) FOR(j, NV) STOREX(sum[t][j], sums + t * next + j * XV);

@@ -59,9 +59,10 @@ static inline float4 SUMS_OF_FOUR(const floatx *v)
     all += all.s23016745ab89efcd;
     return all.s048c;
 #else
-    float8 a = (float8)(v[0].lo, v[1].lo) + (float8)(v[0].hi, v[1].hi), b = (float8)(v[2].lo, v[3].lo) + (float8)(v[2].hi, v[3].hi);
-    a = (float8)(a.s02, a.s46, b.s02, b.s46) + (float8)(a.s13, a.s57, b.s13, b.s57);
-    return a.s0246 + a.s1357;
+    float8 a = (float8)(v[0].s02, v[1].s02, v[0].s46, v[1].s46) + (float8)(v[0].s13, v[1].s13, v[0].s57, v[1].s57);
+    float8 b = (float8)(v[2].s02, v[3].s02, v[2].s46, v[3].s46) + (float8)(v[2].s13, v[3].s13, v[2].s57, v[3].s57);
+    a = (float8)(a.s02, b.s02, a.s46, b.s46) + (float8)(a.s13, b.s13, a.s57, b.s57);
+    return a.lo + a.hi;
 #endif
 }
 #endif
