@@ -36,8 +36,8 @@ typedef struct bench_state {
     json_t *json; /* gets "group": [ ... ] */
 } bench_state;
 
-/* Measures, prints a table and adds to the JSON: at least 5 rounds of at least 40 ms an item, more while `seconds` last, until
- * every ratio is known. */
+/* Measures, prints a table and adds to the JSON, with the seconds of each round as "times": at least 5 rounds of at least 40 ms an
+ * item, more while `seconds` last, until every ratio is known. */
 sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error);
 
 sora_status bench_gemm(bench_state *state, sora_error *error);

@@ -85,13 +85,13 @@ cleanup:
     return status;
 }
 
-static sora_status measure(const bench_state *state, bench_item *items, size_t count, sora_error *error)
+static sora_status measure(const bench_state *state, bench_item *items, size_t count, double (*times)[MAX_ROUNDS],
+                           sora_error *error)
 {
     sora_status status = SORA_OK;
-    double(*times)[MAX_ROUNDS] = NULL, start = 0;
+    double start = 0;
     int *repeats = NULL;
     size_t rounds = 0;
-    SORA_TRY(sora_allocate(count, sizeof *times, "bench", &times, error));
     SORA_TRY(sora_allocate(count, sizeof *repeats, "bench", &repeats, error));
     SORA_TRY(place(items, count, 0, error));
     for (size_t i = 0; i < count; i++) {
@@ -116,21 +116,24 @@ static sora_status measure(const bench_state *state, bench_item *items, size_t c
         enough = sum_up_ratios(items, count, times, ++rounds, state->enough);
     }
     for (size_t i = 0; i < count; i++) {
+        double sorted[MAX_ROUNDS];
+        memcpy(sorted, times[i], rounds * sizeof *sorted);
         items[i].rounds = rounds;
-        items[i].median = median_of(times[i], rounds);
-        items[i].least = times[i][0];
-        items[i].most = times[i][rounds - 1];
+        items[i].median = median_of(sorted, rounds);
+        items[i].least = sorted[0];
+        items[i].most = sorted[rounds - 1];
     }
 cleanup:
-    free(times);
     free(repeats);
     return status;
 }
 
 sora_status bench_group(bench_state *state, const char *group, bench_item *items, size_t count, sora_error *error)
 {
-    sora_status status = measure(state, items, count, error);
-    if (status != SORA_OK) return status;
+    sora_status status = SORA_OK;
+    double(*times)[MAX_ROUNDS] = NULL;
+    SORA_TRY(sora_allocate(count, sizeof *times, "bench", &times, error));
+    SORA_TRY(measure(state, items, count, times, error));
     json_t *list = json_array();
     printf("\n%-52s %11s %19s %9s %7s  %s\n", group, "median", "least .. most", "GFLOP/s", "GB/s", "");
     for (size_t i = 0; i < count; i++) {
@@ -154,9 +157,14 @@ sora_status bench_group(bench_state *state, const char *group, bench_item *items
             json_object_set_new(one, "speed_ratio_high", json_real(b->ratio_high));
             json_object_set_new(one, "rounds", json_integer((json_int_t)b->rounds));
         }
+        json_t *each = json_array();
+        for (size_t r = 0; r < b->rounds; r++) json_array_append_new(each, json_real(times[i][r]));
+        json_object_set_new(one, "times", each);
         json_array_append_new(list, one);
     }
     json_object_set_new(state->json, group, list);
     fflush(stdout);
-    return SORA_OK;
+cleanup:
+    free(times);
+    return status;
 }

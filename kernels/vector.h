@@ -49,7 +49,7 @@ static inline float SUM_LANES(float16 v)
 #endif
 
 #if XV > 1
-/* SUM_LANES of each of four, whose lanes come together in one register, as a processor may shuffle half as often as it adds. */
+/* The sum of each of four's lanes, which come together in one register, as a processor may shuffle half as often as it adds. */
 static inline float4 SUMS_OF_FOUR(const floatx *v)
 {
 #if XV == 16
