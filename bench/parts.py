@@ -52,7 +52,7 @@ class Bench:
         return result
 
     def group(self, *words):
-        """What sora-bench measures, by the names of its groups; each item by its own."""
+        """What sora-bench measures, by the names of its groups; each item by its own. An item's "times" are those of rounds, each of which has every item of a group."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "groups.json"
             done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True)
@@ -95,6 +95,27 @@ def slowness(item):
     return 1 / ratio, 1 / high, 1 / low
 
 
+def without_times(groups):
+    return {name: {item: {key: value for key, value in figures.items() if key != "times"} for item, figures in items.items()} for name, items in groups.items()}
+
+
+def rounds_of(items, *names):
+    return list(zip(*(items[name]["times"] for name in names)))
+
+
+def left(after, before, samples):
+    """after(samples) of before(samples). Both are of the same rounds, so where it lies with a confidence of 95 % says the bootstrap, which draws each sample's
+    rounds again (Efron & Tibshirani, An Introduction to the Bootstrap, 13.3)."""
+    dice, values = random.Random(1), []
+    for _ in range(1000):
+        drawn = [dice.choices(rounds, k=len(rounds)) for rounds in samples]
+        values.append(after(drawn) / before(drawn) if before(drawn) > 0 else math.inf)
+    values.sort()
+    if before(samples) <= 0 or values[-25] == math.inf:
+        raise Failure("what has adapters was not surely slower than what has none: the machine was too busy to see what they add")
+    return {"value": after(samples) / before(samples), "low": values[24], "high": values[-25]}
+
+
 def worst(target_is_speed, items):
     """Of (name, ratio, low, high) the one farthest from its target, and the mean of all in the note."""
     pick = (min if target_is_speed else max)(items, key=lambda item: item[1])
@@ -108,7 +129,7 @@ def worst(target_is_speed, items):
 def gemm(bench):
     groups = bench.group("limits", "gemm", *LONG)
     peak = bench.data["limits"]["flops_per_second"]
-    bench.data["products"] = groups
+    bench.data["products"] = without_times(groups)
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
         found = [(name, *speed(i[item])) for name, i in large.items() if "beside" in i.get(item, {})]
@@ -120,20 +141,22 @@ def gemm(bench):
 
 
 def adapter(bench):
-    groups = bench.data["adapters"] = bench.adapters
+    groups = bench.adapters
+    bench.data["adapters"] = without_times(groups)
     for way in ("forward", "backward"):
         yield f"adapter {way}", {**worst(False, [(name, *slowness(i[f"adapted {way}"])) for name, i in groups.items()]), "peer_name": "the bare one"}
 
 
+def added(kind, rounds):
+    """Seconds that a kind of adapter adds to a layer, of rounds of a bare one, a compacted and a whole."""
+    return statistics.median(times[0] for times in rounds) * (statistics.median(times[kind] / times[0] for times in rounds) - 1)
+
+
 def rank(bench):
     """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
-    groups = bench.adapters
-    added = {}
-    for kind in ("adapted", "compacted"):
-        added[kind] = sum(items[f"bare {way}"]["seconds"] * (1 / items[f"{kind} {way}"]["speed_ratio"] - 1) for items in groups.values() for way in ("forward", "backward"))
-    if added["adapted"] <= 0:
-        raise Failure("adapted layers were no slower than bare ones: the machine was too busy to see what adapters add")
-    yield "rank", {"value": added["compacted"] / added["adapted"], "note": f"{1e3 * added['compacted']:.2f} ms added by rank 4, {1e3 * added['adapted']:.2f} ms by rank 16"}
+    layers = [rounds_of(items, f"bare {way}", f"compacted {way}", f"adapted {way}") for items in bench.adapters.values() for way in ("forward", "backward")]
+    after, before = (lambda layers, kind=kind: sum(added(kind, rounds) for rounds in layers) for kind in (1, 2))
+    yield "rank", {**left(after, before, layers), "note": f"{1e3 * after(layers):.2f} ms added by rank 4, {1e3 * before(layers):.2f} ms by rank 16"}
 
 
 def plan(bench):
@@ -286,23 +309,11 @@ def sora_lora(bench):
             yield f"sora-lora {kind}{network}", {"value": value, "low": low, "high": high, "ours": item["seconds"], "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 
-def share_left(rounds):
-    """What adapters take of a step once compacted, and before, of rounds of seconds with hardly any, compacted and whole ones."""
-    return [statistics.median(1 - times[0] / times[kind] for times in rounds) for kind in (1, 2)]
-
-
 def rank_step(bench):
-    """What adapters take of a T5-small step after compaction, of what they took. A round's steps follow each other, and both shares are of the
-    same ones: so its interval is the bootstrap's, of rounds drawn again (Efron & Tibshirani, An Introduction to the Bootstrap, 13.3)."""
-    items = bench.trainings["t5-small"]
-    rounds = list(zip(*(items[name]["times"] for name in ("SoRA, hardly any", "SoRA, compacted", "SoRA"))))
-    dice = random.Random(1)
-    after, before = share_left(rounds)
-    drawn = [share_left(dice.choices(rounds, k=len(rounds))) for _ in range(2000)]
-    if sum(was <= 0 for _, was in drawn) >= 50:
-        raise Failure("steps with adapters were not surely longer than with hardly any: the machine was too busy to see what adapters add")
-    ratio = sorted(left / was if was > 0 else math.inf for left, was in drawn)
-    yield "rank step", {"value": after / before, "low": ratio[49], "high": ratio[-50], "note": f"{100 * after:.1f} % of the step, {100 * before:.1f} % before"}
+    """What adapters take of a T5-small step after compaction, of what they took: of a step, what one with hardly any does not need."""
+    samples = [rounds_of(bench.trainings["t5-small"], "SoRA, hardly any", "SoRA, compacted", "SoRA")]
+    after, before = (lambda samples, kind=kind: statistics.median(1 - times[0] / times[kind] for times in samples[0]) for kind in (1, 2))
+    yield "rank step", {**left(after, before, samples), "note": f"{100 * after(samples):.1f} % of the step, {100 * before(samples):.1f} % before"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------
