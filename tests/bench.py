@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import types
 
 build, root = map(pathlib.Path, sys.argv[1:])
 sys.path.insert(0, str(root / "bench"))
@@ -86,6 +87,22 @@ nine = measure.spread([9, 1, 8, 2, 7, 3, 6, 4, 5])
 check("where a median lies is counted from either end", (nine["value"], nine["low"], nine["high"], nine["rounds"]) == (5, 2, 8, 9) and measure.spread([2, 1, 3])["low"] == 1, nine)
 check("the median run is kept", kept.data["steps"]["a step"]["seconds_per_step"] == 2)
 check("the worst shape counts", parts.worst(True, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 0.5 and parts.worst(False, [("a", 2, 1, 3), ("b", 0.5, 0.4, 0.6)])["value"] == 2)
+
+drift = (1, 1.3, 0.8, 1.1, 0.9)
+rounds = lambda seconds, noise=(0, 0, 0, 0, 0): {"times": [d * (seconds + n) for d, n in zip(drift, noise)]}
+steps = lambda least, noise=(0, 0, 0, 0, 0): types.SimpleNamespace(trainings={"t5-small": {"SoRA, hardly any": rounds(least), "SoRA, compacted": rounds(98, noise), "SoRA": rounds(100, noise)}})
+(_, still), = parts.rank_step(steps(97))
+check("what is left of a share is of each round's own steps", all(abs(still[key] - (1 / 98) / (3 / 100)) < 1e-9 for key in ("value", "low", "high")), still)
+(_, noisy), = parts.rank_step(steps(97, (0, 0.5, -0.5, 0.2, -0.2)))
+check("rounds that differ widen it", noisy["low"] < noisy["value"] < noisy["high"] < 1, noisy)
+try:
+    refused = list(parts.rank_step(steps(100)))
+except measure.Failure as failure:
+    refused = str(failure)
+check("a share that isn't there is said", "too busy" in refused, refused)
+layers = {f"{kind} {way}": rounds(seconds) for way in ("forward", "backward") for kind, seconds in (("bare", 100), ("compacted", 102), ("adapted", 106))}
+(_, sizes), = parts.rank(types.SimpleNamespace(adapters={"a": layers, "b": layers}))
+check("what adapters add is summed over layers", abs(sizes["value"] - 1 / 3) < 1e-9 and sizes["note"].startswith("8000.00 ms"), sizes)
 
 with tempfile.TemporaryDirectory() as name:
     trace = pathlib.Path(name) / "trace.json"
