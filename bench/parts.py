@@ -103,17 +103,18 @@ def rounds_of(items, *names):
     return list(zip(*(items[name]["times"] for name in names)))
 
 
-def left(after, before, samples):
-    """after(samples) of before(samples). Both are of the same rounds, so where it lies with a confidence of 95 % says the bootstrap, which draws each sample's
-    rounds again (Efron & Tibshirani, An Introduction to the Bootstrap, 13.3)."""
+def left(taken, samples):
+    """Of what adapters take, what compaction leaves; taken(samples) says both. They are of the same rounds, so where it lies with a confidence of 95 % says the
+    bootstrap, which draws each sample's rounds again (Efron & Tibshirani, An Introduction to the Bootstrap, 13.3)."""
     dice, values = random.Random(1), []
     for _ in range(1000):
-        drawn = [dice.choices(rounds, k=len(rounds)) for rounds in samples]
-        values.append(after(drawn) / before(drawn) if before(drawn) > 0 else math.inf)
+        after, before = taken([dice.choices(rounds, k=len(rounds)) for rounds in samples])
+        values.append(after / before if before > 0 else math.inf)
     values.sort()
-    if before(samples) <= 0 or values[-25] == math.inf:
+    after, before = taken(samples)
+    if before <= 0 or values[-25] == math.inf:
         raise Failure("what has adapters was not surely slower than what has none: the machine was too busy to see what they add")
-    return {"value": after(samples) / before(samples), "low": values[24], "high": values[-25]}
+    return after, before, {"value": after / before, "low": values[24], "high": values[-25]}
 
 
 def worst(target_is_speed, items):
@@ -147,16 +148,16 @@ def adapter(bench):
         yield f"adapter {way}", {**worst(False, [(name, *slowness(i[f"adapted {way}"])) for name, i in groups.items()]), "peer_name": "the bare one"}
 
 
-def added(kind, rounds):
-    """Seconds that a kind of adapter adds to a layer, of rounds of a bare one, a compacted and a whole."""
-    return statistics.median(times[0] for times in rounds) * (statistics.median(times[kind] / times[0] for times in rounds) - 1)
+def added(layers):
+    """Seconds that a compacted adapter adds to the layers, and a whole one, of rounds of a bare layer, a compacted one and a whole one."""
+    return [sum(statistics.median(times[0] for times in rounds) * (statistics.median(times[kind] / times[0] for times in rounds) - 1) for rounds in layers) for kind in (1, 2)]
 
 
 def rank(bench):
     """What adapters add to the layers' time, both ways and all shapes together: the rest of a step stays as it is."""
     layers = [rounds_of(items, f"bare {way}", f"compacted {way}", f"adapted {way}") for items in bench.adapters.values() for way in ("forward", "backward")]
-    after, before = (lambda layers, kind=kind: sum(added(kind, rounds) for rounds in layers) for kind in (1, 2))
-    yield "rank", {**left(after, before, layers), "note": f"{1e3 * after(layers):.2f} ms added by rank 4, {1e3 * before(layers):.2f} ms by rank 16"}
+    after, before, figures = left(added, layers)
+    yield "rank", {**figures, "note": f"{1e3 * after:.2f} ms added by rank 4, {1e3 * before:.2f} ms by rank 16"}
 
 
 def plan(bench):
@@ -309,11 +310,15 @@ def sora_lora(bench):
             yield f"sora-lora {kind}{network}", {"value": value, "low": low, "high": high, "ours": item["seconds"], "peer": items["LoRA"]["seconds"], "peer_name": "our LoRA", "figure": "s"}
 
 
+def shares(samples):
+    """Of a step with compacted adapters, and with whole ones, what one with hardly any does not need."""
+    return [statistics.median(1 - times[0] / times[kind] for times in samples[0]) for kind in (1, 2)]
+
+
 def rank_step(bench):
-    """What adapters take of a T5-small step after compaction, of what they took: of a step, what one with hardly any does not need."""
-    samples = [rounds_of(bench.trainings["t5-small"], "SoRA, hardly any", "SoRA, compacted", "SoRA")]
-    after, before = (lambda samples, kind=kind: statistics.median(1 - times[0] / times[kind] for times in samples[0]) for kind in (1, 2))
-    yield "rank step", {**left(after, before, samples), "note": f"{100 * after(samples):.1f} % of the step, {100 * before(samples):.1f} % before"}
+    """What adapters take of a T5-small step after compaction, of what they took."""
+    after, before, figures = left(shares, [rounds_of(bench.trainings["t5-small"], "SoRA, hardly any", "SoRA, compacted", "SoRA")])
+    yield "rank step", {**figures, "note": f"{100 * after:.1f} % of the step, {100 * before:.1f} % before"}
 
 
 # ---- Generation ---------------------------------------------------------------------------------------------------------------------

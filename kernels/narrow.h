@@ -46,7 +46,7 @@
 /* A tile of t: rows and ranks behind the last are that one again. By itself, as what follows: within the kernel
  * its loop had too few registers. */
 BY_ITSELF void tile_of_t(__global const float *x, long x_row, int rows, __global const float *factor, long factor_row, int ranks, int n,
-                                         __global const float *next, int asks, float4 *out)
+                         __global const float *next, int asks, float4 *out)
 {
     long x_offset[TILE_ROWS], factor_offset[RANKS];
     floatx sum[TILE_ROWS][RANKS];
@@ -98,7 +98,7 @@ static inline void put_t(const float4 *sums, __global float *t, long t_row, int 
 
 /* total, some ranks of it, += s^T x of some rows, whole lines; rows and ranks behind the last are that one again, and such rows have zeros in s. */
 BY_ITSELF void add_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
-                                            int ranks, int n, __global const float *next, int asks)
+                            int ranks, int n, __global const float *next, int asks)
 {
     TAKE_ROWS;
     ASKING;
@@ -111,7 +111,7 @@ BY_ITSELF void add_to_total(__global const float *x, long x_row, int rows, const
 
 /* What is behind whole lines, and the first rows, which find nothing in total. Apart, as its calls would leave the other nothing in registers. */
 BY_ITSELF void add_edge_to_total(__global const float *x, long x_row, int rows, const float *s, __global float *total, long total_row,
-                                                 int ranks, int n, int more)
+                                 int ranks, int n, int more)
 {
     TAKE_ROWS;
     for (int at = 0; at < n; at += XV)
@@ -162,7 +162,7 @@ static inline long factor_elements(int4 layer_columns, int4 layer_ranks)
 /* Some rows of a work-item, to whose parts others have come before (`more`), layers of x one after the other: their columns and ranks stand side by side in x, t and s,
  * their factors and parts one behind the other. */
 BY_ITSELF void pass_rows(__global const float *x, long x_row, int rows, int layers, int4 layer_columns, int4 layer_ranks, __global const float *factor,
-                             __global float *t, __global const float *s, __global float *parts, int more, int has_t, int has_s)
+                         __global float *t, __global const float *s, __global float *parts, int more, int has_t, int has_s)
 {
     int columns[4], ranks[4], rank = 0;
     vstore4(layer_columns, 0, columns);
