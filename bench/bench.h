@@ -18,7 +18,7 @@ typedef struct bench_item {
     sora_status (*place)(void *self, sora_error *error);
     void (*leave)(void *self);
     void *self;
-    double rest; /* seconds to wait after it: its own threads spin on for a while and would take time from the next */
+    double busy_after; /* seconds for which the next one isn't timed: this one's own threads spin on for a while */
     /* results, seconds of one run */
     double median, least, most;
     double ratio;                 /* of the other's time to ours (above 1 we are faster), the median of the rounds' own */

@@ -118,7 +118,7 @@ sora_status bench_gemm(bench_state *state, sora_error *error)
         bench_item items[3] = { { .name = "B packed", .flops = flops, .run = run_packed, .self = &p },
                                 { .name = "packing included", .flops = flops, .run = run_ours, .self = &p } };
 #ifdef HAVE_OPENBLAS
-        items[2] = (bench_item) { .name = "OpenBLAS", .flops = flops, .run = run_openblas, .self = &p, .rest = 0.1 };
+        items[2] = (bench_item) { .name = "OpenBLAS", .flops = flops, .run = run_openblas, .self = &p, .busy_after = 0.1 };
         items[0].beside = items[1].beside = items[2].name;
         count = 3;
 #endif

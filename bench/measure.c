@@ -19,12 +19,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void rest(double seconds)
-{
-    struct timespec t = { (time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds)) };
-    if (seconds > 0) nanosleep(&t, NULL);
-}
-
 static int rising(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -85,11 +79,19 @@ cleanup:
     return status;
 }
 
+/* Not by sleeping: a processor that slept takes a while to be as fast again. */
+static sora_status settle(bench_item *item, double seconds, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    for (double start = now(); status == SORA_OK && now() - start < seconds;) status = item->run(item->self, 1, error);
+    return status;
+}
+
 static sora_status measure(const bench_state *state, bench_item *items, size_t count, double (*times)[MAX_ROUNDS],
                            sora_error *error)
 {
     sora_status status = SORA_OK;
-    double start = 0;
+    double start = 0, busy = 0;
     int *repeats = NULL;
     size_t rounds = 0;
     SORA_TRY(sora_allocate(count, sizeof *repeats, "bench", &repeats, error));
@@ -108,10 +110,11 @@ static sora_status measure(const bench_state *state, bench_item *items, size_t c
         if (items[0].place && rounds && rounds % PLACE_ROUNDS == 0) SORA_TRY(place(items, count, rounds / PLACE_ROUNDS, error));
         for (size_t turn = 0; turn < count; turn++) {
             size_t i = (turn + rounds) % count; /* what ran before has left its own data near */
+            SORA_TRY(settle(&items[i], busy, error));
             double began = now();
             SORA_TRY(items[i].run(items[i].self, repeats[i], error));
             times[i][rounds] = (now() - began) / repeats[i];
-            rest(items[i].rest);
+            busy = items[i].busy_after;
         }
         enough = sum_up_ratios(items, count, times, ++rounds, state->enough);
     }

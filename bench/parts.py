@@ -25,6 +25,8 @@ SMALL_CONVOLUTIONS = ((8, 256, 3, 4), (8, 256, 8, 4), (8, 128, 8, 8), (8, 64, 16
 LARGE_CONVOLUTIONS = ((4, 128, 64, 64), (4, 64, 128, 128), (4, 32, 256, 256), (4, 128, 128, 64), (8, 16, 512, 512))
 PASSES = {"forward": "forward", "backward_data": "backward, data", "backward_weights": "backward, weights"}
 LARGE_PRODUCT = 512  # no side is smaller
+# OpenBLAS knows processors by their numbers, and has kernels without wide registers for one that is newer than itself: what it takes by itself, and what it is told to.
+OPENBLAS_CORES = (None, "Haswell", "SkylakeX")
 # For each group at most, fewer where its ratios are known before.
 LONG = ("--seconds", "10")  # the largest product takes a third of one for each turn of its items
 LONGER = ("--seconds", "60")  # where a result is the difference of two that are nearly the same
@@ -51,11 +53,11 @@ class Bench:
         result["share_of_peak"] = result["flops_per_second"] / result["limits"]["flops_per_second"]
         return result
 
-    def group(self, *words):
+    def group(self, *words, environment=None):
         """What sora-bench measures, by the names of its groups; each item by its own. An item's "times" are those of rounds, each of which has every item of a group."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "groups.json"
-            done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True)
+            done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True, env={**os.environ, **(environment or {})})
             if done.returncode != 0:
                 raise Failure(f"{self.groups} {' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
             found = json.loads(path.read_text())
@@ -127,14 +129,33 @@ def worst(target_is_speed, items):
 # ---- Parts measured in one process --------------------------------------------------------------------------------------------------
 
 
+def best_openblas(bench):
+    """The environment in which OpenBLAS takes the least for all products together, and its name. Kernels that the processor can't run are passed over."""
+    took = {}
+    for core in OPENBLAS_CORES:
+        environment = {"OPENBLAS_CORETYPE": core} if core else {}
+        name = f"OpenBLAS{f', {core}' if core else ''}"
+        try:
+            groups = bench.group("gemm", "--seconds", "0.1", environment=environment)
+        except Failure:
+            if not core:
+                raise
+            continue
+        took[name] = sum(items["OpenBLAS"]["seconds"] for items in groups.values() if "OpenBLAS" in items), environment
+        say(f"{name}: {took[name][0]:.3f} s")
+    best = min(took, key=lambda name: took[name][0])
+    return took[best][1], best
+
+
 def gemm(bench):
-    groups = bench.group("limits", "gemm", *LONG)
+    environment, peer_name = best_openblas(bench)
+    groups = bench.group("limits", "gemm", *LONG, environment=environment)
     peak = bench.data["limits"]["flops_per_second"]
     bench.data["products"] = without_times(groups)
     large = {name: items for name, items in groups.items() if min(map(int, re.findall(r"\d+", name))) >= LARGE_PRODUCT}
     for row, item in (("gemm packed", "B packed"), ("gemm packing", "packing included")):
         found = [(name, *speed(i[item])) for name, i in large.items() if "beside" in i.get(item, {})]
-        yield row, {**worst(True, found), "peer_name": "OpenBLAS"} if found else {"note": "built without OpenBLAS"}
+        yield row, {**worst(True, found), "peer_name": peer_name} if found else {"note": "built without OpenBLAS"}
         if item == "B packed":
             rates = [(name, i[item]["flops"] / i[item]["seconds"] / peak, i[item]["flops"] / i[item]["max"] / peak, i[item]["flops"] / i[item]["min"] / peak)
                      for name, i in large.items() if item in i]

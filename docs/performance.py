@@ -27,7 +27,7 @@ def spread(row, unit):
 
 def sides(row):
     if row.get("ours") is None:
-        return row.get("note", "")
+        return "; ".join(text for text in ("peer_name" in row and f"beside {row['peer_name']}", row.get("note")) if text)
     beside = f"; {row['peer_name']} {figure(row['peer'], row['figure'])}" if row.get("peer") is not None else ""
     return f"{figure(row['ours'], row['figure'])}{beside}" + (f"; {row['note']}" if row.get("note") else "")
 

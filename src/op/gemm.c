@@ -17,6 +17,7 @@
 /* A work-item below this many multiply-adds is not worth its start. */
 #define DOT_WORK 50000
 #define TILE_WORK 800000
+#define APART_WORK (1 << 22) /* and from so many on they are dealt out one or two at a time (kernels/apart.h) */
 /* Floats of B in panels above which they come from far, and blocks of rows below which that way is not worth it. */
 #define FAR_PANELS (1 << 16)
 #define FAR_RUN 32
@@ -559,6 +560,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     int64_t down = panels_of(v->rows, d->m), across = panels_of(block ? v->group_columns : width, d->n),
             parts = passes ? sora_gemm_pass_parts(limits, v, d) : 0;
     int64_t run = block ? block_run(v, d->m) : tile_run(limits, v, d, across * down);
+    bool apart = block || run * v->rows * width * (d->k + d->k2) >= APART_WORK;
     bool asks = first.row == (int64_t)first.split * width && (d->m < ASK_ROWS || d->k * width <= ASK_PANEL);
     bool together = (b_rows || first.row == width) && (d->k2 == 0 || second.row == width);
     int forms = (d->a.transposed ? A_BY_COLUMNS : 0) | (b_rows ? B_ROWS : 0) | (first.view.dtype == SORA_F16 ? B_HALF : 0) |
@@ -569,7 +571,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
                               .options = options,
                               .flops = flops_of(d),
                               .bytes = bytes_of(d),
-                              .global = { (size_t)(block ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
+                              .global = { (size_t)(apart ? across * SORA_APART : across), (size_t)panels_of((int)run, down),
                                           (size_t)products_of(d) },
                               .label = d->label };
 #define PRODUCT_ARGUMENTS                                                                                                       \
