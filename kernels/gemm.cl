@@ -362,9 +362,9 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 #define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 
 #if defined SAMPLED || defined A_ZEROS
-/* A row's terms as they are, and a bit for each that is not 0, the first term's highest. Behind a ReLU most are 0, and no branch could be foreseen. */
+/* A row's terms as they are, and a bit for each that is not 0, the first term's lowest. Behind a ReLU most are 0, and no branch could be foreseen. */
 #define PLACES 64
-#define LANE_BITS ((intx)1 << (XV - 1 - LANE_NUMBERS))
+#define LANE_BITS ((intx)1 << LANE_NUMBERS)
 static inline ulong copy_row(__global const float *a, int terms, float *row)
 {
     const floatx bits = JOIN(convert_float, XV)(LANE_BITS);
@@ -373,16 +373,17 @@ static inline ulong copy_row(__global const float *a, int terms, float *row)
         floatx v = load_within(a, p, terms);
         if (p % LINE == 0) ASK_FOR(a + PLACES + p);
         STOREX(v, row + p);
-        places = places << XV | (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f);
+        places |= (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f) << p;
     }
     return places;
 }
 
-/* The first of what is left. */
+/* The first of what is left: how many bits below it are 0. What comes after doesn't wait for that number. */
 static inline int next_place(ulong *places)
 {
-    int first = (int)clz(*places);
-    *places &= (ulong)LONG_MAX >> first;
+    ulong rest = *places - 1;
+    int first = (int)popcount(~*places & rest);
+    *places &= rest;
     return first;
 }
 #endif
@@ -511,7 +512,7 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
             for (int x = begin; x < end; x += LINE) ASK_FOR(to + MR * c_row + x);
             _Pragma("nounroll") for (int column = begin; column < end; column += XV)
             {
-                int x = column - begin, lanes = (int)(places[(row - first + i) * LISTS + x / NEAR] >> (NEAR - XV - x % NEAR));
+                int x = column - begin, lanes = (int)(places[(row - first + i) * LISTS + x / NEAR] >> x % NEAR);
                 store_within(select((floatx)0.0f, LOADX(block + i * BLOCK_COLUMNS + x), ((intx)lanes & LANE_BITS) != 0), to, column, n);
             }
         }
