@@ -68,18 +68,25 @@ static inline void transform_weight_gradient(const floatx *u, floatx *g)
     g[2] = MAD((floatx)(1.0f / 6), sum2, sum + u[5]);
 }
 
-#if XV == 8
-/* Four pixels of eight channels become four pixels' channels. */
-static inline void load_turned(__global const float *row, const int *plane, float8 *v)
-{
-    FOR(l, 4) v[l] = (float8)(vload4(0, row + plane[l]), vload4(0, row + plane[l + 4]));
-    turn_4x8(v);
-}
-#endif
-
 /* Pixels of a row from column x on, four or with a border six, of the channels whose planes stand at `plane`; 0 beyond its edges. */
+#if XV >= 8
+/* Four pixels of eight channels become four pixels' channels. */
+static inline void load_turned(__global const float *row, const int *plane, floatx *v)
+{
+    float8 eight[XV / 8][4];
+    FOR(h, XV / 8)
+    {
+        FOR(l, 4) eight[h][l] = (float8)(vload4(0, row + plane[8 * h + l]), vload4(0, row + plane[8 * h + l + 4]));
+        turn_4x8(eight[h]);
+    }
 #if XV == 8
-static inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, float8 *d)
+    FOR(l, 4) v[l] = eight[0][l];
+#else
+    FOR(l, 4) v[l] = (floatx)(eight[0][l], eight[1][l]);
+#endif
+}
+
+static inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, floatx *d)
 {
     if (x + TILE > width) return false;
     load_turned(row + x, plane, d);
@@ -87,17 +94,17 @@ static inline bool load_inside_0(__global const float *row, const int *plane, in
 }
 
 /* The last two come with two that are here already, so that nothing beyond an edge is read. */
-static inline bool load_inside_1(__global const float *row, const int *plane, int x, int width, float8 *d)
+static inline bool load_inside_1(__global const float *row, const int *plane, int x, int width, floatx *d)
 {
     if (x + TILE + 1 > width) return false;
-    float8 v[4], w[4];
+    floatx v[4], w[4];
     int left = x < 0, right = x + TILE + 2 > width;
     load_turned(row + x + left, plane, v);
     load_turned(row + x + 2 - right, plane, w);
-    d[0] = left ? (float8)0.0f : v[0];
+    d[0] = left ? (floatx)0.0f : v[0];
     FOR(j, 3) d[j + 1] = left ? v[j] : v[j + 1];
     d[4] = right ? w[3] : w[2];
-    d[5] = right ? (float8)0.0f : w[3];
+    d[5] = right ? (floatx)0.0f : w[3];
     return true;
 }
 #else
@@ -173,17 +180,31 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
     }
 }
 
+#if XV >= 8
+/* Back, into the planes. */
+static inline void put_turned(const floatx *v, __global float *pixels, const int *plane, int accumulate)
+{
+    FOR(h, XV / 8)
+    {
+        float8 eight[4];
 #if XV == 8
-#define PUT_TURNED                                                               \
-    if (column + TILE <= width && channels == XV) {                              \
-        turn_4x8(v);                                                             \
-        FOR(l, XV)                                                               \
-        {                                                                        \
-            float4 quad = l < 4 ? v[l % 4].lo : v[l % 4].hi;                     \
-            if (accumulate) quad += vload4(0, pixels + plane[l]);                \
-            vstore4(quad, 0, pixels + plane[l]);                                 \
-        }                                                                        \
-        continue;                                                                \
+        FOR(l, 4) eight[l] = v[l];
+#else
+        FOR(l, 4) eight[l] = h ? v[l].hi : v[l].lo;
+#endif
+        turn_4x8(eight);
+        FOR(l, 8)
+        {
+            float4 quad = l < 4 ? eight[l % 4].lo : eight[l % 4].hi;
+            __global float *to = pixels + plane[8 * h + l];
+            vstore4(accumulate ? quad + vload4(0, to) : quad, 0, to);
+        }
+    }
+}
+#define PUT_TURNED                                           \
+    if (column + TILE <= width && channels == XV) {          \
+        put_turned(v, pixels, plane, accumulate);            \
+        continue;                                            \
     }
 #else
 #define PUT_TURNED
@@ -248,7 +269,7 @@ __kernel void winograd_result(__global const float *restrict m, ulong m_at, __gl
 /* Both and the products between, of a run of tiles whose transformed numbers stay in a near cache: at most NEAR of 36 matrices, inputs or outputs. u, the
  * transformed weights, in panels of W outputs. Work-items, apart: runs of tiles. */
 #define NV (W / XV)
-#define MR (NV == 8 ? 2 : 12 / NV) /* panels of 8 are for processors that have 32 registers */
+#define MR 6
 IMAGE_TILE(near_tile_0, , 0)
 IMAGE_TILE(near_tile_1, , 1)
 RESULT_TILE(near_result_tile, )
@@ -319,7 +340,7 @@ __kernel void winograd_near(__global const float *restrict x, ulong x_at, __glob
     }
 }
 
-#define NEAR_ROWS 4 /* divides XV */
+#define NEAR_ROWS (XV == 16 ? 8 : 4) /* divides XV */
 
 /* out[depth][width] (+)= x' dy of `count` tiles, whose rows are `depth` and `width` channels: multiples of XV, and of W. */
 BY_ITSELF void multiply_gradient(const float *x, int depth, const float *dy, int width, int count, int more, __global float *out)

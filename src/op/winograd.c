@@ -29,6 +29,9 @@
 /* The same for gradients of weights, where each work-item has its own sums, in panels of columns. */
 #define GRADIENT_CHANNELS 32
 #define GRADIENT_COLUMNS 16
+/* Numbers of the widest registers: a work-item that has all near takes as many channels at once, and rows near by are whole registers.
+ * So many planes a power of two apart share a set of the nearest cache: to no more outputs than that, fewer at once are faster. */
+#define WIDEST 16
 
 static int64_t round_up(int64_t n, int64_t to)
 {
@@ -38,6 +41,11 @@ static int64_t round_up(int64_t n, int64_t to)
 static int channels_at_once(const sora_device_limits *limits)
 {
     return limits->type == SORA_DEVICE_CPU ? CHANNELS : 1;
+}
+
+static int near_at_once(const sora_context *context, int64_t outputs)
+{
+    return outputs > WIDEST ? sora_lanes(&sora_context_device(context)->limits) : CHANNELS;
 }
 
 /* 36 matrices of some rows, in panels of columns or (panels of one width with the matrix) row-major. Odd multiples of a cache
@@ -87,10 +95,10 @@ static int64_t budget_of(int64_t across, int64_t along)
 static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64_t outputs, bool gradient)
 {
     int64_t inputs = x->dim[1], lanes = channels_at_once(limits), panel = sora_gemm_panel(limits, outputs);
-    int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes);
+    int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes), near = round_up(inputs, WIDEST);
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
     int64_t columns = gradient ? round_up(outputs, GRADIENT_COLUMNS) : panel ? round_up(outputs, panel) : along;
-    if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(across, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
+    if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(near, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
     p.parts = gradient && p.near ? SORA_MIN(p.tiles, UNIT_ITEMS * (int64_t)limits->compute_units) : 1;
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget_of(across, along) / (MATRICES * (across + along))));
     /* What a work-item has near takes no room. */
@@ -99,7 +107,7 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     if (!p.near)
         p.result = matrices_of(gradient ? inputs : p.room, along, along);
     else if (gradient)
-        p.result = matrices_of(across, columns, columns);
+        p.result = matrices_of(near, columns, columns);
     return p;
 }
 
@@ -262,7 +270,8 @@ static sora_status run_near(sora_context *context, const sora_conv_desc *d, cons
     const int64_t *size = d->x->shape.dim;
     int64_t outputs = d->y->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->y->shape);
     char options[64];
-    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", CHANNELS, (int)p->right.row, NEAR);
+    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", near_at_once(context, outputs),
+             (int)p->right.row, NEAR);
     sora_launch_desc desc = { .file = "winograd",
                               .kernel = "winograd_near",
                               .options = options,
@@ -320,7 +329,8 @@ static sora_status run_near_gradient(sora_context *context, const sora_conv_grad
     const int64_t *size = d->x->shape.dim;
     int64_t outputs = d->dy->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->dy->shape);
     char options[64];
-    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d", CHANNELS, GRADIENT_COLUMNS, NEAR);
+    snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d",
+             sora_lanes(&sora_context_device(context)->limits), GRADIENT_COLUMNS, NEAR);
     sora_launch_desc desc = { .file = "winograd",
                               .kernel = "winograd_near_gradient",
                               .options = options,
