@@ -104,6 +104,18 @@ layers = {f"{kind} {way}": rounds(seconds) for way in ("forward", "backward") fo
 (_, sizes), = parts.rank(types.SimpleNamespace(adapters={"a": layers, "b": layers}))
 check("what adapters add is summed over layers", abs(sizes["value"] - 1 / 3) < 1e-9 and sizes["note"].startswith("8000.00 ms"), sizes)
 
+
+
+def products(*words, environment):
+    core = environment.get("OPENBLAS_CORETYPE")
+    if core == "SkylakeX":
+        raise measure.Failure("killed by an instruction that isn't there")
+    return {"small": {"ours": {"seconds": 9}, "OpenBLAS": {"seconds": 1 if core else 5}}, "few rows": {"ours": {"seconds": 1}}}
+
+
+chosen = parts.best_openblas(types.SimpleNamespace(group=products))
+check("OpenBLAS has the fastest kernels that run", chosen == ({"OPENBLAS_CORETYPE": "Haswell"}, "OpenBLAS, Haswell"), chosen)
+
 with tempfile.TemporaryDirectory() as name:
     trace = pathlib.Path(name) / "trace.json"
     event = lambda kernel, place, dur, flops, moved: {"ph": "X", "cat": kernel, "name": place, "dur": dur, "args": {"flops": flops, "bytes": moved}}
