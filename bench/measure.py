@@ -13,20 +13,26 @@ class Failure(Exception):
     pass
 
 
-def run(command, environment=None):
-    """What it prints as JSON: the whole of its output, or its last line."""
+def output(command, environment=None):
+    """What it prints."""
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if done.returncode != 0:
         raise Failure(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
+    return done.stdout
+
+
+def run(command, environment=None):
+    """What it prints as JSON: the whole of its output, or its last line."""
+    text = output(command, environment)
     try:
-        return json.loads(done.stdout)
+        return json.loads(text)
     except ValueError:
         pass
     try:
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        return json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        raise Failure(f"{' '.join(words)}: printed no JSON: {done.stdout[-300:]!r}")
+        raise Failure(f"{' '.join(map(str, command))}: printed no JSON: {text[-300:]!r}")
 
 
 def say(text):

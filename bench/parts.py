@@ -16,7 +16,7 @@ import time
 import os
 
 import launches
-from measure import Failure, alternate, ratios, run, say, spread
+from measure import Failure, alternate, output, ratios, run, say, spread
 
 MIB = 1 << 20
 HERE = pathlib.Path(__file__).resolve().parent
@@ -57,9 +57,7 @@ class Bench:
         """What sora-bench measures, by the names of its groups; each item by its own. An item's "times" are those of rounds, each of which has every item of a group."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "groups.json"
-            done = subprocess.run([str(self.groups), *words, "--json", str(path)], capture_output=True, text=True, env={**os.environ, **(environment or {})})
-            if done.returncode != 0:
-                raise Failure(f"{self.groups} {' '.join(words)}: exit {done.returncode}\n{done.stderr[-1500:]}")
+            output([self.groups, *words, "--json", path], environment)
             found = json.loads(path.read_text())
         self.know(found.get("limits", {}))
         return {name: {item["name"]: item for item in items} for name, items in found.items() if isinstance(items, list)}
@@ -142,6 +140,8 @@ def best_openblas(bench):
                 raise
             continue
         took[name] = sum(items["OpenBLAS"]["seconds"] for items in groups.values() if "OpenBLAS" in items), environment
+        if not took[name][0]:  # built without it
+            break
         say(f"{name}: {took[name][0]:.3f} s")
     best = min(took, key=lambda name: took[name][0])
     return took[best][1], best

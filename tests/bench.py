@@ -105,7 +105,6 @@ layers = {f"{kind} {way}": rounds(seconds) for way in ("forward", "backward") fo
 check("what adapters add is summed over layers", abs(sizes["value"] - 1 / 3) < 1e-9 and sizes["note"].startswith("8000.00 ms"), sizes)
 
 
-
 def products(*words, environment):
     core = environment.get("OPENBLAS_CORETYPE")
     if core == "SkylakeX":
