@@ -68,9 +68,17 @@ static inline void transform_weight_gradient(const floatx *u, floatx *g)
     g[2] = MAD((floatx)(1.0f / 6), sum2, sum + u[5]);
 }
 
-/* Pixels of a row from column x on, four or with a border six, of the channels whose planes stand at `plane`; 0 beyond its edges. */
 #if XV >= 8
-/* Four pixels of eight channels become four pixels' channels. */
+/* Planes are turned eight at a time: a register holds that many channels, or twice as many. */
+#if XV == 8
+#define JOINED(eight, l) eight[0][l]
+#define EIGHT_OF(v, h) (v)
+#else
+#define JOINED(eight, l) (floatx)(eight[0][l], eight[1][l])
+#define EIGHT_OF(v, h) ((h) ? (v).hi : (v).lo)
+#endif
+
+/* Four pixels of some channels become four pixels' channels, */
 static inline void load_turned(__global const float *row, const int *plane, floatx *v)
 {
     float8 eight[XV / 8][4];
@@ -79,13 +87,29 @@ static inline void load_turned(__global const float *row, const int *plane, floa
         FOR(l, 4) eight[h][l] = (float8)(vload4(0, row + plane[8 * h + l]), vload4(0, row + plane[8 * h + l + 4]));
         turn_4x8(eight[h]);
     }
-#if XV == 8
-    FOR(l, 4) v[l] = eight[0][l];
-#else
-    FOR(l, 4) v[l] = (floatx)(eight[0][l], eight[1][l]);
-#endif
+    FOR(l, 4) v[l] = JOINED(eight, l);
 }
 
+/* and back. */
+static inline void put_turned(const floatx *v, __global float *pixels, const int *plane, int accumulate)
+{
+    FOR(h, XV / 8)
+    {
+        float8 eight[4];
+        FOR(l, 4) eight[l] = EIGHT_OF(v[l], h);
+        turn_4x8(eight);
+        FOR(l, 8)
+        {
+            float4 quad = l < 4 ? eight[l % 4].lo : eight[l % 4].hi;
+            __global float *to = pixels + plane[8 * h + l];
+            vstore4(accumulate ? quad + vload4(0, to) : quad, 0, to);
+        }
+    }
+}
+#endif
+
+/* Pixels of a row from column x on, four or with a border six, of the channels whose planes stand at `plane`; 0 beyond its edges. */
+#if XV >= 8
 static inline bool load_inside_0(__global const float *row, const int *plane, int x, int width, floatx *d)
 {
     if (x + TILE > width) return false;
@@ -181,26 +205,6 @@ __kernel void winograd_image(__global const float *restrict x, ulong x_at, __glo
 }
 
 #if XV >= 8
-/* Back, into the planes. */
-static inline void put_turned(const floatx *v, __global float *pixels, const int *plane, int accumulate)
-{
-    FOR(h, XV / 8)
-    {
-        float8 eight[4];
-#if XV == 8
-        FOR(l, 4) eight[l] = v[l];
-#else
-        FOR(l, 4) eight[l] = h ? v[l].hi : v[l].lo;
-#endif
-        turn_4x8(eight);
-        FOR(l, 8)
-        {
-            float4 quad = l < 4 ? eight[l % 4].lo : eight[l % 4].hi;
-            __global float *to = pixels + plane[8 * h + l];
-            vstore4(accumulate ? quad + vload4(0, to) : quad, 0, to);
-        }
-    }
-}
 #define PUT_TURNED                                           \
     if (column + TILE <= width && channels == XV) {          \
         put_turned(v, pixels, plane, accumulate);            \

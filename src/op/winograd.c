@@ -26,10 +26,9 @@
 #define NEAR 768
 #define NEAR_CHANNELS 64
 #define UNIT_ITEMS 4 /* work-items for each compute unit, for each to have some */
-/* The same for gradients of weights, where each work-item has its own sums, in panels of columns. */
+/* The same for gradients of weights, where each work-item has its own sums. */
 #define GRADIENT_CHANNELS 32
-#define GRADIENT_COLUMNS 16
-/* Numbers of the widest registers: a work-item that has all near takes as many channels at once, and rows near by are whole registers.
+/* Lanes of the widest registers: a work-item that has all near takes as many channels at once, and rows and panels near by are whole ones.
  * So many planes a power of two apart share a set of the nearest cache: to no more outputs than that, fewer at once are faster. */
 #define WIDEST 16
 
@@ -97,7 +96,7 @@ static plan plan_of(const sora_device_limits *limits, const sora_shape *x, int64
     int64_t inputs = x->dim[1], lanes = channels_at_once(limits), panel = sora_gemm_panel(limits, outputs);
     int64_t across = round_up(inputs, lanes), along = round_up(outputs, lanes), near = round_up(inputs, WIDEST);
     plan p = { .tiles = x->dim[0] * ((x->dim[2] + TILE - 1) / TILE) * ((x->dim[3] + TILE - 1) / TILE), .panels = panel > 0 };
-    int64_t columns = gradient ? round_up(outputs, GRADIENT_COLUMNS) : panel ? round_up(outputs, panel) : along;
+    int64_t columns = gradient ? round_up(outputs, WIDEST) : panel ? round_up(outputs, panel) : along;
     if (panel) p.near = near_of(limits, p.tiles, SORA_MAX(near, columns), gradient ? GRADIENT_CHANNELS : NEAR_CHANNELS);
     p.parts = gradient && p.near ? SORA_MIN(p.tiles, UNIT_ITEMS * (int64_t)limits->compute_units) : 1;
     p.room = SORA_MIN(p.tiles, SORA_MAX(1, budget_of(across, along) / (MATRICES * (across + along))));
@@ -330,7 +329,7 @@ static sora_status run_near_gradient(sora_context *context, const sora_conv_grad
     int64_t outputs = d->dy->shape.dim[1], images = sora_shape_elements(&d->x->shape) + sora_shape_elements(&d->dy->shape);
     char options[64];
     snprintf(options, sizeof options, "-D XV=%d -D BORDER=1 -D W=%d -D NEAR=%d",
-             sora_lanes(&sora_context_device(context)->limits), GRADIENT_COLUMNS, NEAR);
+             sora_lanes(&sora_context_device(context)->limits), WIDEST, NEAR);
     sora_launch_desc desc = { .file = "winograd",
                               .kernel = "winograd_near_gradient",
                               .options = options,
