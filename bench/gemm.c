@@ -65,7 +65,7 @@ static sora_status open_product(sora_context *context, int64_t m, int64_t n, int
 {
     sora_status status = SORA_OK;
     sora_view a, b, c, scratch = { 0 };
-    int64_t room = (int64_t)sora_gemm_workspace(&sora_context_device(context)->limits, m, n, k);
+    int64_t room = (int64_t)sora_gemm_workspace(&sora_context_device(context)->limits, n, k);
     *p = (product) { .context = context };
     SORA_TRY(bench_random(context, SORA_SHAPE(m, k), &p->buffers[0], &a, error));
     SORA_TRY(bench_random(context, SORA_SHAPE(n, k), &p->buffers[1], &b, error));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
+#include "sum.h"
 #include "vector.h"
 
 /* Convolutions of K x K, stride 1, zero padding K / 2, by planes or (conv_rows, conv_gradient_rows) by rows.
@@ -389,21 +390,21 @@ __kernel void conv_gradient_total(__global const float *restrict partial, ulong 
     }
 }
 
-/* Sum over the pixels of one channel of one image; then over the images, into the gradient. */
+/* Sums of dy over parts of each plane, [outputs][images][parts]; then of each output's, into the gradient. */
 __kernel void conv_bias_parts(__global const float *restrict dy, ulong dy_at, __global float *restrict partial, ulong partial_at, long dy_stride, int n)
 {
-    int o = (int)get_global_id(0), outputs = (int)get_global_size(0);
-    long image = (long)get_global_id(1);
-    __global const float *plane = dy + dy_at + image * dy_stride + (long)o * n;
-    floatx sum = (floatx)0.0f;
-    for (int at = 0; at < n; at += XV) sum += load_within(plane, at, n);
-    partial[partial_at + image * outputs + o] = SUM_LANES(sum);
+    long part = (long)get_global_id(0), parts = (long)get_global_size(0), o = (long)get_global_id(1), image = (long)get_global_id(2);
+    float sum;
+    dy += dy_at + image * dy_stride + o * n;
+    SUM_PART(sum, PART_FIRST(n, parts, part), PART_LAST(n, parts, part), i, dy[i]);
+    partial[partial_at + (o * (long)get_global_size(2) + image) * parts + part] = sum;
 }
 
-__kernel void conv_bias_total(__global const float *restrict partial, ulong partial_at, __global float *restrict gradient, ulong gradient_at, int images)
+__kernel void conv_bias_total(__global const float *restrict partial, ulong partial_at, __global float *restrict gradient, ulong gradient_at, long parts)
 {
-    int o = (int)get_global_id(0), outputs = (int)get_global_size(0);
-    float sum = 0.0f;
-    for (int i = 0; i < images; i++) sum += partial[partial_at + (long)i * outputs + o];
+    long o = (long)get_global_id(0);
+    float sum;
+    partial += partial_at + o * parts;
+    SUM_PART(sum, 0, parts, i, partial[i]);
     gradient[gradient_at + o] += sum;
 }

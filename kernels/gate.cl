@@ -2,7 +2,6 @@
 #include "range.h"
 
 #define PAPER 0
-#define ADAM 1
 #define OFFICIAL 2
 
 /* T_xi: arXiv 2311.11696, eq. 7. Exactly 0 inside the threshold. */

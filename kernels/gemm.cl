@@ -6,7 +6,7 @@
 #include "narrow.h"
 #endif
 
-/* C[m, n] (+)= alpha * (A B + A2 B2), then columns * scale, + bias, ReLU. Everything row-major, but B2 in panels on a CPU; A's element (i, k) stands at
+/* C[m, n] (+)= alpha * (A B + A2 B2), then + bias, ReLU. Everything row-major, but B2 in panels on a CPU; A's element (i, k) stands at
  * i * a_row + k * a_column. One tile of C a work-item, kept in registers; both pairs of operands ride on the same sums. With B_HALF B is halves (B2 never is). */
 
 #ifdef B_HALF
@@ -24,18 +24,15 @@
 #endif
 #define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
 
-static inline float finish(float v, int column, __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias,
-                           int relu)
+static inline float finish(float v, int column, __global const float *bias, ulong bias_at, int has_bias, int relu)
 {
-    if (has_scale) v *= scale[scale_at + column];
     if (has_bias) v += bias[bias_at + column];
     return relu && v < 0.0f ? 0.0f : v;
 }
 
-#define EPILOGUE_PARAMETERS                                                                                                      \
-    __global const float *scale, ulong scale_at, __global const float *bias, ulong bias_at, int has_scale, int has_bias, int relu, int accumulate
-#define EPILOGUE_ARGUMENTS scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate
-#define FINISH(v, column) finish(v, column, scale, scale_at, bias, bias_at, has_scale, has_bias, relu)
+#define EPILOGUE_PARAMETERS __global const float *bias, ulong bias_at, int has_bias, int relu, int accumulate
+#define EPILOGUE_ARGUMENTS bias, bias_at, has_bias, relu, accumulate
+#define FINISH(v, column) finish(v, column, bias, bias_at, has_bias, relu)
 
 /* Products of equal sizes are the third dimension of work-items; their operands lie so far apart. */
 #define BATCH_PARAMETERS long a_next, long b_next, long c_next
@@ -225,9 +222,9 @@ __kernel void gemm_pack(__global const B_ELEMENT *restrict b, ulong b_at, __glob
 
 /* NaN stays NaN. `least` is LEAST, without a branch for each vector. */
 #define LEAST (floatx)(relu ? 0.0f : -INFINITY)
-static inline floatx finished(floatx sum, floatx factor, floatx base, floatx least)
+static inline floatx finished(floatx sum, float alpha, floatx base, floatx least)
 {
-    floatx v = MAD(sum, factor, base);
+    floatx v = MAD(sum, (floatx)alpha, base);
     return select(v, least, v < least);
 }
 
@@ -238,13 +235,12 @@ static inline void put_block(const float *block, __global float *restrict c, lon
     {
         int at = column + j * XV;
         if (at >= n) break;
-        floatx factor = (floatx)alpha, base = (floatx)0.0f;
-        if (has_scale) factor *= load_within(scale + scale_at, at, n);
+        floatx base = (floatx)0.0f;
         if (has_bias) base = load_within(bias + bias_at, at, n);
         _Pragma("nounroll") for (int i = 0; i < rows; i++)
         {
             __global float *out = c + i * c_row;
-            floatx v = finished(LOADX(block + i * W + j * XV), factor, base, LEAST);
+            floatx v = finished(LOADX(block + i * W + j * XV), alpha, base, LEAST);
             if (accumulate) v += load_within(out, at, n);
             store_within(v, out, at, n);
         }
@@ -338,8 +334,7 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
         ASK_SOON;                                                      \
     } while (0)
 
-#define PUT_BLOCK(block) \
-    put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, scale, scale_at, bias, bias_at, has_scale, has_bias, relu, accumulate)
+#define PUT_BLOCK(block) put_block(block, c + c_at + row * c_row, c_row, rows, column, n, alpha, EPILOGUE_ARGUMENTS)
 
 /* The same of a whole tile, straight from registers. */
 #define PUT_TILE(sum)                                                                       \
@@ -347,10 +342,9 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
         __global float *out = c + c_at + row * c_row + column;                              \
         FOR(j, NV)                                                                          \
         {                                                                                   \
-            floatx factor = (floatx)alpha, base = (floatx)0.0f;                             \
-            if (has_scale) factor *= LOADX(scale + scale_at + column + j * XV);             \
+            floatx base = (floatx)0.0f;                                                     \
             if (has_bias) base = LOADX(bias + bias_at + column + j * XV);                   \
-            FOR(i, MR) sum[i][j] = finished(sum[i][j], factor, base, LEAST);                \
+            FOR(i, MR) sum[i][j] = finished(sum[i][j], alpha, base, LEAST);                 \
         }                                                                                   \
         if (accumulate) FOR(i, MR) FOR(j, NV) sum[i][j] += LOADX(out + i * c_row + j * XV); \
         FOR(i, MR) FOR(j, NV) STOREX(sum[i][j], out + i * c_row + j * XV);                  \
@@ -783,16 +777,15 @@ __kernel void gemm_mask(__global const float *restrict wanted, ulong wanted_at, 
 }
 
 /* What a library's product leaves to do. */
-__kernel void gemm_epilogue(__global const float *restrict product, ulong product_at, __global float *restrict c, ulong c_at, long c_row, int m, int n,
-                            EPILOGUE_PARAMETERS)
+__kernel void gemm_epilogue(__global float *restrict c, ulong c_at, long c_row, int m, int n, __global const float *restrict bias, ulong bias_at, int has_bias,
+                            int relu)
 {
     long all = (long)m * n;
     EACH(i, all)
     {
         long row = i / n, column = i - row * n;
         __global float *out = c + c_at + row * c_row + column;
-        float v = FINISH(product[product_at + i], (int)column);
-        *out = accumulate ? *out + v : v;
+        *out = FINISH(*out, (int)column);
     }
 }
 

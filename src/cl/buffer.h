@@ -2,6 +2,7 @@
 #ifndef SORA_CL_BUFFER_H
 #define SORA_CL_BUFFER_H
 
+#include "base/memory.h"
 #include "soracl/context.h"
 #include "soracl/tensor.h"
 
@@ -17,6 +18,12 @@ typedef struct sora_buffer {
 /* Uninitialised. `what` names it in the message, which says how much was asked for, how much the device has and is in use. */
 sora_status sora_buffer_create(sora_context *context, uint64_t bytes, const char *what, sora_buffer *out, sora_error *error);
 void sora_buffer_destroy(sora_buffer *buffer); /* accepts a zeroed struct; zeroes it */
+
+/* Tensors that share a buffer end within so many bytes: 2³¹ elements at most, as libraries (CLBlast) count them in ints. */
+static inline uint64_t sora_buffer_most(const sora_device_limits *limits)
+{
+    return SORA_MIN(limits->allocation_bytes, UINT64_C(1) << 33);
+}
 
 /* A tensor's place in device memory. Strides are dense but for the first dimension, so that a slice of channels (N, C of a
  * concatenation) or of columns (q of q|k|v) is a view too. All in elements, which have 4 bytes, and 2 where they are SORA_F16. */

@@ -64,7 +64,8 @@ typedef int64_t extents[SORA_PARAM_GROUPS][SORA_PARTS]; /* elements of every par
 /* Gives every parameter its offsets; elements of each group, and of the frozen buffers in sizes[] (at most params->count). */
 static size_t lay_out(const sora_params *params, sora_moment_layout moments, bool assign, extents groups, uint64_t *sizes)
 {
-    uint64_t limit = params->context ? sora_context_device(params->context)->limits.allocation_bytes / sizeof(float) : UINT64_MAX;
+    uint64_t limit =
+        params->context ? sora_buffer_most(&sora_context_device(params->context)->limits) / sizeof(float) : UINT64_MAX;
     size_t buffers = 0;
     memset(groups, 0, sizeof(extents));
     for (size_t i = 0; i < params->count; i++) {

@@ -262,7 +262,7 @@ static sora_status assign_offsets(sora_graph *graph, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_block **order = NULL, **placed = NULL;
-    uint64_t limit = sora_context_device(graph->context)->limits.allocation_bytes / ALIGNMENT * ALIGNMENT, end = 0;
+    uint64_t limit = sora_buffer_most(&sora_context_device(graph->context)->limits) / ALIGNMENT * ALIGNMENT, end = 0;
     SORA_TRY(sora_allocate(graph->block_count, sizeof *order, "plan", &order, error));
     SORA_TRY(sora_allocate(graph->block_count, sizeof *placed, "plan", &placed, error));
     for (size_t i = 0; i < graph->block_count; i++) order[i] = &graph->blocks[i];

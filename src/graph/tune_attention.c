@@ -40,7 +40,7 @@ static void describe(const int64_t *s, char text[96])
 static int variants(const sora_device_limits *limits, const int64_t *s, sora_tuning_variant out[SORA_TUNE_VARIANTS])
 {
     sora_attention_variant list[SORA_ATTENTION_VARIANTS];
-    int count = sora_attention_variants(limits, s[QUERIES], s[BACK], list);
+    int count = sora_attention_variants(limits, s[BACK], list);
     for (int i = 0; i < count; i++) out[i] = sora_attention_tuning_variant(&list[i]);
     return count;
 }
@@ -116,7 +116,7 @@ static sora_status prepare(sora_context *context, const int64_t *s, void **self,
     if (a->back) {
         /* What forward leaves for it. */
         sora_attention_variant standard[SORA_ATTENTION_VARIANTS];
-        sora_attention_variants(&sora_context_device(context)->limits, a->queries, false, standard);
+        sora_attention_variants(&sora_context_device(context)->limits, false, standard);
         a->back = false;
         const sora_tuning_variant numbers = sora_attention_tuning_variant(standard);
         status = launch(a, &numbers, error);

@@ -162,7 +162,7 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     }
     if (d->b.panel) SORA_TRY(bring_into_panels(p, &d->b, columns, rows, d->b.panel, &p->operands[PANELS], error));
     if (d->k2 && panel2) SORA_TRY(bring_into_panels(p, &d->b2, d->n, d->k2, panel2, &p->operands[PANELS2], error));
-    uint64_t room = sora_gemm_workspace(limits, d->m, d->n, d->k);
+    uint64_t room = sora_gemm_workspace(limits, d->n, d->k);
     SORA_TRY(sora_tune_scratch(context, room, &p->operands[SCRATCH], error));
     d->workspace = p->operands[SCRATCH].view;
 cleanup:

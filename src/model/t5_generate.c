@@ -59,7 +59,7 @@ static uint64_t workspace_elements(const sora_t5_generator *g)
 {
     const sora_t5 *t5 = g->t5;
     const sora_device_limits *limits = &sora_context_device(g->context)->limits;
-    uint64_t most = SORA_MAX(sora_gemm_workspace(limits, g->rows, t5->config.vocabulary, t5->config.width),
+    uint64_t most = SORA_MAX(sora_gemm_workspace(limits, t5->config.vocabulary, t5->config.width),
                              sora_top_tokens_workspace(g->rows, t5->config.vocabulary, width_of(g)));
     for (int i = 0; i < t5->decoder.count; i++) {
         const sora_t5_block *b = &t5->decoder.blocks[i];

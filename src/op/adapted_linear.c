@@ -93,9 +93,9 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     const sora_device_limits *l = rule->limits;
     uint64_t dropped = a->dropout > 0.0f ? (uint64_t)(m * q) : 0, t = (uint64_t)(m * r),
              factors = (uint64_t)sora_shape_elements(&rule->inputs[UP]);
-    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, m, p, q), sora_narrow_workspace(l, m, q, r));
+    uint64_t forward = SORA_MAX(sora_gemm_workspace(l, p, q), sora_narrow_workspace(l, m, q, r));
     uint64_t parts = (uint64_t)most_parts(l, a, m) * (factors + (uint64_t)(r * q));
-    uint64_t data = SORA_MAX(sora_gemm_workspace(l, m, q, p), sora_gemm_workspace(l, m, q, r));
+    uint64_t data = SORA_MAX(sora_gemm_workspace(l, q, p), sora_gemm_workspace(l, q, r));
     uint64_t passes = SORA_MAX(sora_narrow_workspace(l, m, q, r), sora_narrow_workspace(l, m, p, r));
     if (rule->training) {
         rule->saved[T] = SORA_SHAPE(m, r);

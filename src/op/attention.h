@@ -12,9 +12,8 @@ typedef struct sora_attention_variant {
 } sora_attention_variant;
 #define SORA_ATTENTION_VARIANTS 4
 
-/* The ways in which the device can do it for so many queries, forward or back, the default first; returns how many. */
-int sora_attention_variants(const sora_device_limits *limits, int64_t queries, bool back,
-                            sora_attention_variant out[SORA_ATTENTION_VARIANTS]);
+/* The ways in which the device can do it, forward or back, the default first; returns how many. */
+int sora_attention_variants(const sora_device_limits *limits, bool back, sora_attention_variant out[SORA_ATTENTION_VARIANTS]);
 
 /* A variant as its numbers. */
 sora_tuning_variant sora_attention_tuning_variant(const sora_attention_variant *variant);

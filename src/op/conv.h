@@ -81,7 +81,8 @@ int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, co
 uint64_t sora_conv_gradient_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, const sora_shape *dy);
 sora_status sora_conv_gradient(sora_context *context, const sora_conv_gradient_desc *desc, sora_error *error);
 
-/* gradient [o] += Σ dy[o]; workspace of n · o elements. */
+/* gradient [o] += Σ dy[o]; workspace of sora_conv_bias_workspace elements. */
+uint64_t sora_conv_bias_workspace(const sora_shape *dy);
 sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, const sora_view *gradient,
                                     const sora_view *workspace, const char *label, sora_error *error);
 

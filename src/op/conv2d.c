@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 
-#define WINOGRAD_CHANNELS 8
 #define PART_ROWS 6 /* as kernels/conv2d.cl has it */
 #define MOST_ROWS 3 /* that a work-item has sums of at a time: it and all below divide a part */
 /* A work-item below this many multiply-adds is not worth its start. */
@@ -43,12 +42,6 @@ static bool is_padded(const sora_device_limits *limits, int kernel, const sora_s
     return kernel == 3 && limits->type == SORA_DEVICE_CPU && x->dim[3] < sora_lanes(limits);
 }
 
-/* Below that many channels of either side transforms cost more than they save. */
-static bool takes_winograd(int kernel, const sora_shape *x, int64_t outputs)
-{
-    return kernel == 3 && x->dim[1] >= WINOGRAD_CHANNELS && outputs >= WINOGRAD_CHANNELS;
-}
-
 static uint64_t padded_elements(const sora_device_limits *limits, int kernel, const sora_shape *x)
 {
     if (!is_padded(limits, kernel, x)) return 0;
@@ -58,7 +51,7 @@ static uint64_t padded_elements(const sora_device_limits *limits, int kernel, co
 uint64_t sora_conv_workspace(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs)
 {
     uint64_t padded = padded_elements(limits, kernel, x);
-    return takes_winograd(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
+    return sora_winograd_takes(kernel, x, outputs) ? SORA_MAX(padded, sora_winograd_workspace(limits, x, outputs)) : padded;
 }
 
 static void program_options(const sora_context *context, int kernel, int block, int tiles, bool padded, bool back, char out[128])
@@ -153,7 +146,7 @@ int sora_conv_variants(const sora_device_limits *limits, int kernel, const sora_
     sora_conv_variant standard = standard_variant(limits, kernel, x, outputs);
     if (first) out[count++] = winograd;
     out[count++] = standard;
-    if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
+    if (!first && sora_winograd_takes(kernel, x, outputs)) out[count++] = winograd;
     bool rows = standard.method == SORA_CONV_ROWS;
     for (int block = block_of(outputs, 8); block >= 1; block /= 2)
         for (int tiles = rows ? MOST_ROWS : 4; tiles >= 1; tiles = rows ? tiles - 1 : tiles / 2) {
@@ -307,7 +300,7 @@ int sora_conv_gradient_variants(const sora_device_limits *limits, int kernel, co
         if (row_sums(limits, kernel, x, outputs, block)) out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_ROWS };
         out[count++] = (sora_conv_variant) { block, 1, SORA_CONV_PLANE };
     }
-    if (!first && takes_winograd(kernel, x, outputs)) out[count++] = winograd;
+    if (!first && sora_winograd_takes(kernel, x, outputs)) out[count++] = winograd;
     return count;
 }
 
@@ -448,31 +441,36 @@ cleanup:
     return status;
 }
 
+uint64_t sora_conv_bias_workspace(const sora_shape *dy)
+{
+    return (uint64_t)(dy->dim[0] * dy->dim[1] * sora_sum_parts(dy->dim[2] * dy->dim[3]));
+}
+
 sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, const sora_view *gradient,
                                     const sora_view *workspace, const char *label, sora_error *error)
 {
     char options[128];
-    size_t images = (size_t)dy->shape.dim[0], outputs = (size_t)dy->shape.dim[1];
+    int64_t images = dy->shape.dim[0], outputs = dy->shape.dim[1], n = dy->shape.dim[2] * dy->shape.dim[3],
+            runs = sora_sum_parts(n);
     program_options(context, 1, 1, tiles_of(&sora_context_device(context)->limits, 1), false, false, options);
-    sora_status status =
-        sora_launch(context,
-                    &(sora_launch_desc) { .file = "conv2d",
-                                          .kernel = "conv_bias_parts",
-                                          .options = options,
-                                          .global = { outputs, images },
-                                          .label = label,
-                                          .arguments = SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(workspace), SORA_LONG(dy->stride),
-                                                                      SORA_INT(dy->shape.dim[2] * dy->shape.dim[3])) },
-                    error);
+    sora_status status = sora_launch(context,
+                                     &(sora_launch_desc) { .file = "conv2d",
+                                                           .kernel = "conv_bias_parts",
+                                                           .options = options,
+                                                           .global = { (size_t)runs, (size_t)outputs, (size_t)images },
+                                                           .label = label,
+                                                           .arguments = SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(workspace),
+                                                                                       SORA_LONG(dy->stride), SORA_INT(n)) },
+                                     error);
     if (status != SORA_OK) return status;
     return sora_launch(
         context,
         &(sora_launch_desc) { .file = "conv2d",
                               .kernel = "conv_bias_total",
                               .options = options,
-                              .global = { outputs },
+                              .global = { (size_t)outputs },
                               .label = label,
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(gradient), SORA_INT(images)) },
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(gradient), SORA_LONG(images * runs)) },
         error);
 }
 
@@ -522,7 +520,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     rule->forward_workspace = sora_conv_workspace(rule->limits, kernel, x, y.dim[1]);
     uint64_t data = sora_conv_workspace(rule->limits, kernel, &y, x->dim[1]),
              weights = sora_conv_gradient_workspace(rule->limits, kernel, x, &y);
-    rule->backward_workspace = SORA_MAX(SORA_MAX(data, weights), (uint64_t)(y.dim[0] * y.dim[1]));
+    rule->backward_workspace = SORA_MAX(SORA_MAX(data, weights), sora_conv_bias_workspace(&y));
     return SORA_OK;
 }
 

@@ -31,7 +31,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     rule->output_count = 1;
     rule->outputs[0] = SORA_SHAPE(x->dim[0], w->dim[1], 2 * x->dim[2], 2 * x->dim[3]);
     int64_t parts = part_count(rule->limits, x, w->dim[1]) * sora_shape_elements(w);
-    rule->backward_workspace = (uint64_t)SORA_MAX(parts, x->dim[0] * w->dim[1]);
+    rule->backward_workspace = SORA_MAX((uint64_t)parts, sora_conv_bias_workspace(&rule->outputs[0]));
     return SORA_OK;
 }
 

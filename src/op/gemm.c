@@ -140,7 +140,7 @@ static const int sampled_size[] = { 128, 128, 0 };
 
 static bool is_sampled(const sora_gemm_desc *d)
 {
-    bool plain = !d->column_scale.memory && !d->bias.memory && !d->relu && !d->accumulate;
+    bool plain = !d->bias.memory && !d->relu && !d->accumulate;
     return d->wanted_leading && d->has_bt && !d->a.transposed && plain && products_of(d) == 1;
 }
 
@@ -222,12 +222,30 @@ static sora_gemm_variant group_of(const int *g)
                                  .item_columns = g[4] };
 }
 
+/* CLBlast counts elements from a buffer's start in ints, and so it does in its scratch, where it copies operands to whole tiles. */
+#define CLBLAST_TILE 256
+
+static bool within_ints(const sora_view *view, int64_t rows, int64_t leading)
+{
+    return view->offset + (uint64_t)(rows * leading) <= INT32_MAX;
+}
+
+static bool clblast_counts(const sora_gemm_desc *d)
+{
+    const sora_gemm_operand *a = &d->a, *b = &d->b, *a2 = &d->a2, *b2 = &d->b2;
+    int64_t m = d->m + CLBLAST_TILE, n = d->n + CLBLAST_TILE, k = SORA_MAX(d->k, d->k2) + CLBLAST_TILE;
+    return m * k + k * n + m * n <= INT32_MAX && within_ints(&d->c, d->m, d->c_leading) &&
+           within_ints(&a->view, a->transposed ? d->k : d->m, a->leading) && within_ints(&a2->view, d->m, a2->leading) &&
+           within_ints(&b->view, b->transposed ? d->n : d->k, b->leading) && within_ints(&b2->view, d->k2, b2->leading);
+}
+
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
  * GPUs; it takes no halves beside floats. Of ours the default is the largest group that C fills. */
 static int gpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     int count = 0, standard = -1;
-    if (products_of(d) == 1 && !is_half(&d->b)) out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
+    if (products_of(d) == 1 && !is_half(&d->b) && clblast_counts(d))
+        out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
     for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++) {
         bool filled = standard >= 0 && group_sizes[standard][0] <= d->m && group_sizes[standard][1] <= d->n;
         if (!filled && group_fits(limits, group_sizes[i])) standard = i;
@@ -351,9 +369,9 @@ uint64_t sora_gemm_panel_elements(int panel, int64_t n, int64_t k)
     return (uint64_t)(panels_of(panel, n) * panel * k);
 }
 
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k)
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t n, int64_t k)
 {
-    if (limits->type != SORA_DEVICE_CPU) return (uint64_t)(m * n);
+    if (limits->type != SORA_DEVICE_CPU) return 0;
     /* The last panel of the widest block has fewer columns behind C's last than it has columns. */
     return (uint64_t)((n + 4 * sora_lanes(limits) - 1) * k);
 }
@@ -447,20 +465,20 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
     program_options(context, &tile, is_half(&d->b) ? B_HALF : 0, options);
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "gemm",
-                              .kernel = "gemm_dot",
-                              .options = options,
-                              .flops = flops_of(d),
-                              .bytes = bytes_of(d),
-                              .global = { (size_t)((across + tiles - 1) / tiles), (size_t)down },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
-                                  SORA_VIEW(&d->c), SORA_LONG(d->a.leading), SORA_LONG(d->b.leading), SORA_LONG(d->a2.leading),
-                                  SORA_INT(d->b2.panel), SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k),
-                                  SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)), SORA_INT(tiles), SORA_INT(height),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
+        &(sora_launch_desc) {
+            .file = "gemm",
+            .kernel = "gemm_dot",
+            .options = options,
+            .flops = flops_of(d),
+            .bytes = bytes_of(d),
+            .global = { (size_t)((across + tiles - 1) / tiles), (size_t)down },
+            .label = d->label,
+            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view),
+                                        SORA_VIEW(&d->b2.view), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
+                                        SORA_LONG(d->b.leading), SORA_LONG(d->a2.leading), SORA_INT(d->b2.panel),
+                                        SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
+                                        SORA_FLOAT(or_one(d->alpha)), SORA_INT(tiles), SORA_INT(height), SORA_VIEW(&d->bias),
+                                        SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
         error);
 }
 
@@ -581,9 +599,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),                                                                        \
         SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),                                         \
         SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run), SORA_INT(asks),               \
-        SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias),                                         \
-        SORA_INT(d->column_scale.memory != NULL), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate), \
-        SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
+        SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),                 \
+        SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
     desc.arguments = SORA_ARGUMENTS(PRODUCT_ARGUMENTS);
     if (!passes) return sora_launch(context, &desc, error);
     desc.global[0] = (size_t)(parts * SORA_APART);
@@ -649,9 +666,8 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
                                   SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column), SORA_LONG(b.row), SORA_LONG(b.column),
                                   SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
                                   SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
-                                  SORA_VIEW(&d->column_scale), SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                  SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate),
-                                  SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
+                                  SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
+                                  SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);
 }
 
@@ -681,8 +697,7 @@ static sora_status provide_scratch(sora_context *context, uint64_t bytes, sora_e
 }
 
 static sora_status library_product(sora_context *context, const sora_gemm_desc *d, int64_t k, const sora_gemm_operand *a,
-                                   const sora_gemm_operand *b, float beta, const sora_view *c, int64_t c_leading,
-                                   sora_error *error)
+                                   const sora_gemm_operand *b, float beta, sora_error *error)
 {
     cl_command_queue queue = sora_context_queue(context);
     cl_event event = NULL;
@@ -691,14 +706,14 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
                      turn_b = b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo;
     CLBlastStatusCode code =
         CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, a->view.offset, (size_t)a->leading,
-                                   b->view.offset, (size_t)b->leading, c->offset, (size_t)c_leading, &queue, &scratch);
+                                   b->view.offset, (size_t)b->leading, d->c.offset, (size_t)d->c_leading, &queue, &scratch);
     sora_status status = code == CLBlastSuccess ? provide_scratch(context, scratch, error) : SORA_OK;
     if (status != SORA_OK || context->rehearsing) return status;
     if (code == CLBlastSuccess)
         code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, or_one(d->alpha), a->view.memory,
                                           a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading,
-                                          beta, c->memory, c->offset, (size_t)c_leading, &queue, context->profile ? &event : NULL,
-                                          context->scratch.memory);
+                                          beta, d->c.memory, d->c.offset, (size_t)d->c_leading, &queue,
+                                          context->profile ? &event : NULL, context->scratch.memory);
     if (code != CLBlastSuccess)
         return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
                          (long long)d->n, (long long)k, (int)code);
@@ -710,31 +725,25 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
                  : SORA_OK;
 }
 
-/* Workspace: the product [m, n] where an epilogue follows. */
 static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *variant,
                                sora_error *error)
 {
     sora_status status = SORA_OK;
-    bool epilogue = d->column_scale.memory || d->bias.memory || d->relu;
-    sora_view product = epilogue ? d->workspace : d->c;
-    int64_t leading = epilogue ? d->n : d->c_leading;
     SORA_TRY(put_parameters(context, variant, error));
-    SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, !epilogue && d->accumulate ? 1.0f : 0.0f, &product, leading, error));
-    if (d->k2 > 0) SORA_TRY(library_product(context, d, d->k2, &d->a2, &d->b2, 1.0f, &product, leading, error));
-    if (epilogue) {
-        sora_launch_desc last = { .file = "gemm",
-                                  .kernel = "gemm_epilogue",
-                                  .options = "-D XV=1",
-                                  .label = d->label,
-                                  .global = { 1 },
-                                  .arguments = SORA_ARGUMENTS(SORA_VIEW(&product), SORA_VIEW(&d->c), SORA_LONG(d->c_leading),
-                                                              SORA_INT(d->m), SORA_INT(d->n), SORA_VIEW(&d->column_scale),
-                                                              SORA_VIEW(&d->bias), SORA_INT(d->column_scale.memory != NULL),
-                                                              SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
-                                                              SORA_INT(d->accumulate)) };
-        last.global[0] = (size_t)SORA_MIN(d->m * d->n, 65536);
-        SORA_TRY(sora_launch(context, &last, error));
-    }
+    SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, d->accumulate ? 1.0f : 0.0f, error));
+    if (d->k2 > 0) SORA_TRY(library_product(context, d, d->k2, &d->a2, &d->b2, 1.0f, error));
+    if (d->bias.memory || d->relu)
+        status =
+            sora_launch(context,
+                        &(sora_launch_desc) { .file = "gemm",
+                                              .kernel = "gemm_epilogue",
+                                              .options = "-D XV=1",
+                                              .label = d->label,
+                                              .global = { (size_t)SORA_MIN(d->m * d->n, 65536) },
+                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->c), SORA_LONG(d->c_leading),
+                                                                          SORA_INT(d->m), SORA_INT(d->n), SORA_VIEW(&d->bias),
+                                                                          SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu)) },
+                        error);
 cleanup:
     return status;
 }
@@ -768,6 +777,9 @@ sora_status sora_gemm(sora_context *context, const sora_gemm_desc *desc, sora_er
     if (desc->batch.count > 1 && (desc->k2 || (sora_is_cpu(context) && (!desc->b.panel || desc->b.turned))))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: %lld products at once; expected one pair of operands, B in panels",
                          desc->label ? desc->label : "gemm", (long long)desc->batch.count);
+    if (desc->accumulate && (desc->bias.memory || desc->relu))
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a product that is added to C has no bias and no ReLU",
+                         desc->label ? desc->label : "gemm");
     int panel = sora_gemm_panel(&sora_context_device(context)->limits, desc->n);
     if (desc->k2 && desc->b2.panel != panel)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "%s: a second pair's B in panels of %d; expected %d",

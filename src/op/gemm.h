@@ -7,7 +7,7 @@
 #include "op/narrow.h"
 
 /* Products in fp32 behind one interface; a provider does them. Everything is row-major.
- *   C[m, n] (+)= α · column_scale[n] ⊙ (A[m, k] · B[k, n] + A₂[m, k₂] · B₂[k₂, n]) + bias[n], then ReLU
+ *   C[m, n] (+)= α (A[m, k] · B[k, n] + A₂[m, k₂] · B₂[k₂, n]) + bias[n], then ReLU
  * The second operand pair rides on the same accumulators (the adapter's up product). */
 
 typedef enum sora_gemm_provider {
@@ -74,10 +74,9 @@ typedef struct sora_gemm_desc {
     int64_t k2;               /* 0: no second pair */
     sora_gemm_operand a2, b2; /* B2 in panels of sora_gemm_panel's width, where the device has them */
     sora_gemm_blocks blocks2;
-    sora_view column_scale; /* [n] factor of C's columns before bias; NULL: ones */
-    sora_view bias;         /* [n]; NULL: none */
+    sora_view bias; /* [n]; NULL: none */
     bool relu;
-    bool accumulate;        /* C += instead of C = */
+    bool accumulate;        /* C += instead of C =; then no bias and no ReLU */
     sora_view wanted;       /* [m, n]: where it is 0 C is 0, too */
     int64_t wanted_leading; /* 0: all of C is wanted */
     sora_gemm_sums sums;
@@ -106,9 +105,9 @@ sora_tuning_key sora_gemm_clblast_key(void);
 /* The variant that was measured to be best, if it is still one of the device's; else the default. */
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
-/* Scratch in elements that an m x n x k product may need in any of its variants; monotone in the sizes. Where B stands in panels
+/* Scratch in elements that products of n columns and k terms may need in any of their variants; monotone. Where B stands in panels
  * k counts as 0. Where CLBlast copies operands it takes the context's scratch besides. */
-uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t m, int64_t n, int64_t k);
+uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t n, int64_t k);
 
 /* The parts of `sums` that this variant of a product makes for m rows: 0 where it doesn't read `wanted` as it goes along. The most
  * that any makes; monotone. */

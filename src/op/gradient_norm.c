@@ -2,9 +2,8 @@
 #include "op/range.h"
 #include "op/update.h"
 
-uint64_t sora_gradient_norm_workspace(const sora_device_limits *limits)
+uint64_t sora_gradient_norm_workspace(void)
 {
-    (void)limits;
     return SORA_SUM_MAX_PARTS;
 }
 

@@ -47,8 +47,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     /* Where x alone wants a gradient forward makes it, from logits that are there: backward would have to make them again. */
     bool early = rule->training && rule->wanted == 1u << X && a->smoothing == 0.0f;
     if (early) rule->saved[PRODUCT] = SORA_SHAPE(m, d);
-    uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, m, n, d);
-    uint64_t input = sora_gemm_workspace(l, m, d, n), weight = sora_gemm_workspace(l, n, d, m);
+    uint64_t logits = (uint64_t)(m * n), product = sora_gemm_workspace(l, n, d);
+    uint64_t input = sora_gemm_workspace(l, d, n), weight = sora_gemm_workspace(l, d, m);
     rule->forward_workspace = logits + 4 * (uint64_t)m + (early ? SORA_MAX(product, input) : product);
     rule->backward_workspace = early ? 0 : logits + SORA_MAX(product, SORA_MAX(input, weight));
     return SORA_OK;

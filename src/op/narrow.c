@@ -28,7 +28,7 @@ uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int6
 {
     return limits->type == SORA_DEVICE_CPU
                ? 0
-               : SORA_MAX(sora_gemm_workspace(limits, m, rank, columns), sora_gemm_workspace(limits, rank, columns, m));
+               : SORA_MAX(sora_gemm_workspace(limits, rank, columns), sora_gemm_workspace(limits, columns, m));
 }
 
 static int64_t rank_of(const sora_narrow_desc *d)

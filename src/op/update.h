@@ -18,7 +18,7 @@ typedef struct sora_update_range {
 
 /* control from the gradients (absent: none) and the loss (a scalar that must be finite): two passes in fixed order.
  * clip 0: none. gradient_scale: 1 / micro-batches. workspace: sora_gradient_norm_workspace() elements. (op gradient_norm) */
-uint64_t sora_gradient_norm_workspace(const sora_device_limits *limits);
+uint64_t sora_gradient_norm_workspace(void);
 sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients, const sora_view *loss, float clip,
                                float gradient_scale, const sora_view *control, const sora_view *workspace, sora_error *error);
 

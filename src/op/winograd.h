@@ -9,6 +9,9 @@
 /* Convolutions of 3 × 3 with four times fewer multiplications, F(4 × 4, 3 × 3): tiles of images and weights are transformed, the
  * products of 36 pairs of matrices are transformed back. x, y and weights as in conv.h; kernel must be 3. */
 
+/* Whether it can be tried: there are channels enough, and pixels of an image not too many to be counted in 32 bits. */
+bool sora_winograd_takes(int kernel, const sora_shape *x, int64_t outputs);
+
 /* Whether it is the faster way, where that was measured: for y, the way back to x, and the gradient of the weights. */
 bool sora_winograd_pays(const sora_device_limits *limits, int kernel, const sora_shape *x, int64_t outputs);
 

@@ -33,9 +33,9 @@ sora_moment_layout sora_optimizer_moments(const sora_optimizer_options *options)
     return options->momentum != 0.0f ? SORA_MOMENTS_ONE : SORA_MOMENTS_NONE;
 }
 
-static uint64_t elements_needed(const sora_context *context)
+static uint64_t elements_needed(void)
 {
-    return SORA_CONTROL_ELEMENTS + sora_gradient_norm_workspace(&sora_context_device(context)->limits);
+    return SORA_CONTROL_ELEMENTS + sora_gradient_norm_workspace();
 }
 
 static bool in_group(const sora_param *param, sora_param_kind kind)
@@ -45,7 +45,7 @@ static bool in_group(const sora_param *param, sora_param_kind kind)
 
 uint64_t sora_optimizer_device_bytes(const sora_params *params, const sora_optimizer_options *options)
 {
-    uint64_t bytes = elements_needed(sora_params_context(params)) * sizeof(float);
+    uint64_t bytes = elements_needed() * sizeof(float);
     for (int kind = 0; options->kind == SORA_OPTIMIZER_ADAFACTOR && kind < SORA_PARAM_GATE; kind++) {
         sora_adafactor_sizes sizes = { 0 };
         for (size_t i = 0; i < sora_params_count(params); i++) {
@@ -109,7 +109,7 @@ sora_status sora_optimizer_create(sora_params *params, const sora_optimizer_opti
     SORA_TRY(check_options(o, error));
     if (!sora_params_on_device(params))
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "optimiser: the parameters are on the host; upload them first");
-    uint64_t elements = elements_needed(optimizer->context);
+    uint64_t elements = elements_needed();
     SORA_TRY(sora_buffer_create(optimizer->context, elements * sizeof(float), "optimiser's control", &optimizer->memory, error));
     optimizer->control = sora_view_dense(&optimizer->memory, 0, SORA_SHAPE(SORA_CONTROL_ELEMENTS));
     optimizer->workspace =

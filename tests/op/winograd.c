@@ -241,6 +241,19 @@ static void test_leading(void **state)
     destroy_operands(f);
 }
 
+/* Images of more elements than 32 bits count go another way. */
+static void test_counts(void **state)
+{
+    fixture *f = *state;
+    const sora_device_limits *limits = &sora_context_device(f->contexts[0])->limits;
+    sora_shape fits = SORA_SHAPE(8, 64, 4096, 4096), large = SORA_SHAPE(1, 256, 4096, 4096);
+    assert_true(sora_winograd_takes(3, &fits, 64));
+    assert_false(sora_winograd_takes(3, &fits, 128));
+    assert_false(sora_winograd_takes(3, &large, 64));
+    assert_false(sora_winograd_pays(limits, 3, &large, 64));
+    assert_false(sora_winograd_takes(1, &fits, 64));
+}
+
 /* All of a few tiles by a work-item, at edges: as a CPU does it, on any device; what Oclgrind has the time for. */
 static void test_near(void **state)
 {
@@ -254,9 +267,10 @@ static void test_near(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest all[] = { cmocka_unit_test(test_cpu), cmocka_unit_test(test_gpu), cmocka_unit_test(test_parts),
-                                      cmocka_unit_test(test_leading), cmocka_unit_test(test_near) },
-                            as_cpu[] = { cmocka_unit_test(test_near) };
+    const struct CMUnitTest
+        all[] = { cmocka_unit_test(test_cpu),     cmocka_unit_test(test_gpu),  cmocka_unit_test(test_parts),
+                  cmocka_unit_test(test_leading), cmocka_unit_test(test_near), cmocka_unit_test(test_counts) },
+        as_cpu[] = { cmocka_unit_test(test_near) };
     if (argc > 1 && strcmp(argv[argc - 1], "--as-cpu") == 0) return cmocka_run_group_tests(as_cpu, open_fixture, close_fixture);
     return cmocka_run_group_tests(all, open_fixture, close_fixture);
 }

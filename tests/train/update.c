@@ -204,7 +204,7 @@ static void test_control(void **state)
     norm = sqrt(norm) / 2; /* two micro-batches */
     open_range(f, a, a, N, &ra);
     open_range(f, b, b, 3, &rb);
-    uint64_t workspace = sora_gradient_norm_workspace(&sora_context_device(f->context)->limits);
+    uint64_t workspace = sora_gradient_norm_workspace();
     OK(sora_buffer_create(f->context, workspace * sizeof(float), "test", &scratch, &error));
     OK(sora_buffer_create(f->context, sizeof loss, "test", &loss_buffer, &error));
     OK(sora_buffer_create(f->context, sizeof control_values, "test", &control_buffer, &error));
