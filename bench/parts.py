@@ -214,10 +214,7 @@ def conv(bench):
 
 def torch_convolutions(bench, shapes):
     words = [bench.python, HERE / "torch_conv.py", "--threads", bench.threads, "--seconds", 0.1, *(f"{s[0]},{s[1]},{s[1]},{s[2]},{s[3]}" for s in shapes)]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failure(f"torch_conv.py: exit {done.returncode}\n{done.stderr[-1500:]}")
-    return {shape: json.loads(line) for shape, line in zip(shapes, done.stdout.splitlines())}
+    return {shape: json.loads(line) for shape, line in zip(shapes, output(words).splitlines())}
 
 
 # ---- Whole steps, beside a peer's ---------------------------------------------------------------------------------------------------
@@ -374,10 +371,8 @@ def make_model(bench, folder):
     shutil.copy(mini / "spiece.model", folder / "new")
     text = "the package reads files and writes what others read; "
     (folder / "train.csv").write_text("text,title\n" + "".join(f'"{i} {text * 40}","the package reads number {i}"\n' for i in range(32)))
-    done = subprocess.run([str(bench.soracl), "t5", "pretrain", "--model", str(folder / "new"), "--train", str(folder / "train.csv"), "--steps", "1", "--batch", "1",
-                           "--max-source", "16", "--max-target", "8", "--out", str(folder / "model"), "--quiet"], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failure(f"t5 pretrain: exit {done.returncode}\n{done.stderr[-1500:]}")
+    output([bench.soracl, "t5", "pretrain", "--model", folder / "new", "--train", folder / "train.csv", "--steps", 1, "--batch", 1, "--max-source", 16, "--max-target", 8,
+            "--out", folder / "model", "--quiet"])
 
 
 def time_start(bench, folder, environment):
@@ -421,12 +416,10 @@ def start(bench):
 def count_instructions(bench, network, steps=10):
     """Of one step, in the thread that enqueues: the device's own threads, where it is this processor, are left out."""
     with tempfile.TemporaryDirectory() as folder:
-        out = pathlib.Path(folder) / "out"
-        done = subprocess.run(["valgrind", "--tool=callgrind", "--toggle-collect=run_counted_steps", f"--callgrind-out-file={out}", str(bench.groups), "step", "--network",
-                               network, "--steps", str(steps)], capture_output=True, text=True)
-        if done.returncode != 0 or not out.exists():
-            raise Failure(f"valgrind: exit {done.returncode}\n{done.stderr[-1500:]}")
-        return int(re.search(r"^summary: (\d+)", out.read_text(), re.M)[1]) / steps
+        file = pathlib.Path(folder) / "out"
+        output(["valgrind", "--tool=callgrind", "--toggle-collect=run_counted_steps", f"--callgrind-out-file={file}", bench.groups, "step", "--network", network,
+                "--steps", steps])
+        return int(re.search(r"^summary: (\d+)", file.read_text(), re.M)[1]) / steps
 
 
 def host(bench):
