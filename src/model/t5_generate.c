@@ -31,6 +31,7 @@ struct sora_t5_generator {
     encoder encoders[BUCKETS]; /* the last one takes any source */
     sora_buffer memory;
     uint64_t elements;
+    bool too_large; /* a view has more elements than an op can count */
     /* On the device: tokens int [rows]; which row's memory holds each position, int [rows, length]; the source of each row, int
      * [rows] */
     sora_view tokens, owner, source_of;
@@ -78,8 +79,10 @@ static uint64_t workspace_elements(const sora_t5_generator *g)
 static sora_view take(sora_t5_generator *g, sora_dtype dtype, sora_shape shape)
 {
     sora_view view = g->memory.memory ? sora_view_dense(&g->memory, g->elements, shape) : (sora_view) { .shape = shape };
+    int64_t elements = sora_shape_elements(&shape);
     view.dtype = dtype;
-    g->elements += ((uint64_t)sora_shape_elements(&shape) + 31) / 32 * 32;
+    g->too_large |= elements < 0;
+    g->elements += ((uint64_t)elements + 31) / 32 * 32;
     return view;
 }
 
@@ -91,14 +94,14 @@ static void lay_out(sora_t5_generator *g)
     g->tokens = take(g, SORA_I32, SORA_SHAPE(rows, 1));
     g->owner = take(g, SORA_I32, SORA_SHAPE(rows, g->length));
     g->source_of = take(g, SORA_I32, SORA_SHAPE(rows));
-    g->line = take(g, SORA_F32, SORA_SHAPE(c->heads, 2 * g->length - 1));
+    g->line = take(g, SORA_F32, SORA_SHAPE(c->heads, 2 * (int64_t)g->length - 1));
     g->x = take(g, SORA_F32, SORA_SHAPE(rows, c->width));
     g->n = take(g, SORA_F32, SORA_SHAPE(rows, c->width));
     g->y = take(g, SORA_F32, SORA_SHAPE(rows, c->width));
     g->heads = take(g, SORA_F32, SORA_SHAPE(rows, inner));
     g->inner = take(g, SORA_F32, SORA_SHAPE(rows, SORA_MAX(inner, 3 * (int64_t)c->inner_width)));
     g->logits = take(g, SORA_F32, SORA_SHAPE(rows, c->vocabulary));
-    g->forbidden = take(g, SORA_I32, SORA_SHAPE(rows, 1 + g->options.max_length));
+    g->forbidden = take(g, SORA_I32, SORA_SHAPE(rows, 1 + (int64_t)g->options.max_length));
     g->likely = take(g, SORA_F32, SORA_SHAPE(rows, sora_top_tokens_record(width_of(g))));
     for (int i = 0; i < g->t5->decoder.count; i++) g->cache[i] = take(g, SORA_F32, SORA_SHAPE(rows, g->length, 3 * inner));
     g->workspace = take(g, SORA_F32, SORA_SHAPE((int64_t)SORA_MAX(1, workspace_elements(g))));
@@ -149,16 +152,23 @@ sora_status sora_t5_generator_create(sora_t5 *t5, const sora_t5_generator_option
     g->t5 = t5;
     g->context = sora_params_context(t5->params);
     g->options = *options;
-    g->rows = options->batch * options->beams;
+    /* More than these are too large below. */
+    g->rows = (int)SORA_MIN((int64_t)options->batch * options->beams, INT32_MAX);
     g->length = options->max_length - 1;
     SORA_TRY(sora_allocate((size_t)t5->decoder.count, sizeof *g->cache, "generator", &g->cache, error));
+    lay_out(g);
+    if (g->too_large)
+        SORA_FAIL(
+            error, SORA_ERROR_MEMORY,
+            "generation: batch %d, %d beams, length %d: more than %d numbers in one tensor; expected a smaller batch, fewer "
+            "beams or a shorter length",
+            options->batch, options->beams, options->max_length, INT32_MAX);
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_owner, "generator", &g->host_owner, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)g->length, sizeof *g->host_next, "generator", &g->host_next, error));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)(1 + options->max_length), sizeof *g->host_forbidden, "generator",
                            &g->host_forbidden, error));
     int read = SORA_MAX(t5->config.vocabulary, sora_top_tokens_record(width_of(g)));
     SORA_TRY(sora_allocate((size_t)g->rows * (size_t)read, sizeof *g->host_logits, "generator", &g->host_logits, error));
-    lay_out(g);
     SORA_TRY(open_encoder(g, BUCKETS - 1, error));
     *out = g;
     g = NULL;

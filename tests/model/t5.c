@@ -494,15 +494,37 @@ static void test_active_and_merged(void **state)
     sora_t5_destroy(&t5);
 }
 
+/* What no tensor can hold is refused before anything is made: keys and values of all positions, tokens of all rows. */
+static void test_generation_too_large(void **state)
+{
+    (void)state;
+    sora_error error;
+    static const sora_t5_generator_options large[] = {
+        { .batch = 4096, .source = 8, .beams = 64, .max_length = 4096 },
+        { .batch = 1, .source = 8, .beams = 1, .max_length = INT32_MAX },
+        { .batch = 1 << 20, .source = 8, .beams = 1 << 20, .max_length = 2 },
+    };
+    sora_t5 *t5 = load("relu");
+    for (size_t i = 0; i < SORA_COUNT(large); i++) {
+        sora_t5_generator *generator;
+        char asked[64];
+        snprintf(asked, sizeof asked, "batch %d, %d beams, length %d: more", large[i].batch, large[i].beams, large[i].max_length);
+        FAILS(sora_t5_generator_create(t5, &large[i], &generator, &error), SORA_ERROR_MEMORY, asked);
+        assert_null(generator);
+    }
+    sora_t5_destroy(&t5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_relu),      cmocka_unit_test(test_forward_gated),
-        cmocka_unit_test(test_forward_sharded),   cmocka_unit_test(test_full_relu),
-        cmocka_unit_test(test_full_gated),        cmocka_unit_test(test_adapters_relu),
-        cmocka_unit_test(test_adapters_gated),    cmocka_unit_test(test_peft),
-        cmocka_unit_test(test_generation_relu),   cmocka_unit_test(test_generation_gated),
-        cmocka_unit_test(test_active_and_merged), cmocka_unit_test(test_weights_are_private),
+        cmocka_unit_test(test_forward_relu),         cmocka_unit_test(test_forward_gated),
+        cmocka_unit_test(test_forward_sharded),      cmocka_unit_test(test_full_relu),
+        cmocka_unit_test(test_full_gated),           cmocka_unit_test(test_adapters_relu),
+        cmocka_unit_test(test_adapters_gated),       cmocka_unit_test(test_peft),
+        cmocka_unit_test(test_generation_relu),      cmocka_unit_test(test_generation_gated),
+        cmocka_unit_test(test_active_and_merged),    cmocka_unit_test(test_weights_are_private),
+        cmocka_unit_test(test_generation_too_large),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
