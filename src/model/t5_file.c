@@ -34,8 +34,7 @@ static bool has_own_head(const sora_weights *weights)
     const sora_file_tensor *head = sora_weights_find(weights, "lm_head.weight"), *shared = find_embedding(weights);
     if (!head || !shared) return head != NULL;
     if (head->dtype != shared->dtype || head->elements != shared->elements) return true;
-    size_t size = head->dtype == SORA_FILE_F32 ? 4 : head->dtype == SORA_FILE_F64 ? 8 : 2;
-    return memcmp(head->data, shared->data, (size_t)head->elements * size) != 0;
+    return memcmp(head->data, shared->data, sora_file_tensor_bytes(head)) != 0;
 }
 
 static sora_status read_weights(sora_t5 *t5, const sora_weights *weights, sora_error *error)

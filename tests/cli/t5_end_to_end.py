@@ -318,6 +318,8 @@ def broken_models():
     kind, shape, data = tensors[q]
     yield model("misshapen", lambda t: {**t, q: (kind, [16, 64], data)}), q, "16x64", "32x32"
     yield model("short", lambda t: {**t, shared: (kind, [199, 32], tensors[shared][2][: 199 * 32 * 4])}), shared, "199x32", "200x32"
+    zeros = ("U8", [1024, 1024], bytes(1 << 20))  # the last two of the file: a byte too many is behind it
+    yield model("bytes", lambda t: {**{n: v for n, v in t.items() if n != shared}, shared: zeros, "lm_head.weight": zeros}), shared
     whole = (work / "base/model.safetensors").read_bytes()
     for name, data in (("empty", b""), ("cut", whole[:-40]), ("header", struct.pack("<Q", 1 << 40) + whole[8:]), ("nojson", whole[:8] + b"!" + whole[9:])):
         write_model(name)
