@@ -10,8 +10,8 @@ extern "C" {
 
 /* Products and convolutions can be done in several ways (variants); which is fastest depends on device and shape. Tuning takes
  * down the shapes of whatever runs meanwhile, measures every variant of each, and keeps what was clearly faster than the default
- * and right: checked against sums in double precision on the host. Choices are kept in the cache folder by device and driver, and
- * are used by every context from then on. One thread at a time. */
+ * and right: checked against sums in double precision on the host. Where nothing was, an earlier choice is taken back. Choices are
+ * kept in the cache folder by device and driver, and are used by every context from then on. One thread at a time. */
 
 /* Between begin and end shapes are taken down; run what is to be tuned: one step is enough. */
 SORA_API sora_status sora_tune_begin(sora_context *context, sora_error *error);
@@ -22,7 +22,7 @@ typedef struct sora_tune_row {
     char standard[48], best[48];      /* variants, as text */
     double standard_seconds, seconds; /* of one launch: the default's, the best's */
     int tried, wrong;                 /* variants: measured, refused because their result was wrong */
-    bool changed;                     /* the best is kept as this shape's choice */
+    bool changed;                     /* the best is kept as this shape's choice; else it has none, the default is taken */
 } sora_tune_row;
 
 typedef struct sora_tune_options {

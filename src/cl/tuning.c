@@ -67,6 +67,14 @@ sora_status sora_tuning_set(sora_context *context, const sora_tuning_entry *entr
     return insert(&t->entries, &t->count, &t->capacity, entry, error);
 }
 
+void sora_tuning_unset(sora_context *context, const sora_tuning_entry *entry)
+{
+    sora_tuning *t = &context->tuning;
+    bool there;
+    size_t at = place_of(t->entries, t->count, entry->op, entry->shape, &there);
+    if (there) memmove(t->entries + at, t->entries + at + 1, (--t->count - at) * sizeof *t->entries);
+}
+
 bool sora_tuning_find(sora_context *context, const sora_tuning_key *key, sora_tuning_variant *out)
 {
     sora_tuning *t = &context->tuning;

@@ -45,6 +45,8 @@ int sora_tuning_choose(sora_context *context, const sora_tuning_key *key, const 
 
 /* Sets or replaces one; the file changes with sora_tuning_save alone. */
 sora_status sora_tuning_set(sora_context *context, const sora_tuning_entry *entry, sora_error *error);
+/* Takes the choice for the entry's key back, where there is one. */
+void sora_tuning_unset(sora_context *context, const sora_tuning_entry *entry);
 
 /* To the file of the cache folder, where another process may have kept other choices meanwhile: of keys that were not `measured`
  * its are taken. */

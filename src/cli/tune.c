@@ -41,7 +41,7 @@ static void print_rows(const sora_tune_row *rows, size_t count, const char *path
         if (r->tried < 2)
             printf("%-62s %-22s only one\n", r->shape, r->standard);
         else
-            printf("%-62s %-22s %-22s %9.3f %5.2fx%s\n", r->shape, r->standard, r->changed ? r->best : "as it is",
+            printf("%-62s %-22s %-22s %9.3f %5.2fx%s\n", r->shape, r->standard, r->changed ? r->best : "the default",
                    1e3 * r->seconds, r->standard_seconds / r->seconds, r->wrong ? "  (some gave wrong results)" : "");
     }
     printf("%zu of %zu shapes have a faster variant than the default; %s%s\n", changed, count,

@@ -161,6 +161,7 @@ static sora_status tune_shape(sora_context *context, const sora_tunable *t, cons
         row->changed = true;
     } else {
         best = 0;
+        sora_tuning_unset(context, asked);
     }
     row->seconds = medians[best];
     t->name(&variants[best], row->best);

@@ -177,6 +177,36 @@ static void test_tuning(void **state)
     free(rows);
 }
 
+/* What was chosen once and is no faster any more is taken back, in the context and in the file. */
+static void test_taken_back(void **state)
+{
+    fixture *f = *state;
+    sora_context *context = f->contexts[0], *other;
+    sora_error error;
+    sora_tune_row *rows;
+    size_t shapes, kept = 0;
+    sora_tuning_variant found;
+    OK(sora_tune_begin(context, &error));
+    for (int64_t channels = 16; channels <= 64; channels *= 2) { /* of most of these the default is the best */
+        sora_tuning_entry old = { .op = "conv", .shape = { 3, 4, channels, channels, 4, 4 }, .variant = { { 99 } } };
+        const sora_tuning_key key = { old.op, { 3, 4, channels, channels, 4, 4 } };
+        OK(sora_tuning_set(context, &old, &error));
+        assert_true(sora_tuning_find(context, &key, &found));
+    }
+    sora_tune_end(context);
+    OK(sora_tune_save(context, sora_tune_path(context), &error));
+    OK(sora_tune_run(context, &(sora_tune_options) { 0 }, &rows, &shapes, &error));
+    assert_int_equal(shapes, 3);
+    for (size_t i = 0; i < shapes; i++) kept += rows[i].changed;
+    assert_int_equal(sora_tune_choices(context), kept);
+    OK(sora_context_create(&(sora_context_options) { .cache = f->cache }, &other, &error));
+    assert_int_equal(sora_tune_choices(other), kept);
+    sora_context_destroy(&other);
+    free(rows);
+    sora_tune_forget(context);
+    remove(sora_tune_path(context));
+}
+
 /* Each set of CLBlast's parameters gives right products and can be put back; the best is kept for the device, and products find
  * it. */
 static void test_clblast(void **state)
@@ -188,6 +218,8 @@ static void test_clblast(void **state)
     size_t shapes;
     sora_tuning_variant found;
     const sora_tuning_key key = sora_gemm_clblast_key();
+    const sora_tuning_entry old = { .op = "clblast", .variant = { { SORA_CLBLAST_SETS } } };
+    OK(sora_tuning_set(context, &old, &error)); /* taken back, where no set is better */
     take_down(context);
     counter c = { .most = 1 };
     OK(sora_tune_run(context, &(sora_tune_options) { .progress = count, .self = &c }, &rows, &shapes, &error));
@@ -350,9 +382,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),    cmocka_unit_test(test_convolutions), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_clblast),     cmocka_unit_test(test_tuning),       cmocka_unit_test(test_choice_is_used),
-        cmocka_unit_test(test_two_at_once), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_products),       cmocka_unit_test(test_convolutions), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_taken_back),     cmocka_unit_test(test_clblast),      cmocka_unit_test(test_tuning),
+        cmocka_unit_test(test_choice_is_used), cmocka_unit_test(test_two_at_once),  cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
