@@ -22,6 +22,7 @@ typedef struct cli_command {
     const cli_option *options;
     size_t option_count;
     const char *const *run_groups; /* of sora_run_option_table that this command takes; ended by NULL; NULL: none */
+    const char *const *run_without; /* names in these groups that it doesn't take; ended by NULL; NULL: it takes all */
     sora_run_options *run;
     sora_task_kind run_task;
     const char *const (*run_defaults)[2]; /* name and value, where they are not the table's; ended by NULL */

@@ -201,6 +201,7 @@ int cli_compare_unet(int argc, char **argv)
                             .options = options,
                             .option_count = sizeof options / sizeof options[0],
                             .run_groups = groups,
+                            .run_without = (const char *const[]) { "model", "size", "width", "depth", "method", NULL },
                             .run_task = SORA_TASK_UNET,
                             .run = &run };
     return compare(&command, &globals, &w, sora_unet_compare, print_unet, argc, argv);
@@ -236,6 +237,7 @@ int cli_compare_t5(int argc, char **argv)
                             .options = options,
                             .option_count = sizeof options / sizeof options[0],
                             .run_groups = groups,
+                            .run_without = (const char *const[]) { "objective", "method", "adapter", NULL },
                             .run_task = SORA_TASK_T5,
                             .run = &run };
     return compare(&command, &globals, &w, sora_t5_compare, print_t5, argc, argv);

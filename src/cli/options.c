@@ -39,8 +39,11 @@ void cli_nearest(const char *word, const char *const *names, size_t count, char 
     }
 }
 
-static bool in_groups(const cli_command *command, const sora_option *option)
+/* Whether the command takes an option of the table. */
+static bool takes(const cli_command *command, const sora_option *option)
 {
+    for (const char *const *name = command->run_without; name && *name; name++)
+        if (strcmp(*name, option->name) == 0) return false;
     for (const char *const *g = command->run_groups; g && *g; g++)
         if (strcmp(*g, option->group) == 0 && (option->tasks & command->run_task)) return true;
     return false;
@@ -87,7 +90,7 @@ static void print_run_options(const cli_command *command)
     for (const char *const *g = command->run_groups; g && *g; g++) {
         printf("\n%s\n", *g);
         for (size_t i = 0; i < count; i++)
-            if (strcmp(table[i].group, *g) == 0 && (table[i].tasks & command->run_task) && !is_own(command, table[i].name))
+            if (strcmp(table[i].group, *g) == 0 && takes(command, &table[i]) && !is_own(command, table[i].name))
                 print_option(table[i].name,
                              table[i].type == SORA_OPTION_SWITCH ? NULL
                              : table[i].type == SORA_OPTION_TEXT ? "TEXT"
@@ -128,7 +131,7 @@ static sora_status unknown(const cli_command *command, const char *name, sora_er
     const sora_option *table = sora_run_option_table(&table_count);
     for (size_t i = 0; i < command->option_count && count < COUNT(names); i++) names[count++] = command->options[i].name;
     for (size_t i = 0; i < table_count && count < COUNT(names); i++)
-        if (in_groups(command, &table[i])) names[count++] = table[i].name;
+        if (takes(command, &table[i])) names[count++] = table[i].name;
     cli_nearest(name, names, count, hint, sizeof hint);
     if (strncmp(hint, "; did you mean ", 15) == 0) {
         char with_dashes[128];
@@ -169,8 +172,7 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
     const sora_option *table = sora_run_option_table(&count);
     for (size_t i = 0; i < count; i++) {
         bool is_switch = table[i].type == SORA_OPTION_SWITCH, match = strcmp(table[i].name, name) == 0;
-        if (!in_groups(command, &table[i]) || !(match || (is_switch && negated && strcmp(table[i].name, name + 3) == 0)))
-            continue;
+        if (!takes(command, &table[i]) || !(match || (is_switch && negated && strcmp(table[i].name, name + 3) == 0))) continue;
         sora_status status = SORA_OK;
         if (is_switch && !attached)
             value = match ? "on" : "off";

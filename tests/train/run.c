@@ -255,6 +255,29 @@ static int setup(void **state)
                : 0;
 }
 
+/* A comparison's rows are of pairs and of adapters of their own; a program that asks for others is told so before anything is
+ * read. */
+static void test_comparisons_of_others(void **state)
+{
+    (void)state;
+    sora_error error;
+    static const struct {
+        const char *name, *value, *message;
+    } others[] = { { "objective", "spans", "--objective spans" }, { "adapter", "run", "--adapter run" } };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        sora_run_options options;
+        sora_comparison_row *rows;
+        size_t count;
+        sora_run_options_default(&options, SORA_TASK_T5);
+        OK(sora_run_options_set(&options, "model", "nothing", &error));
+        OK(sora_run_options_set(&options, "train", "nothing.csv", &error));
+        OK(sora_run_options_set(&options, others[i].name, others[i].value, &error));
+        FAILS(
+            sora_t5_compare(context, &options, &(sora_comparison_options) { .folder = at("none") }, NULL, &rows, &count, &error),
+            SORA_ERROR_ARGUMENT, others[i].message);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_predictions_beside_training),
         cmocka_unit_test(test_report_of_nothing),
         cmocka_unit_test(test_report_of_odd_numbers),
+        cmocka_unit_test(test_comparisons_of_others),
     };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
