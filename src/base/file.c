@@ -129,6 +129,7 @@ bool sora_path_is_folder(const char *path)
 sora_status sora_folder_create(const char *path, sora_error *error)
 {
     char *partial = NULL;
+    if (!*path) return sora_fail(error, SORA_ERROR_ARGUMENT, "\"\": expected a folder's path");
     sora_status status = sora_duplicate(path, &partial, error);
     if (status != SORA_OK) return status;
     for (char *slash = strchr(partial + 1, '/'); status == SORA_OK && slash; slash = strchr(slash + 1, '/')) {

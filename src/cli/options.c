@@ -167,7 +167,12 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
             *o->flag = strcmp(o->name, name) == 0;
             return SORA_OK;
         }
-        if (o->text && strcmp(o->name, name) == 0) return take_value(name, attached, argc, argv, at, o->text, error);
+        if (o->text && strcmp(o->name, name) == 0) {
+            sora_status status = take_value(name, attached, argc, argv, at, o->text, error);
+            /* Where there is no default an empty text says nothing. */
+            bool empty = status == SORA_OK && !o->fallback && !**o->text;
+            return empty ? fail(error, "--%s: \"\"; expected %s", name, o->value) : status;
+        }
     }
     const sora_option *table = sora_run_option_table(&count);
     for (size_t i = 0; i < count; i++) {

@@ -26,8 +26,20 @@ static void test_what_is_read(void **state)
     alarm(0);
 }
 
+/* Folders on the way are made; an empty path names none. */
+static void test_what_is_made(void **state)
+{
+    (void)state;
+    sora_error error;
+    OK(sora_folder_create(at("a/b/c"), &error));
+    OK(sora_folder_create(at("a/b/c"), &error));
+    assert_true(sora_path_is_folder(at("a/b/c")));
+    FAILS(sora_folder_create(at("plain"), &error), SORA_ERROR_IO, "plain: cannot create folder");
+    FAILS(sora_folder_create("", &error), SORA_ERROR_ARGUMENT, "\"\": expected a folder's path");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_made) };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

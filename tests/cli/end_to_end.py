@@ -88,6 +88,8 @@ def part_words():
         refused(f"{option[0]} beside --resume", 2, option[0].replace("no-", "") + " beside --resume", "unet", "train", "--resume", "nothing", *option)
     refused("--resume says how to start another", 2, "--config old/config.json --out NEW", "t5", "finetune", "--resume", "old", "--rank", "4")
     refused("what is no option of a run may stand beside --resume", 3, "nothing to resume", "unet", "train", "--resume", "nothing", "--quiet", "--json", "--device", "0", "--profile", "t.json")
+    for command, value in (("unet train", "DIR"), ("data hands", "DIR"), ("compare t5", "DIR"), ("t5 vocab", "FILE"), ("adapter merge", "PATH"), ("adapter import", "RUN")):
+        refused(f"{command} --out without a name", 2, f'--out: ""; expected {value}', *command.split(), "--out", "")
     examples()
     page()
 
