@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The house's rules that a program can check. structure.py ROOT CC CXX"""
+import collections
 import pathlib
 import re
 import subprocess
@@ -61,6 +62,17 @@ def files_say_their_licence():
             yield relative(path)
 
 
+def what_is_declared_is_used():
+    """A name that a header declares is defined, and used by someone, if only a test."""
+    code = {p: re.sub(r"/\*.*?\*/", "", p.read_text(), flags=re.S) for folder in ("src", "include", "kernels", "tests", "bench") for p in (root / folder).rglob("*.*")
+            if p.suffix in (".c", ".cc", ".h", ".py")}
+    named = collections.Counter(word for text in code.values() for word in re.findall(r"\w+", text))
+    for path, text in code.items():
+        if path.suffix == ".h" and path.parent.name != "kernels":
+            declared = re.findall(r"^(?!static)\w[\w *]*\b(\w+)(?:\(|;|,)", text, re.M)
+            yield from (f"{relative(path)}: {name}" for name in declared if named[name] < 3)
+
+
 def headers_stand_alone():
     for path in sorted((root / "include/soracl").glob("*.h")):
         for compiler, language in ((cc, "-xc"), (cxx, "-xc++")):
@@ -81,7 +93,7 @@ def library_is_silent():
             yield f"{relative(path)}: {found.group(0).strip()}"
 
 
-for rule in (includes_go_down, ops_are_paired, sources_are_short, nothing_is_left_for_later, files_say_their_licence, headers_stand_alone,
-             library_is_silent):
+for rule in (includes_go_down, ops_are_paired, sources_are_short, nothing_is_left_for_later, files_say_their_licence, what_is_declared_is_used,
+             headers_stand_alone, library_is_silent):
     check(rule.__name__.replace("_", " "), list(rule()))
 print(f"1..{number}")

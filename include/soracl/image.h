@@ -45,9 +45,6 @@ SORA_API sora_status sora_image_resize_nearest(const sora_image *image, int widt
 SORA_API sora_status sora_image_overlay(sora_image *image, const sora_image *mask, const uint8_t rgb[3], double opacity,
                                         sora_error *error);
 
-/* PNG bytes in memory, freed with free(), for pages that embed pictures. */
-SORA_API sora_status sora_image_encode_png(const sora_image *image, uint8_t **bytes, size_t *count, sora_error *error);
-
 #ifdef __cplusplus
 }
 #endif

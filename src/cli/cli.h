@@ -46,7 +46,6 @@ typedef struct cli_globals {
     const char *device, *profile;
     bool json, quiet;
 } cli_globals;
-extern const char *const cli_global_help;
 
 /* A context on the chosen device; with --profile it records. */
 sora_status cli_open_context(const cli_globals *globals, sora_context **out, sora_error *error);

@@ -101,12 +101,6 @@ static anatomy pose_hand(const sora_arm *arm, const sora_look *look)
     return a;
 }
 
-vec3 sora_arm_grip(const sora_arm *arm, const sora_look *look)
-{
-    anatomy a = pose_hand(arm, look);
-    return mix(a.joint[THUMB][3], mix(a.joint[1][3], a.joint[2][3], 0.4f), 0.5f);
-}
-
 static void grow(sora_body *body, vec3 a, vec3 b, float ra, float rb, int chain)
 {
     body->cones[body->count++] = (sora_cone) { a, b, ra, rb, chain };

@@ -45,9 +45,6 @@ typedef struct sora_arm {
     bool whole;    /* the forearm's skin belongs to the mask, else only the hand up to the wrist */
 } sora_arm;
 
-/* Where the fingers meet the thumb: a held thing goes there. */
-vec3 sora_arm_grip(const sora_arm *arm, const sora_look *look);
-
 void sora_arm_draw(sora_paint *paint, const sora_arm *arm, const sora_look *look);
 
 #endif

@@ -176,21 +176,3 @@ sora_status sora_image_write_png(const char *path, const sora_image *image, sora
     sora_file_abandon(&file);
     return status;
 }
-
-sora_status sora_image_encode_png(const sora_image *image, uint8_t **bytes, size_t *count, sora_error *error)
-{
-    char *text = NULL;
-    *bytes = NULL;
-    *count = 0;
-    FILE *stream = open_memstream(&text, count);
-    if (!stream) return sora_fail(error, SORA_ERROR_MEMORY, "PNG: no host memory");
-    sora_status status = write_stream("PNG in memory", image, stream, error);
-    if (fclose(stream) != 0 && status == SORA_OK) status = sora_fail(error, SORA_ERROR_MEMORY, "PNG: no host memory");
-    if (status != SORA_OK) {
-        free(text);
-        *count = 0;
-        return status;
-    }
-    *bytes = (uint8_t *)text;
-    return SORA_OK;
-}
