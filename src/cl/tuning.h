@@ -10,7 +10,7 @@
 #define SORA_TUNING_NUMBERS 12
 
 typedef struct sora_tuning_key {
-    const char *op; /* a literal: keys are compared by its address first */
+    const char *op;
     int64_t shape[SORA_TUNING_NUMBERS];
 } sora_tuning_key;
 
