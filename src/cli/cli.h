@@ -68,7 +68,6 @@ bool cli_interrupted(void); /* since then */
 /* Takes the object over; NULL, which is what jansson makes of a text that is no UTF-8 and of NaN, is refused. */
 sora_status cli_print_json(json_t *object, sora_error *error);
 void cli_bytes(uint64_t bytes, char text[16]);
-json_t *cli_quality_json(const sora_quality *quality);
 int cli_fail(sora_status status, const sora_error *error);
 /* Writes status and message into *error and returns the status. */
 sora_status cli_error(sora_error *error, sora_status status, const char *format, ...) SORA_PRINTF(3, 4);

@@ -139,21 +139,6 @@ void cli_bytes(uint64_t bytes, char text[16])
         snprintf(text, 16, "%.1f MiB", (double)bytes / 1048576.0);
 }
 
-json_t *cli_quality_json(const sora_quality *q)
-{
-    const sora_text_metrics *t = &q->text;
-    if (q->task == SORA_TASK_T5)
-        return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)t->examples,
-                         "loss", q->loss, "tokens_target", (json_int_t)t->tokens_target, "generated", (json_int_t)t->generated,
-                         "rouge1", 100 * t->rouge.rouge1, "rouge2", 100 * t->rouge.rouge2, "rougeL", 100 * t->rouge.rougeL,
-                         "rougeLsum", 100 * t->rouge.rougeLsum, "generated_tokens_mean", t->generated_tokens, "seconds",
-                         q->seconds);
-    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images,
-                     "iou_per_image", q->mask.iou_per_image, "iou_pooled", q->mask.iou_pooled, "miou_two_class",
-                     q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision, "recall", q->mask.recall,
-                     "loss", q->loss, "seconds", q->seconds);
-}
-
 /* ---- Following a run --------------------------------------------------------------------------------------------- */
 
 #define PLAIN_LINE_SECONDS 5.0

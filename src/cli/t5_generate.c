@@ -386,7 +386,7 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK) status = sora_t5_evaluate(t5, pairs, &evaluation, &q, &error);
     const sora_text_metrics *m = &q.text;
     if (status == SORA_OK && globals.json)
-        status = cli_print_json(cli_quality_json(&q), &error);
+        status = cli_print_json(sora_quality_to_json(&q), &error);
     else if (status == SORA_OK) {
         printf("%zu pairs, %llu target tokens\n  loss a token   %.4f\n", m->examples, (unsigned long long)m->tokens_target,
                q.loss);

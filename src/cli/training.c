@@ -61,7 +61,7 @@ static sora_status print_result(const sora_run_options *options, const char *fol
             (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
             (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
             (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
-            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", cli_quality_json(&r->quality));
+            r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", sora_quality_to_json(&r->quality));
         return cli_print_json(object, error);
     }
     char device[16], process[16];

@@ -91,7 +91,7 @@ int cli_unet_eval(int argc, char **argv)
     sora_evaluation_options evaluation = { .batch = (int)images, .native = native };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
     if (status == SORA_OK && globals.json)
-        status = cli_print_json(cli_quality_json(&quality), &error);
+        status = cli_print_json(sora_quality_to_json(&quality), &error);
     else if (status == SORA_OK)
         printf("%zu images, %zu with hands in truth or prediction\n  hand IoU per image  %.4f\n  hand IoU pooled     %.4f\n  "
                "mean IoU, 2 classes %.4f\n"

@@ -158,9 +158,9 @@ static json_t *quality_json(const sora_quality *q)
 {
     static const char *const of_a_model[] = { "loss", "tokens_target", "generated_tokens_mean" };
     sora_quality plain = *q;
-    if (!isnan(q->loss)) return sora_text_quality_to_json(q);
+    if (!isnan(q->loss)) return sora_quality_to_json(q);
     plain.loss = 0.0; /* JSON has no NaN */
-    json_t *json = sora_text_quality_to_json(&plain);
+    json_t *json = sora_quality_to_json(&plain);
     for (size_t i = 0; json && i < SORA_COUNT(of_a_model); i++) json_object_set_new(json, of_a_model[i], json_null());
     return json;
 }

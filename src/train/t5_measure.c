@@ -11,15 +11,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-json_t *sora_text_quality_to_json(const sora_quality *q)
-{
-    const sora_text_metrics *m = &q->text;
-    return json_pack("{s:s,s:I,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "t5", "examples", (json_int_t)m->examples, "loss",
-                     q->loss, "tokens_target", (json_int_t)m->tokens_target, "generated", (json_int_t)m->generated, "rouge1",
-                     100 * m->rouge.rouge1, "rouge2", 100 * m->rouge.rouge2, "rougeL", 100 * m->rouge.rougeL, "rougeLsum",
-                     100 * m->rouge.rougeLsum, "generated_tokens_mean", m->generated_tokens, "seconds", q->seconds);
-}
-
 sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_tokenizer **out, sora_error *error)
 {
     sora_status status = sora_tokenizer_create(folder, out, error);

@@ -5,11 +5,6 @@
 #include "soracl/train.h"
 #include "train/t5_graphs.h"
 
-#include <jansson.h>
-
-/* Metrics by their names, as t5 eval --json gives them (ROUGE in 0..100). New reference; NULL where memory ran out. */
-json_t *sora_text_quality_to_json(const sora_quality *quality);
-
 /* Mean loss over the target tokens of one epoch of `batches`, with evaluation graphs. */
 sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging, sora_quality *out,
                                  sora_error *error);

@@ -115,7 +115,7 @@ static sora_status evaluate(void *self, sora_evaluation *out, sora_error *error)
     out->score = -task->quality.loss;
     out->loss = task->quality.loss;
     out->quality = &task->quality;
-    out->fields = sora_text_quality_to_json(&task->quality);
+    out->fields = sora_quality_to_json(&task->quality);
 cleanup:
     sora_t5_generator_destroy(&generator);
     return status;

@@ -11,14 +11,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-json_t *sora_quality_to_json(const sora_quality *q)
-{
-    return json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", "unet", "images", (json_int_t)q->mask.images,
-                     "iou_per_image", q->mask.iou_per_image, "iou_pooled", q->mask.iou_pooled, "miou_two_class",
-                     q->mask.miou_two_class, "dice", q->mask.dice, "precision", q->mask.precision, "recall", q->mask.recall,
-                     "loss", q->loss, "seconds", q->seconds);
-}
-
 void sora_probability_stretch(const float *in, int size, int width, int height, float *out)
 {
     for (int y = 0; y < height; y++) {

@@ -5,11 +5,6 @@
 #include "base/memory.h"
 #include "soracl/train.h"
 
-#include <jansson.h>
-
-/* Metrics by their full names, as eval --json gives them. New reference; NULL where memory ran out. */
-json_t *sora_quality_to_json(const sora_quality *quality);
-
 /* One pass of an evaluation graph over the whole set, which `loader` gives in its order from the first image. Metrics at the
  * network's size or, native, at each image's own. probability: room for a batch; counts[sora_dataset_count]. */
 sora_status sora_unet_measure(const sora_unet_graph *graph, sora_loader *loader, const sora_dataset *dataset, int size,
