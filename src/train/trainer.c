@@ -325,11 +325,6 @@ static sora_status count_ranks(const trainer *t, int *kept, int *most, uint64_t 
     return SORA_OK;
 }
 
-static bool has_adapters(const trainer *t)
-{
-    return has_gates(t) || is(t->options->method, "lora");
-}
-
 static sora_status write_line(trainer *t, bool *stop, sora_error *error)
 {
     sora_status status = sora_reserve(&t->step_seconds, &t->step_capacity, t->step_count + 1, sizeof *t->step_seconds, error);
@@ -384,7 +379,7 @@ static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *
     SORA_TRY(t->task->evaluate(t->task->self, &result, error));
     SORA_TRY(count_ranks(t, &kept, &most, &parameters, error));
     if (result.warning[0]) tell(t, "warning: step %u: %s", t->state.step, result.warning);
-    bool adapters = has_adapters(t);
+    bool adapters = sora_run_has_adapters(t->options);
     const char *kind = ends_phase(t, t->state.step) ? "xi" : "evaluation";
     json_t *line = json_pack("{s:s,s:I,s:f,s:o,s:o,s:o}", "event", kind, "step", (json_int_t)t->state.step, "epoch",
                              epochs_of(t, t->state.step), "rank_kept", number_or_null(adapters, kept), "rank_max",
@@ -682,7 +677,8 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     result->device_bytes_peak = sora_context_memory(t.context).peak;
     result->process_bytes_peak = sora_process_bytes_peak();
     result->parameters_kept = result->parameters_trainable;
-    if (has_adapters(&t)) SORA_TRY(count_ranks(&t, &result->rank_kept, &result->rank_max, &result->parameters_kept, error));
+    if (sora_run_has_adapters(t.options))
+        SORA_TRY(count_ranks(&t, &result->rank_kept, &result->rank_max, &result->parameters_kept, error));
 cleanup:
     /* A step that failed half way has losses on their way that no event tells of. */
     sora_context_finish(t.context, NULL);

@@ -2,6 +2,7 @@
 #include "train/unet_task.h"
 
 #include "graph/params.h"
+#include "train/run_folder.h"
 #include "train/run_weights.h"
 #include "train/unet_measure.h"
 
@@ -19,7 +20,7 @@ static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_erro
     sora_unet_task *task = self;
     sora_status status = SORA_OK;
     const sora_run_options *o = &task->options;
-    bool adapters = strcmp(o->method, "sora") == 0 || strcmp(o->method, "lora") == 0;
+    bool adapters = sora_run_has_adapters(o);
     sora_unet_graph_options options = { .graph = { .training = true, .batch = batch, .seed = o->seed, .recompute = o->recompute },
                                         .loss = sora_mask_loss_of(o->loss),
                                         .batch_norm_frozen = adapters && strcmp(o->bn, "frozen") == 0,
@@ -111,19 +112,15 @@ cleanup:
     return status;
 }
 
-static bool has_adapters(const sora_unet_task *task)
-{
-    return strcmp(task->options.method, "sora") == 0 || strcmp(task->options.method, "lora") == 0;
-}
-
 static sora_status save(void *self, const char *folder, sora_error *error)
 {
     sora_unet_task *task = self;
+    bool adapters = sora_run_has_adapters(&task->options);
     char *path = NULL;
-    sora_status status = sora_format(&path, error, "%s/%s.safetensors", folder, has_adapters(task) ? "adapter" : "weights");
+    sora_status status = sora_format(&path, error, "%s/%s.safetensors", folder, adapters ? "adapter" : "weights");
     if (status == SORA_OK)
-        status = has_adapters(task) ? sora_adapters_save(sora_unet_layers(task->unet), path, error)
-                                    : sora_unet_save(task->unet, path, error);
+        status =
+            adapters ? sora_adapters_save(sora_unet_layers(task->unet), path, error) : sora_unet_save(task->unet, path, error);
     free(path);
     return status;
 }
