@@ -60,6 +60,12 @@ static sora_tensor *keep_failure(sora_graph *graph, sora_status status, const so
 sora_tensor *sora_tensor_add(sora_graph *graph, const char *name, sora_dtype dtype, sora_shape shape, sora_error *error)
 {
     sora_tensor *tensor = NULL;
+    char text[80];
+    if (sora_shape_elements(&shape) < 0) {
+        sora_fail(error, SORA_ERROR_MEMORY, "%s: %s; expected at most %d elements. Try a smaller --batch or --size", name,
+                  sora_shape_text(&shape, text), INT32_MAX);
+        return NULL;
+    }
     if (sora_reserve(&graph->tensors, &graph->tensor_capacity, graph->tensor_count + 1, sizeof *graph->tensors, error) != SORA_OK)
         return NULL;
     if (sora_allocate(1, sizeof *tensor, name, &tensor, error) != SORA_OK) return NULL;
@@ -94,7 +100,7 @@ sora_tensor *sora_graph_input(sora_graph *graph, const char *name, sora_dtype dt
     sora_error error;
     char text[80];
     if (graph->failure != SORA_OK) return NULL;
-    if (sora_shape_elements(&shape) <= 0 || shape.dim[0] % graph->options.batch != 0) {
+    if (sora_shape_elements(&shape) == 0 || shape.dim[0] % graph->options.batch != 0) {
         sora_fail(&error, SORA_ERROR_ARGUMENT, "input %s: shape %s; its first dimension must be a multiple of the batch, %d",
                   name, sora_shape_text(&shape, text), graph->options.batch);
         return keep_failure(graph, SORA_ERROR_ARGUMENT, &error);

@@ -338,6 +338,8 @@ static void test_small_allocations(void **state)
     OK(sora_unet_create(other, &(sora_unet_options) { .size = 64 }, &unet, &error));
     FAILS(sora_unet_build(unet, &(sora_unet_graph_options) { .graph = { .training = true, .batch = 4 } }, &graph, &error),
           SORA_ERROR_MEMORY, "--batch");
+    FAILS(sora_unet_build(unet, &(sora_unet_graph_options) { .graph = { .training = true, .batch = 1 << 18 } }, &graph, &error),
+          SORA_ERROR_MEMORY, "262144x3x64x64; expected at most 2147483647 elements");
     sora_unet_destroy(&unet);
     sora_context_destroy(&other);
     free(one.gradients);
