@@ -235,6 +235,7 @@ static sora_status report_nonfinite(trainer *t, uint32_t step, sora_error *error
 {
     sora_status status = SORA_OK;
     char *where = NULL;
+    SORA_TRY(sora_context_finish(t->context, error)); /* the next step's batches are read until then */
     SORA_TRY(t->task->seek(t->task->self, (uint64_t)step * (uint64_t)t->options->accumulate, error));
     for (int micro = 0; micro < t->options->accumulate && !where; micro++) {
         SORA_TRY(t->task->micro_step(t->task->self, step, (uint32_t)(micro * t->options->batch), &t->last, error));

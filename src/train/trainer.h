@@ -40,7 +40,7 @@ typedef struct sora_task {
     /* Their kernels are made ready meanwhile (sora_graph_prepare). */
     sora_status (*prepare)(void *self, sora_error *error);
     void (*drop)(void *self);
-    /* Data goes on with this batch, counted over epochs. */
+    /* Data goes on with this batch, counted over epochs. Nothing that was enqueued reads batches any more. */
     sora_status (*seek)(void *self, uint64_t batch, sora_error *error);
     /* Forward and backward of the next batch; gradients accumulate. Enqueues only. */
     sora_status (*micro_step)(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error);

@@ -108,7 +108,10 @@ static sora_status evaluate(void *self, sora_evaluation *out, sora_error *error)
         snprintf(out->warning, sizeof out->warning,
                  "the network marks every pixel as hand in the whole evaluation: it collapsed; lower --lr or lengthen --warmup");
 cleanup:
-    if (status != SORA_OK) sora_loader_destroy(&task->eval_loader);
+    if (status != SORA_OK) {
+        sora_context_finish(sora_params_context(sora_unet_params(task->unet)), NULL); /* a batch is read until then */
+        sora_loader_destroy(&task->eval_loader);
+    }
     return status;
 }
 

@@ -4,6 +4,7 @@
 #include "../fixture.h"
 #include "base/file.h"
 #include "cl/context.h"
+#include "train/unet_task.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -135,6 +136,55 @@ static void test_too_little_memory(void **state)
     OK(sora_run_options_set(&options, "batch", fitting, &error));
     OK(sora_unet_run(small, &options, &(sora_run_target) { .folder = at("fitting"), .overwrite = true }, NULL, &result, &error));
     sora_context_destroy(&small);
+}
+
+/* A task whose batches' passes have a mark behind them, and that frees batches only when all that was marked is done. */
+static cl_event mark;
+
+static sora_status marked_step(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error)
+{
+    sora_status status = sora_unet_task_of(self).micro_step(self, step, first_sample, out, error);
+    if (mark) clReleaseEvent(mark);
+    if (clEnqueueMarkerWithWaitList(context->queue, 0, NULL, &mark) != CL_SUCCESS) fail();
+    return status;
+}
+
+static sora_status seek_at_rest(void *self, uint64_t batch, sora_error *error)
+{
+    cl_int state = CL_COMPLETE;
+    if (mark) clGetEventInfo(mark, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+    assert_int_equal(state, CL_COMPLETE);
+    return sora_unet_task_of(self).seek(self, batch, error);
+}
+
+/* A step that failed is known only when the next one has been enqueued, which reads a batch. */
+static void test_nonfinite(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_run_options options;
+    sora_run_result result;
+    sora_dataset *data, *eval_data;
+    sora_unet *unet;
+    sora_unet_task *unet_task;
+    static const char *const settings[][2] = { { "size", "256" },          { "lr", "1000" },         { "weight-decay", "100" },
+                                               { "schedule", "constant" }, { "warmup", "0" },        { "clip", "0" },
+                                               { "eval-every", "1000" },   { "save-every", "1000" }, { "log-every", "1000" } };
+    options_for("100", &options);
+    for (size_t i = 0; i < SORA_COUNT(settings); i++) OK(sora_run_options_set(&options, settings[i][0], settings[i][1], &error));
+    OK(sora_unet_open_data(&options, &data, &eval_data, &error));
+    OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 256, .width = 2, .depth = 1 }, &unet, &error));
+    OK(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, &error));
+    OK(sora_folder_create(at("nonfinite"), &error));
+    sora_task task = sora_unet_task_of(unet_task);
+    task.micro_step = marked_step;
+    task.seek = seek_at_rest;
+    FAILS(sora_train(&task, &options, at("nonfinite"), NULL, &result, &error), SORA_ERROR_NUMERIC, "is not finite");
+    clReleaseEvent(mark);
+    sora_unet_task_destroy(&unet_task);
+    sora_unet_destroy(&unet);
+    sora_dataset_close(&data);
+    sora_dataset_close(&eval_data);
 }
 
 static void test_unwritable_folder(void **state)
@@ -281,13 +331,10 @@ static void test_comparisons_of_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_watched_and_stopped),
-        cmocka_unit_test(test_adafactor_goes_on),
-        cmocka_unit_test(test_too_little_memory),
-        cmocka_unit_test(test_unwritable_folder),
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_predictions_beside_training),
-        cmocka_unit_test(test_report_of_nothing),
+        cmocka_unit_test(test_watched_and_stopped),         cmocka_unit_test(test_adafactor_goes_on),
+        cmocka_unit_test(test_too_little_memory),           cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_unwritable_folder),           cmocka_unit_test(test_options),
+        cmocka_unit_test(test_predictions_beside_training), cmocka_unit_test(test_report_of_nothing),
         cmocka_unit_test(test_report_of_odd_numbers),
         cmocka_unit_test(test_comparisons_of_others),
     };
