@@ -596,6 +596,7 @@ static sora_status open_folder(const comparison *c, int *lock, bool *made_room, 
     }
     SORA_TRY(sora_folder_create(c->asked->folder, error));
     SORA_TRY(sora_run_lock(c->asked->folder, lock, error));
+    if (!*made_room) sora_run_tell_aside(c->asked->folder, c->watcher);
 cleanup:
     free(base);
     return status;

@@ -154,13 +154,27 @@ sora_status sora_run_set_aside(const char *folder, sora_error *error)
     int lock = -1;
     SORA_TRY(sora_run_lock(folder, &lock, error));
     SORA_TRY(name_aside(folder, &aside, error));
-    SORA_TRY(sora_folder_remove(aside, error)); /* of a process that was killed before its run began */
+    if (sora_path_exists(aside))
+        SORA_FAIL(
+            error, SORA_ERROR_ARGUMENT,
+            "%s: is there already, and %s would be set aside by that name; an --overwrite that was killed may have left it: "
+            "move it elsewhere or remove it",
+            aside, folder);
     if (rename(folder, aside) != 0)
         SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot rename to %s, to make room: %s", folder, aside, strerror(errno));
 cleanup:
     if (lock >= 0) close(lock);
     free(aside);
     return status;
+}
+
+void sora_run_tell_aside(const char *folder, const sora_watcher *watcher)
+{
+    char *aside = NULL;
+    if (name_aside(folder, &aside, NULL) == SORA_OK && sora_path_exists(aside))
+        tell(watcher, "warning: %s stays: an --overwrite that was killed may have left it; move it elsewhere or remove it",
+             aside);
+    free(aside);
 }
 
 void sora_run_take_back(const char *folder)
@@ -226,6 +240,7 @@ sora_status sora_run_open_folder(sora_context *context, const sora_run_target *t
         SORA_TRY(sora_run_lock(target->folder, &opened->lock, error));
         if (sora_tune_choices(context) > 0) SORA_TRY(sora_tune_save(context, variants, error));
     }
+    if (!opened->made_room) sora_run_tell_aside(target->folder, watcher);
 cleanup:
     free(variants);
     free(config);

@@ -178,7 +178,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_t5_task_create(t5, tokenizer, pairs, eval_pairs, &options, &t5_task, error));
     sora_task task = sora_t5_task_of(t5_task);
-    SORA_TRY(sora_train(&task, &options, target->folder, watcher, result, error));
+    SORA_TRY(sora_train(&task, &options, target->folder, folder.made_room, watcher, result, error));
     result->quality = t5_task->quality;
     result->quality.task = SORA_TASK_T5;
 cleanup:

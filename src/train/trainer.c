@@ -623,8 +623,8 @@ static sora_optimizer_options optimizer_options(const sora_run_options *o)
                                       .gate_l1 = (float)o->lambda };
 }
 
-sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, const sora_watcher *watcher,
-                       sora_run_result *result, sora_error *error)
+sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, bool made_room,
+                       const sora_watcher *watcher, sora_run_result *result, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *path = NULL;
@@ -661,7 +661,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
                                                  "platform", device->platform, "steps", (json_int_t)t.steps,
                                                  "parameters_trainable", (json_int_t)result->parameters_trainable),
                                        error));
-            SORA_TRY(sora_run_began(run, error));
+            if (made_room) SORA_TRY(sora_run_began(run, error));
             tell_shrink(&t);
         }
         SORA_TRY(task->seek(task->self, (uint64_t)t.state.step * (uint64_t)options->accumulate, error));

@@ -51,8 +51,9 @@ typedef struct sora_task {
 } sora_task;
 
 /* Trains the task in the folder `run`, which exists and has its config.json; goes on from the last checkpoint there is.
- * result->quality is left to the caller. On return the parameters are on the host and the graphs dropped. */
-sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, const sora_watcher *watcher,
-                       sora_run_result *result, sora_error *error);
+ * made_room: an earlier run stands aside (run_folder.h), and goes when this one has begun. result->quality is left to the caller.
+ * On return the parameters are on the host and the graphs dropped. */
+sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, bool made_room,
+                       const sora_watcher *watcher, sora_run_result *result, sora_error *error);
 
 #endif

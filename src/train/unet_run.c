@@ -129,7 +129,7 @@ sora_status sora_unet_run(sora_context *context, const sora_run_options *given, 
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));
     SORA_TRY(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, error));
     sora_task task = sora_unet_task_of(unet_task);
-    SORA_TRY(sora_train(&task, &options, target->folder, watcher, result, error));
+    SORA_TRY(sora_train(&task, &options, target->folder, folder.made_room, watcher, result, error));
     result->quality = unet_task->quality;
 cleanup:
     sora_run_close_folder(target, &folder, status != SORA_OK);

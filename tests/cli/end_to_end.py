@@ -344,6 +344,17 @@ def part_run():
     check("the earlier run is there again", (last_checkpoint("full") / "weights.safetensors").exists() and not (work / "full.earlier").exists())
     run(*full, "--steps", "1", "--overwrite")
     check("and gone when another has begun", not (work / "full.earlier").exists() and last_checkpoint("full").name == "checkpoint-1")
+    # What stands under the name of what is set aside is nobody's to remove: a kill may have left a good run there.
+    shutil.copytree(work / "seed1", work / "seed1.earlier")
+    again = ["unet", "finetune", "--from", "base", "--data", "gtea:gtea", "--method", "lora", "--rank", "2", "--steps", "1", "--lr", "0", *SMALL, "--out", "seed1"]
+    refused("--overwrite where something stands aside already", 2, "seed1.earlier: is there already", *again, "--overwrite")
+    check("both are still there", same_tree(work / "seed1", work / "seed1.earlier"))
+    (work / "seed1").rename(work / "seed1.moved")
+    for words in [], ["--overwrite"]:
+        done = run(*again, *words)
+        check(f"a new run beside it {' '.join(words)}", "seed1.earlier stays" in done.stderr and same_tree(work / "seed1.moved", work / "seed1.earlier"), done.stderr)
+        shutil.rmtree(work / "seed1")
+    (work / "seed1.moved").rename(work / "seed1")
     for name in ("seed2/base.safetensors", "seed2/checkpoint-1/adapter.safetensors"):
         refused(f"adapter merge over {name}", 2, "which is a run", "adapter", "merge", "seed1", "--out", name)
     (work / "webapp").mkdir()

@@ -179,7 +179,7 @@ static void test_nonfinite(void **state)
     sora_task task = sora_unet_task_of(unet_task);
     task.micro_step = marked_step;
     task.seek = seek_at_rest;
-    FAILS(sora_train(&task, &options, at("nonfinite"), NULL, &result, &error), SORA_ERROR_NUMERIC, "is not finite");
+    FAILS(sora_train(&task, &options, at("nonfinite"), false, NULL, &result, &error), SORA_ERROR_NUMERIC, "is not finite");
     clReleaseEvent(mark);
     sora_unet_task_destroy(&unet_task);
     sora_unet_destroy(&unet);
