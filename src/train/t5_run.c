@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "graph/params.h"
 #include "model/t5.h"
+#include "train/checkpoint.h"
 #include "train/run_folder.h"
 #include "train/run_weights.h"
 #include "train/t5_files.h"
@@ -117,12 +118,26 @@ static sora_status check_target(const sora_t5 *t5, const sora_run_options *o, so
             : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
 }
 
-static sora_status adapt(sora_t5 *t5, const sora_run_options *o, const sora_watcher *watcher, sora_error *error)
+/* A checkpoint has adapters of its own, which sora_train loads, whatever became of --adapter. */
+static sora_status has_checkpoint(const sora_run_target *target, bool *has, sora_error *error)
+{
+    uint32_t *steps = NULL;
+    size_t count = 0;
+    sora_status status = target->resume ? sora_checkpoint_list(target->folder, &steps, &count, error) : SORA_OK;
+    *has = count > 0;
+    free(steps);
+    return status;
+}
+
+static sora_status adapt(sora_t5 *t5, const sora_run_options *o, const sora_run_target *target, const sora_watcher *watcher,
+                         sora_error *error)
 {
     sora_layers *layers = sora_t5_layers(t5);
-    if (!sora_run_has_adapters(o)) return SORA_OK;
+    bool begun;
+    sora_status status = has_checkpoint(target, &begun, error);
+    if (status != SORA_OK || begun || !sora_run_has_adapters(o)) return status;
     if (!o->adapter[0]) return sora_run_activate(layers, o, watcher, error);
-    sora_status status = sora_t5_put_adapter(t5, o->adapter, error);
+    status = sora_t5_put_adapter(t5, o->adapter, error);
     for (size_t i = 0; status == SORA_OK && i < layers->count; i++) {
         const sora_layer *layer = layers->items[i];
         if (layer->active && (layer->kind == SORA_ADAPTER_SORA) != is(o->method, "sora"))
@@ -172,7 +187,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
     SORA_TRY(check_target(t5, &options, error));
-    SORA_TRY(adapt(t5, &options, watcher, error));
+    SORA_TRY(adapt(t5, &options, target, watcher, error));
     if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(keep_base(t5, target, error));
     SORA_TRY(sora_run_write_config(context, &options, target->folder, error));

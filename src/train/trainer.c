@@ -623,6 +623,16 @@ static sora_optimizer_options optimizer_options(const sora_run_options *o)
                                       .gate_l1 = (float)o->lambda };
 }
 
+/* Ranks may have gone since the run began: its first event has the number. */
+static uint64_t trainable_at_first(const trainer *t, const char *events)
+{
+    json_t *start = t->state.step > 0 ? json_load_file(events, JSON_DISABLE_EOF_CHECK, NULL) : NULL,
+           *number = json_object_get(start, "parameters_trainable");
+    uint64_t count = number ? (uint64_t)json_integer_value(number) : sora_params_trainable_elements(t->task->params);
+    json_decref(start);
+    return count;
+}
+
 sora_status sora_train(const sora_task *task, const sora_run_options *options, const char *run, bool made_room,
                        const sora_watcher *watcher, sora_run_result *result, sora_error *error)
 {
@@ -634,9 +644,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
                   .watcher = watcher,
                   .context = task->context,
                   .optimizer_options = optimizer_options(options) };
-    *result = (sora_run_result) { .rank_max = -1,
-                                  .rank_kept = -1,
-                                  .parameters_trainable = sora_params_trainable_elements(task->params) };
+    *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
     sora_context_reset_peak(t.context);
     sora_process_reset_peak();
     SORA_TRY(plan_steps(&t, error));
@@ -649,6 +657,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
         goto cleanup;
     }
     SORA_TRY(sora_format(&path, error, "%s/events.jsonl", run));
+    result->parameters_trainable = trainable_at_first(&t, path);
     result->finished = !t.state.finished;
     SORA_TRY(set_up(&t, error));
     if (!t.state.finished) {

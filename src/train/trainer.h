@@ -26,7 +26,7 @@ typedef struct sora_micro_step {
 } sora_micro_step;
 
 /* A network and its data, as the trainer sees them. All calls come from one thread; `self` is given to each. Adapters are active
- * and the wanted parameters trainable before the trainer starts. */
+ * and the wanted parameters trainable before the trainer starts, or `load` makes them so. */
 typedef struct sora_task {
     void *self;
     const char *name; /* "unet" */

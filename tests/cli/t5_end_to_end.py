@@ -162,6 +162,20 @@ def part_run():
     check("--prefix \"\" is kept", json.loads((work / "bare2/config.json").read_text())["options"]["prefix"] == "" and same_tree(last_checkpoint("bare"), last_checkpoint("bare2")))
     refused("a start that is refused", 2, "bad", *finetune("sora", "--xi-schedule", "bad"), "--out", "refused")
     check("leaves nothing", not list((work / "refused").iterdir()))
+    # A run that began with another's adapters has its own from its first checkpoint on.
+    begun = json.loads(run(*finetune("sora", "--adapter", "sora", "--lambda", "1", "--steps", "4", "--save-every", "2"), "--json", "--out", "onto").stdout)
+    shutil.copytree(work / "onto", work / "further")
+    shutil.rmtree(work / "further/checkpoint-4")
+    shutil.copytree(work / "further", work / "unsaved")
+    shutil.rmtree(work / "unsaved/checkpoint-2")
+    (work / "sora").rename(work / "gone")
+    further = json.loads(run("t5", "finetune", "--resume", "further", "--json", "--quiet").stdout)
+    check("a resume needs no --adapter that is gone", same_tree(work / "onto/checkpoint-4", work / "further/checkpoint-4"))
+    counts = lambda result: [result[key] for key in ("parameters_trainable", "parameters_kept", "rank_max", "rank_kept", "device_bytes_predicted")]
+    check("and counts as if it had never stopped", counts(begun) == counts(further), (begun, further))
+    check("nor does a finished run's", counts(json.loads(run("t5", "finetune", "--resume", "onto", "--json", "--quiet").stdout))[:4] == counts(begun)[:4])
+    refused("without a checkpoint it does", 3, "sora: neither a run nor", "t5", "finetune", "--resume", "unsaved")
+    (work / "gone").rename(work / "sora")
     refused("--overwrite of the adapter that the run begins with", 2, "--adapter bare lies in", *finetune("lora", "--adapter", "bare"), "--overwrite", "--out", "bare")
     # At this learning rate the first evaluation stays the best.
     run(*finetune("full", "--epochs", "3", "--steps", "16", "--save-every", "4", "--eval-every", "4", "--keep", "1", "--lr", "0.5", "--schedule", "constant", "--warmup", "0.9"), "--out", "kept")
