@@ -315,6 +315,8 @@ sora_status sora_graph_find_nonfinite(sora_graph *graph, char **where, sora_erro
     if (!was_run(graph)) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "nothing was run yet, or its memory was lost");
     for (size_t i = 0; i < graph->tensor_count; i++) {
         const sora_tensor *t = graph->tensors[i];
+        /* What went wrong in training is in its statistics already: forward wrote them. */
+        if (t->param && graph->options.training && sora_param_kind_of(t->param) == SORA_PARAM_STATE) continue;
         if (t->input || t->param) SORA_TRY(look_at(graph, t, false, t->input ? "input" : "parameter", where, error));
     }
     if (graph->loss && sora_params_on_device(graph->params)) SORA_TRY(sora_params_zero_gradients(graph->params, error));

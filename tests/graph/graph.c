@@ -173,6 +173,39 @@ static void test_nan_is_named(void **state)
     close_chain(&c);
 }
 
+static void find_in_unet(sora_unet *unet, bool training, const char *expected)
+{
+    sora_error error;
+    sora_unet_graph g;
+    char *where;
+    static float image[3 * 64 * 64], mask[64 * 64];
+    for (size_t i = 0; i < SORA_COUNT(image); i++) image[i] = 1;
+    OK(sora_unet_build(unet, &(sora_unet_graph_options) { .graph = { .training = training, .batch = 1 } }, &g, &error));
+    OK(sora_graph_write(g.graph, g.image, image, 1, &error));
+    OK(sora_graph_write(g.graph, g.mask, mask, 1, &error));
+    OK(sora_graph_forward(g.graph, 1, 1, 0, &error));
+    OK(sora_graph_find_nonfinite(g.graph, &where, &error));
+    if (!where || strcmp(where, expected) != 0) fail_msg("found %s; expected %s", where ? where : "nothing", expected);
+    free(where);
+    sora_graph_destroy(&g.graph);
+}
+
+/* A convolution that overflows makes the running statistics behind it infinite; these are named only where nothing wrote them. */
+static void test_statistics_are_not_named(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_unet *unet;
+    OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 64, .width = 1, .depth = 1 }, &unet, &error));
+    sora_param *weight = sora_params_find(sora_unet_params(unet), "encoder.0.conv1.weight");
+    sora_shape shape = sora_param_shape(weight);
+    for (int64_t i = 0; i < sora_shape_elements(&shape); i++) sora_param_host(weight)[i] = 3e38f;
+    OK(sora_params_upload(sora_unet_params(unet), 2, &error));
+    find_in_unet(unet, true, "encoder.0.conv1 output");
+    find_in_unet(unet, false, "encoder.0.norm1.running_mean parameter");
+    sora_unet_destroy(&unet);
+}
+
 /* The last batch of an epoch: 3 of 5 items in a plan for 5 are what a plan for 3 computes. */
 static void test_smaller_batch(void **state)
 {
@@ -613,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_gradients_of_unet),
         cmocka_unit_test(test_shape_error_names_the_node),
         cmocka_unit_test(test_nan_is_named),
+        cmocka_unit_test(test_statistics_are_not_named),
         cmocka_unit_test(test_smaller_batch),
         cmocka_unit_test(test_inputs_are_checked),
         cmocka_unit_test(test_arena_equals_separate),
