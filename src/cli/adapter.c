@@ -318,6 +318,7 @@ static sora_status probe_t5(sora_t5 *t5, probe *out, sora_error *error)
 
 static sora_status run_probe(adapted_model *model, probe *out, sora_error *error)
 {
+    sora_params_freeze(model->params);
     sora_status status = model->t5 ? probe_t5(model->t5, out, error) : probe_unet(model->unet, out, error);
     if (!sora_params_on_device(model->params)) return status;
     sora_status down = sora_params_download(model->params, status == SORA_OK ? error : NULL);

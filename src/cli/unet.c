@@ -88,6 +88,7 @@ int cli_unet_eval(int argc, char **argv)
     if (status == SORA_OK) status = sora_dataset_open(data, &opening, &dataset, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
+    if (status == SORA_OK) sora_params_freeze(sora_unet_params(unet));
     sora_evaluation_options evaluation = { .batch = (int)images, .native = native };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
     if (status == SORA_OK && globals.json)
@@ -236,8 +237,8 @@ int cli_unet_predict(int argc, char **argv)
     if (threshold && (*end || !(level > 0.0 && level < 1.0)))
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "--threshold: \"%s\"; expected a number between 0 and 1", threshold);
     if (status == SORA_OK && (!from || !out || command.word_count == 0))
-        status =
-            cli_error(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s", command.usage);
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--from, --out and at least one image are needed; usage: soracl %s",
+                           command.usage);
     if (status == SORA_OK) status = check_stems(words, command.word_count, &error);
     if (status == SORA_OK && mkdir(out, 0777) != 0) {
         struct stat info;
@@ -246,6 +247,7 @@ int cli_unet_predict(int argc, char **argv)
     }
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
+    if (status == SORA_OK) sora_params_freeze(sora_unet_params(unet));
     prediction self = { words, out, probability, globals.quiet || globals.json, level };
     sora_prediction_options prediction_options = { .use = use_prediction, .self = &self };
     if (status == SORA_OK) status = sora_unet_predict(unet, words, command.word_count, &prediction_options, &error);

@@ -23,7 +23,7 @@ sora_view sora_params_group(const sora_params *params, sora_param_kind kind, sor
 sora_view sora_params_gradients(const sora_params *params);
 
 /* Says that a matrix [p, q] is the weight of products: while it is frozen the device has it, where that is faster, in panels only
- * (sora_view), for forward and, if upload is told of moments, so of training, for the way back. Reading gives the matrix as ever.
+ * (sora_view), for forward and, if anything of the set trains, for the way back. Reading gives the matrix as ever.
  * A table [v, d] is read by row (embedding) and as a product's weight, and always stands as it is. Of both the set may keep
  * halves: only ops that know SORA_F16 take them. */
 void sora_param_set_product(sora_param *param);

@@ -76,9 +76,9 @@ static size_t lay_out(const sora_params *params, sora_moment_layout moments, boo
             groups[p->kind][part] += room_of(params, i, moments, part);
         }
         if (p->trainable) continue;
-        uint64_t room = sora_frozen_room(params, i, moments);
+        uint64_t room = sora_frozen_room(params, i);
         if (buffers == 0 || sizes[buffers - 1] + room > limit) sizes[buffers++] = 0;
-        if (assign) sora_frozen_place(p, moments, sizes[buffers - 1], &params->frozen[buffers - 1]);
+        if (assign) sora_frozen_place(p, sizes[buffers - 1], &params->frozen[buffers - 1]);
         sizes[buffers - 1] += room;
     }
     return buffers;
@@ -90,7 +90,7 @@ uint64_t sora_params_device_bytes(const sora_params *params, sora_moment_layout 
     for (size_t i = 0; i < params->count; i++) {
         const sora_param *p = params->items[i];
         if (!sora_params_leads_pack(params, i)) continue;
-        if (!p->trainable) elements += sora_frozen_room(params, i, moments);
+        if (!p->trainable) elements += sora_frozen_room(params, i);
         for (int part = 0; p->trainable && part < SORA_PARTS; part++) elements += (uint64_t)room_of(params, i, moments, part);
     }
     return elements * sizeof(float);

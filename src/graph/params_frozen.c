@@ -45,44 +45,44 @@ static int64_t rows_beside(const sora_param *head)
     return rows;
 }
 
-/* Room for the panels of one product's weights for forward, and in *back for the way back. */
-static uint64_t panels_room(const sora_param *head, sora_moment_layout moments, uint64_t *back)
+/* Room for the panels of one product's weights for forward, and in *back for the way back, where something trains. */
+static uint64_t panels_room(const sora_param *head, uint64_t *back)
 {
     int64_t rows = rows_beside(head), columns = head->shape.dim[1];
     uint64_t turned = sora_gemm_panel_elements(sora_frozen_panel(head, columns), columns, rows);
-    *back = moments == SORA_MOMENTS_NONE ? 0 : words_of(head, turned);
+    *back = sora_params_trainable_elements(head->params) > 0 ? words_of(head, turned) : 0;
     return words_of(head, sora_gemm_panel_elements(sora_frozen_panel(head, rows), rows, columns));
 }
 
 /* The same of what a convolution's weight is transformed to. */
-static uint64_t transformed_room(const sora_param *param, sora_moment_layout moments, uint64_t *back)
+static uint64_t transformed_room(const sora_param *param, uint64_t *back)
 {
     const sora_context *context = param->params->context;
     *back = 0;
     if (!param->convolution || !context) return 0;
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int64_t outputs = param->shape.dim[0], inputs = param->shape.dim[1];
-    if (moments != SORA_MOMENTS_NONE) *back = words_of(param, sora_winograd_kept(limits, outputs, inputs));
+    if (sora_params_trainable_elements(param->params) > 0) *back = words_of(param, sora_winograd_kept(limits, outputs, inputs));
     return words_of(param, sora_winograd_kept(limits, inputs, outputs));
 }
 
-uint64_t sora_frozen_room(const sora_params *params, size_t i, sora_moment_layout moments)
+uint64_t sora_frozen_room(const sora_params *params, size_t i)
 {
     const sora_param *head = params->items[i];
     uint64_t back, elements = 0;
     if (sora_frozen_panel(head, 1)) {
-        uint64_t forward = panels_room(head, moments, &back);
+        uint64_t forward = panels_room(head, &back);
         return forward + back;
     }
     for (size_t j = i; j < (head->pack ? params->count : i + 1); j++)
         if (sora_param_beside(head, params->items[j])) elements += (uint64_t)params->items[j]->elements;
-    uint64_t transformed = transformed_room(head, moments, &back);
+    uint64_t transformed = transformed_room(head, &back);
     return words_of(head, elements) + transformed + back;
 }
 
-static void place_panels(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer)
+static void place_panels(sora_param *head, uint64_t offset, const sora_buffer *buffer)
 {
-    uint64_t back, forward = panels_room(head, moments, &back);
+    uint64_t back, forward = panels_room(head, &back);
     int64_t rows = rows_beside(head), row = 0;
     for (sora_param *p = first_beside(head); p; p = next_beside(p)) {
         p->offsets[SORA_PART_VALUE] = (uint64_t)elements_in(p, offset);
@@ -94,11 +94,11 @@ static void place_panels(sora_param *head, sora_moment_layout moments, uint64_t 
     }
 }
 
-void sora_frozen_place(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer)
+void sora_frozen_place(sora_param *head, uint64_t offset, const sora_buffer *buffer)
 {
     uint64_t at = (uint64_t)elements_in(head, offset);
     if (sora_frozen_panel(head, 1)) {
-        place_panels(head, moments, offset, buffer);
+        place_panels(head, offset, buffer);
         return;
     }
     for (sora_param *p = first_beside(head); p; p = next_beside(p)) {
@@ -106,7 +106,7 @@ void sora_frozen_place(sora_param *head, sora_moment_layout moments, uint64_t of
         p->buffer = buffer;
         at += (uint64_t)p->elements;
     }
-    uint64_t back, forward = transformed_room(head, moments, &back);
+    uint64_t back, forward = transformed_room(head, &back);
     at = offset + words_of(head, (uint64_t)head->elements);
     head->transformed[0] = forward ? at : 0;
     head->transformed[1] = back ? at + forward : 0;

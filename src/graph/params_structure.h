@@ -85,8 +85,8 @@ int sora_frozen_panel(const sora_param *param, int64_t columns);
 sora_dtype sora_frozen_dtype(const sora_param *param);
 
 /* What frozen item i and all that stand beside it take of a buffer, in elements of 4 bytes, and their places from `offset` on. */
-uint64_t sora_frozen_room(const sora_params *params, size_t i, sora_moment_layout moments);
-void sora_frozen_place(sora_param *head, sora_moment_layout moments, uint64_t offset, const sora_buffer *buffer);
+uint64_t sora_frozen_room(const sora_params *params, size_t i);
+void sora_frozen_place(sora_param *head, uint64_t offset, const sora_buffer *buffer);
 
 /* From the host, and back: all that stand in panels or as halves; one. */
 sora_status sora_frozen_upload(sora_params *params, sora_error *error);

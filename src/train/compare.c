@@ -452,6 +452,7 @@ static sora_status open_row(comparison *c, sora_comparison_row *row, const char 
     if (is(row->method, "copy")) goto cleanup;
     SORA_TRY(trained ? sora_format(&from, error, "%s:last", folder) : sora_duplicate(c->options->from, &from, error));
     SORA_TRY(c->task->open_model(c->task->self, from, error));
+    sora_params_freeze(c->task->params(c->task->self));
     if (trained) goto cleanup;
     SORA_TRY(sora_params_hash(c->task->params(c->task->self), &hash, error));
     snprintf(c->weights, sizeof c->weights, "%016llx", (unsigned long long)hash);
