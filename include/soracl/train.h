@@ -93,6 +93,8 @@ SORA_API sora_status sora_run_options_set(sora_run_options *options, const char 
 SORA_API void sora_run_options_text(const sora_run_options *options, const sora_option *option, char *text, size_t bytes);
 /* From a run's config.json, with its task. */
 SORA_API sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error);
+/* The same over what *options hold, which must be of its task: what is absent there stays. */
+SORA_API sora_status sora_run_options_merge(const char *path, sora_run_options *options, sora_error *error);
 
 /* ---- Following a run --------------------------------------------------------------------------------------------- */
 

@@ -43,6 +43,7 @@ SORA_API sora_status sora_unet_save(const sora_unet *unet, const char *path, sor
 SORA_API sora_status sora_unet_load(sora_context *context, const char *path, sora_unet **out, sora_error *error);
 
 typedef enum sora_mask_loss { SORA_LOSS_DICE = 0, SORA_LOSS_BCE, SORA_LOSS_DICE_BCE } sora_mask_loss;
+SORA_API sora_mask_loss sora_mask_loss_of(const char *name); /* "dice", "bce", "dice-bce" */
 
 typedef struct sora_unet_graph_options {
     sora_graph_options graph;

@@ -26,21 +26,10 @@ typedef struct adapted_model {
     sora_params *params;
 } adapted_model;
 
-/* The folder of RUN or RUN:last. */
-static void run_folder(const char *run, char folder[4096])
-{
-    size_t length = strlen(run);
-    if (length > 5 && strcmp(run + length - 5, ":last") == 0) length -= 5;
-    snprintf(folder, 4096, "%.*s", (int)length, run);
-}
-
 static bool is_t5(const char *run)
 {
-    char folder[4096], path[4112];
     sora_run_options options;
-    run_folder(run, folder);
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    return sora_run_options_read(path, &options, NULL) == SORA_OK && options.task == SORA_TASK_T5;
+    return cli_run_options(run, &options) && options.task == SORA_TASK_T5;
 }
 
 static bool has_adapters(const sora_layers *layers)
@@ -361,7 +350,7 @@ static sora_status merge(adapted_model *model, double *largest, int *layers_merg
 static sora_status check_out(const char *out, const char *run, sora_error *error)
 {
     char folder[4096];
-    run_folder(run, folder);
+    cli_run_folder(run, folder);
     if (inside(out, folder))
         return cli_error(error, SORA_ERROR_ARGUMENT,
                          "--out %s: lies in %s, whose adapters are merged; name a place outside of it", out, folder);

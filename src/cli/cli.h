@@ -68,6 +68,10 @@ bool cli_interrupted(void); /* since then */
 /* Takes the object over; NULL, which is what jansson makes of a text that is no UTF-8 and of NaN, is refused. */
 sora_status cli_print_json(json_t *object, sora_error *error);
 void cli_bytes(uint64_t bytes, char text[16]);
+/* The folder of RUN or RUN:last. */
+void cli_run_folder(const char *run, char folder[4096]);
+/* What RUN or RUN:last was made with; false where it is no run. */
+bool cli_run_options(const char *run, sora_run_options *options);
 int cli_fail(sora_status status, const sora_error *error);
 /* Writes status and message into *error and returns the status. */
 sora_status cli_error(sora_error *error, sora_status status, const char *format, ...) SORA_PRINTF(3, 4);

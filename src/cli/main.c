@@ -139,6 +139,23 @@ void cli_bytes(uint64_t bytes, char text[16])
         snprintf(text, 16, "%.1f MiB", (double)bytes / 1048576.0);
 }
 
+/* ---- Runs -------------------------------------------------------------------------------------------------------- */
+
+void cli_run_folder(const char *run, char folder[4096])
+{
+    size_t length = strlen(run);
+    if (length > 5 && strcmp(run + length - 5, ":last") == 0) length -= 5;
+    snprintf(folder, 4096, "%.*s", (int)length, run);
+}
+
+bool cli_run_options(const char *run, sora_run_options *options)
+{
+    char folder[4096], path[4112];
+    cli_run_folder(run, folder);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    return sora_run_options_read(path, options, NULL) == SORA_OK;
+}
+
 /* ---- Following a run --------------------------------------------------------------------------------------------- */
 
 #define PLAIN_LINE_SECONDS 5.0

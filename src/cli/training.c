@@ -11,7 +11,7 @@ static sora_status merge_config(const cli_command *command, const char *config, 
     size_t count;
     const sora_option *table = sora_run_option_table(&count);
     sora_run_options given = *command->run;
-    sora_status status = sora_run_options_read(config, command->run, error);
+    sora_status status = sora_run_options_merge(config, command->run, error);
     for (size_t i = 0; status == SORA_OK && i < count; i++) {
         char text[1100];
         if (!command->run_given[i] || !(table[i].tasks & command->run_task)) continue;

@@ -89,16 +89,19 @@ int cli_unet_eval(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
     if (status == SORA_OK) sora_params_freeze(sora_unet_params(unet));
-    sora_evaluation_options evaluation = { .batch = (int)images, .native = native };
+    sora_run_options run;
+    const char *loss = status == SORA_OK && cli_run_options(from, &run) ? run.loss : "dice";
+    sora_evaluation_options evaluation = { .batch = (int)images, .native = native, .loss = sora_mask_loss_of(loss) };
     if (status == SORA_OK) status = sora_unet_evaluate(unet, dataset, &evaluation, &quality, &error);
     if (status == SORA_OK && globals.json)
         status = cli_print_json(sora_quality_to_json(&quality), &error);
     else if (status == SORA_OK)
         printf("%zu images, %zu with hands in truth or prediction\n  hand IoU per image  %.4f\n  hand IoU pooled     %.4f\n  "
                "mean IoU, 2 classes %.4f\n"
-               "  Dice                %.4f\n  precision           %.4f\n  recall              %.4f\n  loss                %.4f\n",
+               "  Dice                %.4f\n  precision           %.4f\n  recall              %.4f\n  loss (%s)%*s%.4f\n",
                quality.mask.images, quality.mask.images_scored, quality.mask.iou_per_image, quality.mask.iou_pooled,
-               quality.mask.miou_two_class, quality.mask.dice, quality.mask.precision, quality.mask.recall, quality.loss);
+               quality.mask.miou_two_class, quality.mask.dice, quality.mask.precision, quality.mask.recall, loss,
+               (int)(13 - strlen(loss)), "", quality.loss);
     sora_unet_destroy(&unet);
     sora_dataset_close(&dataset);
     return cli_finish(&globals, &context, status, &error);

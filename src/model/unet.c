@@ -244,6 +244,11 @@ static sora_tensor *bottleneck_forward(sora_graph *graph, sora_unet *unet, sora_
     return options->dropout > 0.0f ? sora_dropout(graph, "bottleneck.dropout", x, options->dropout) : x;
 }
 
+sora_mask_loss sora_mask_loss_of(const char *name)
+{
+    return strcmp(name, "bce") == 0 ? SORA_LOSS_BCE : strcmp(name, "dice-bce") == 0 ? SORA_LOSS_DICE_BCE : SORA_LOSS_DICE;
+}
+
 static sora_tensor *loss_forward(sora_graph *graph, sora_mask_loss loss, sora_tensor *logits, sora_tensor *probability,
                                  sora_tensor *mask)
 {

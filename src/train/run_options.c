@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -177,6 +178,8 @@ sora_status sora_run_options_set(sora_run_options *options, const char *name, co
         if (strlen(value) >= option->size)
             return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %zu characters, at most %zu", name, strlen(value),
                              option->size - 1);
+        if (sora_utf8_prefix(value, strlen(value)) != strlen(value))
+            return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: no UTF-8, as a run's config.json has to be", name);
         memset(field, 0, option->size);
         memcpy(field, value, strlen(value));
         return SORA_OK;
@@ -246,12 +249,10 @@ json_t *sora_run_options_to_json(const sora_run_options *options)
     return object;
 }
 
-sora_status sora_run_options_from_json(const json_t *object, sora_task_kind task, const char *path, sora_run_options *options,
-                                       sora_error *error)
+static sora_status from_json(const json_t *object, const char *path, sora_run_options *options, sora_error *error)
 {
     const char *name;
     json_t *value;
-    sora_run_options_default(options, task);
     json_object_foreach((json_t *)object, name, value)
     {
         char text[1100];
@@ -273,9 +274,11 @@ sora_status sora_run_options_from_json(const json_t *object, sora_task_kind task
     return SORA_OK;
 }
 
-sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error)
+/* own: the file's task counts, and what the file hasn't is as by default; else it must be the options' task, and what it hasn't stays. */
+static sora_status read_options(const char *path, bool own, sora_run_options *options, sora_error *error)
 {
     sora_status status = SORA_OK;
+    sora_run_options read;
     unsigned char *text = NULL;
     size_t bytes;
     json_t *root = NULL;
@@ -286,10 +289,29 @@ sora_status sora_run_options_read(const char *path, sora_run_options *options, s
     const json_t *section = json_object_get(root, "options");
     if (!json_is_object(section))
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: has no object \"options\": not a run's config.json", path);
-    const char *task = json_string_value(json_object_get(root, "task"));
-    status = sora_run_options_from_json(section, task && strcmp(task, "t5") == 0 ? SORA_TASK_T5 : SORA_TASK_UNET, path, options, error);
+    const char *name = json_string_value(json_object_get(root, "task"));
+    sora_task_kind task = name && strcmp(name, "t5") == 0 ? SORA_TASK_T5 : SORA_TASK_UNET;
+    if (own)
+        sora_run_options_default(&read, task);
+    else
+        read = *options;
+    if (read.task != task)
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: is of another task; this command takes options of %s", path,
+                  read.task == SORA_TASK_T5 ? "T5" : "U-Net");
+    SORA_TRY(from_json(section, path, &read, error));
+    *options = read;
 cleanup:
     json_decref(root);
     free(text);
     return status;
+}
+
+sora_status sora_run_options_read(const char *path, sora_run_options *options, sora_error *error)
+{
+    return read_options(path, true, options, error);
+}
+
+sora_status sora_run_options_merge(const char *path, sora_run_options *options, sora_error *error)
+{
+    return read_options(path, false, options, error);
 }

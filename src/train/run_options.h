@@ -10,8 +10,4 @@
 /* The options as one JSON object by their names; NULL where memory ran out. The caller's (json_decref). */
 json_t *sora_run_options_to_json(const sora_run_options *options);
 
-/* The reverse; what is absent keeps its default. `path` names the file in messages. */
-sora_status sora_run_options_from_json(const json_t *object, sora_task_kind task, const char *path, sora_run_options *options,
-                                       sora_error *error);
-
 #endif

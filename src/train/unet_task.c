@@ -10,11 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-sora_mask_loss sora_mask_loss_of(const char *name)
-{
-    return strcmp(name, "bce") == 0 ? SORA_LOSS_BCE : strcmp(name, "dice-bce") == 0 ? SORA_LOSS_DICE_BCE : SORA_LOSS_DICE;
-}
-
 static sora_status build(void *self, int batch, uint64_t *arena_bytes, sora_error *error)
 {
     sora_unet_task *task = self;

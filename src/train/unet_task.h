@@ -26,6 +26,4 @@ sora_task sora_unet_task_of(sora_unet_task *task);
 sora_status sora_unet_open_data(const sora_run_options *options, sora_dataset **data, sora_dataset **eval_data,
                                 sora_error *error);
 
-sora_mask_loss sora_mask_loss_of(const char *name); /* "dice", "bce", "dice-bce" */
-
 #endif

@@ -370,6 +370,12 @@ def part_run():
     refused("a file that is no weights", 3, "no safetensors", "unet", "eval", "--from", program, "--data", "gtea:gtea")
     done = run(*finetune, "--method", "sora", "--config", "sora/config.json", "--out", "repeated", code=0)
     check("--config repeats a run to the bit", same_tree(last_checkpoint("sora"), last_checkpoint("repeated")), done.stderr)
+    (work / "t5.json").write_text('{"task": "t5", "options": {"lr": 0.1}}')
+    refused("--config of another task", 3, "t5.json: is of another task; this command takes options of U-Net", *finetune, "--method", "full", "--config", "t5.json", "--out", "x")
+    refused("an option that is no UTF-8", 2, "--data: no UTF-8", "unet", "finetune", "--from", "base", "--data", "gtea:gr\udcfc", "--out", "x")
+    entropy = json.loads(run(*finetune, "--method", "full", "--loss", "bce", "--steps", "2", "--out", "entropy", "--json").stdout)["quality"]["loss"]
+    again = json.loads(run("unet", "eval", "--from", "entropy:last", "--data", "gtea:gtea", "--json").stdout)["loss"]
+    check("eval has the loss that the run has", abs(entropy - again) < 1e-5, (entropy, again))
     run(*finetune, "--method", "sora", "--steps", "2", "--out", "traced", "--profile", "trace.json")
     trace = json.loads((work / "trace.json").read_text())
     check("--profile is a trace", len(trace["traceEvents"]) > 50 and trace["otherData"]["kernels"][0]["seconds"] > 0)

@@ -156,6 +156,11 @@ def part_run():
     check("--config repeats a run to the bit", same_tree(last_checkpoint("sora"), last_checkpoint("repeated")))
 
 
+    # What a configuration doesn't say is as the command has it.
+    (work / "lr.json").write_text('{"task": "t5", "options": {"lr": 0.003}}')
+    run("t5", "pretrain", "--config", "lr.json", "--model", "base", "--train", "train.csv", "--steps", "1", "--quiet", "--out", "spans")
+    spans = json.loads((work / "spans/config.json").read_text())["options"]
+    check("--config beside a command's own defaults", (spans["objective"], spans["method"], spans["max-source"], spans["lr"]) == ("spans", "full", 256, 0.003), spans)
     # An empty text is one: of the configuration it comes back as it was.
     run(*finetune("lora", "--steps", "2", "--prefix", ""), "--out", "bare")
     run("t5", "finetune", "--config", "bare/config.json", "--out", "bare2", "--quiet")
