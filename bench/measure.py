@@ -39,15 +39,12 @@ def say(text):
     print(f"    {text}", file=sys.stderr, flush=True)
 
 
-def alternate(rounds, sides, figure, first=None):
-    """Runs each side once a round, in the other order every second round. `figure` names what is said of a result meanwhile; `first`:
-    results of round 1 that are there already. Results by side."""
+def alternate(rounds, sides, figure):
+    """Runs each side once a round, in the other order every second round. `figure` names what is said of a result meanwhile. Results by side."""
     results = {name: [] for name in sides}
     for number in range(rounds):
-        order = list(sides) if number % 2 == 0 else list(reversed(sides))
-        for name in order:
-            known = number == 0 and first and name in first
-            results[name].append(first[name] if known else sides[name]())
+        for name in list(sides) if number % 2 == 0 else list(reversed(sides)):
+            results[name].append(sides[name]())
             say(f"round {number + 1} of {rounds}: {name} {figure(results[name][-1])}")
     return results
 

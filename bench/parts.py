@@ -240,11 +240,38 @@ def say_step(result):
     return f"{result.get('seconds_per_step', result.get('step_s')):.3f} s a step, {result.get('peak_rss_mib') or result['process_bytes_peak'] / MIB:.0f} MiB"
 
 
+SETTINGS = tuple(("--channels-last",) * last + ("--compile",) * compiled for compiled in (False, True) for last in (False, True))
+TEXT_SETTINGS = (), ("--compile",)
+
+
+def setting_name(setting, settings=SETTINGS):
+    names = ["compiled" if "--compile" in setting else "eager"]
+    if settings is not TEXT_SETTINGS:
+        names.append("channels_last" if "--channels-last" in setting else "contiguous")
+    return ", ".join(names)
+
+
+def best_setting(peer, settings):
+    """The one of PyTorch's settings that is fastest."""
+    times = {}
+    for setting in settings:
+        result = peer(*setting)
+        times[setting] = result["step_s"]
+        say(f"PyTorch {setting_name(setting, settings)}: {say_step(result)}")
+    return min(times, key=times.get)
+
+
+def pair(bench, name, words, peer, peer_name, setting):
+    """Ours beside PyTorch in that setting, in turn."""
+    sides = {"ours": lambda: bench.step(*words), **({"peer": lambda: peer(*setting)} if bench.python else {})}
+    return step_figures(bench, name, alternate(bench.rounds, sides, say_step), peer_name)
+
+
 def t5_pair(bench, name, ours, theirs, source, target, steps):
-    sides = {"ours": lambda: bench.step("t5-small", "--method", ours, "--source", source, "--target", target, "--steps", steps)}
-    if bench.python:
-        sides["peer"] = lambda: bench.peer(bench.peers / "hf_t5_peft.py", "--mode", theirs, "--src", source, "--tgt", target, "--steps", steps + 2)
-    return step_figures(bench, name, alternate(bench.rounds, sides, say_step), "PEFT LoRA" if theirs == "lora" else "Transformers")
+    peer = lambda *words: bench.peer(bench.peers / "hf_t5_peft.py", "--mode", theirs, "--src", source, "--tgt", target, "--steps", steps + 2, *words)
+    setting = best_setting(peer, TEXT_SETTINGS) if bench.python else ()
+    peer_name = f"{'PEFT LoRA' if theirs == 'lora' else 'Transformers'}, {setting_name(setting, TEXT_SETTINGS)}"
+    return pair(bench, name, ["t5-small", "--method", ours, "--source", source, "--target", target, "--steps", steps], peer, peer_name, setting)
 
 
 def t5(bench):
@@ -269,28 +296,8 @@ def t5_full(bench):
     yield "t5-full time", time_row
 
 
-SETTINGS = tuple(("--channels-last",) * last + ("--compile",) * compiled for compiled in (False, True) for last in (False, True))
-
-
-def best_setting(peer, settings=SETTINGS):
-    """The fastest of PyTorch's settings, and its result."""
-    results = {}
-    for setting in settings:
-        results[setting] = peer(*setting)
-        say(f"PyTorch {setting_name(setting)}: {say_step(results[setting])}")
-    setting = min(results, key=lambda s: results[s]["step_s"])
-    return setting, results[setting]
-
-
-def setting_name(setting):
-    return ", ".join(("compiled" if "--compile" in setting else "eager", "channels_last" if "--channels-last" in setting else "contiguous"))
-
-
-def unet_pair(bench, name, words, peer, setting=None, first=None):
-    """`peer` runs one of PyTorch's settings; `first`: its result of the first round, where it is there already."""
-    sides = {"ours": lambda: bench.step(*words), **({"peer": lambda: peer(*setting)} if bench.python else {})}
-    results = alternate(bench.rounds, sides, say_step, {"peer": first} if first else None)
-    time_row, memory_row = step_figures(bench, name, results, f"PyTorch, {setting_name(setting)}" if bench.python else "")
+def unet_pair(bench, name, words, peer, setting):
+    time_row, memory_row = pair(bench, name, words, peer, f"PyTorch, {setting_name(setting)}" if bench.python else "", setting)
     if "value" in memory_row:
         time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
     return time_row
@@ -306,16 +313,16 @@ def unet_fc(bench):
             peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
             # With the larger batch in both formats, compiled where that was better with the smaller one.
             formats = SETTINGS if setting is None else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)]
-            setting, first = best_setting(peer, formats) if bench.python else (None, None)
+            setting = best_setting(peer, formats) if bench.python else None
             yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
-                                                       setting, first)
+                                                       setting)
 
 
 def unet(bench):
     for kind, (ours, theirs) in METHODS.items():
         peer = lambda *words: bench.peer(HERE / "torch_unet_classic.py", "--mode", theirs, "--steps", 4, *words)
-        setting, first = best_setting(peer) if bench.python else (None, None)
-        yield f"unet {kind}", unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, setting, first)
+        setting = best_setting(peer, SETTINGS) if bench.python else None
+        yield f"unet {kind}", unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, setting)
 
 
 # ---- Ours beside ours ---------------------------------------------------------------------------------------------------------------
