@@ -127,7 +127,7 @@ sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *o
     return SORA_OK;
 }
 
-static sora_status copy_host(sora_param *param, float **out, sora_error *error)
+sora_status sora_layer_copy_param(sora_param *param, float **out, sora_error *error)
 {
     *out = NULL;
     if (!param) return SORA_OK;
@@ -164,11 +164,11 @@ sora_status sora_layer_deactivate(sora_layer *layer, double *change, sora_error 
         SORA_FAIL(error, SORA_ERROR_ARGUMENT,
                   "layer %s: its weight was rounded to fp16 on the device; merge the adapter into weights that are loaded again",
                   layer->name);
-    SORA_TRY(copy_host(layer->weight, &undo.weight, error));
-    SORA_TRY(copy_host(layer->down, &undo.down, error));
-    SORA_TRY(copy_host(layer->up, &undo.up, error));
-    SORA_TRY(copy_host(layer->gate, &undo.gate, error));
-    SORA_TRY(copy_host(layer->weight, &merged, error));
+    SORA_TRY(sora_layer_copy_param(layer->weight, &undo.weight, error));
+    SORA_TRY(sora_layer_copy_param(layer->down, &undo.down, error));
+    SORA_TRY(sora_layer_copy_param(layer->up, &undo.up, error));
+    SORA_TRY(sora_layer_copy_param(layer->gate, &undo.gate, error));
+    SORA_TRY(sora_layer_copy_param(layer->weight, &merged, error));
     SORA_TRY(sora_allocate((size_t)q, sizeof *row, layer->name, &row, error));
     for (int64_t i = 0; i < p && r; i++) {
         memset(row, 0, (size_t)q * sizeof *row);

@@ -77,6 +77,7 @@ sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error
 {
     sora_status status = sora_layers_require_normal(layers, "load adapters", error);
     sora_safetensors *file = NULL;
+    float **kept = NULL; /* running statistics as they were, by number of the parameter */
     size_t active = 0, used = 0;
     if (status != SORA_OK) return status;
     SORA_TRY(sora_safetensors_open(path, &file, error));
@@ -93,9 +94,11 @@ sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error
         active++;
     }
     if (active == 0) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: none of its adapters belongs to a layer of this network", path);
+    SORA_TRY(sora_allocate(sora_params_count(layers->params), sizeof *kept, path, &kept, error));
     for (size_t i = 0; i < sora_params_count(layers->params); i++) {
         sora_param *param = sora_params_at(layers->params, i);
         if (!belongs(layers, param)) continue;
+        if (sora_param_kind_of(param) == SORA_PARAM_STATE) SORA_TRY(sora_layer_copy_param(param, &kept[i], error));
         SORA_TRY(sora_param_read_file(param, file, path, error));
         used++;
     }
@@ -107,6 +110,14 @@ sora_status sora_adapters_load(sora_layers *layers, const char *path, sora_error
         if (!belongs(layers, param)) sora_param_set_trainable(param, false);
     }
 cleanup:
+    for (size_t i = 0; kept && i < sora_params_count(layers->params); i++) {
+        sora_param *param = sora_params_at(layers->params, i);
+        sora_shape shape = sora_param_shape(param);
+        if (status != SORA_OK && kept[i])
+            memcpy(sora_param_host(param), kept[i], (size_t)sora_shape_elements(&shape) * sizeof **kept);
+        free(kept[i]);
+    }
+    free(kept);
     if (status != SORA_OK)
         for (size_t i = 0; i < layers->count; i++) sora_layer_drop_adapter(layers->items[i]);
     sora_safetensors_close(&file);

@@ -54,6 +54,9 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
 /* Drops the rows of a gated adapter that keep[rank] does not name, with their moments; on the host. */
 sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error);
 
+/* *out is the caller's copy of a value on the host; NULL for no parameter. */
+sora_status sora_layer_copy_param(sora_param *param, float **out, sora_error *error);
+
 /* active → normal without merging; nothing happens to a normal layer. */
 void sora_layer_drop_adapter(sora_layer *layer);
 

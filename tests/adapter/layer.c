@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The module's life: normal, active, compacted, merged, unmerged; and its file. */
 #include "../fixture.h"
+#include "adapter/layer.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "soracl/safetensors.h"
@@ -306,6 +307,29 @@ static void test_file(void **state)
     sora_unet_destroy(&b);
 }
 
+/* What fails late, at the bottleneck's NaN, takes back the running statistics that were read before. */
+static void test_failed_load(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_unet *a;
+    static const char name[] = "encoder.0.norm1.running_mean";
+    OK(sora_unet_create(context, &(sora_unet_options) { .size = 64 }, &a, &error));
+    sora_params *params = sora_unet_params(a);
+    float *mean = sora_param_host(sora_params_find(params, name));
+    OK(sora_adapt(sora_unet_layers(a), "bottleneck", &(sora_adapter_options) { .rank = 2 }, NULL, &error));
+    mean[0] = 5;
+    sora_param_host(sora_params_find(params, "bottleneck.up"))[1] = NAN;
+    OK(sora_adapters_save(sora_unet_layers(a), at("late.safetensors"), &error));
+    mean[0] = 3;
+    sora_layer_drop_adapter(sora_layers_find(sora_unet_layers(a), "bottleneck"));
+    size_t count = sora_params_count(params);
+    FAILS(sora_adapters_load(sora_unet_layers(a), at("late.safetensors"), &error), SORA_ERROR_INPUT, "bottleneck.up holds nan");
+    assert_true(mean[0] == 3);
+    assert_int_equal(sora_params_count(params), count);
+    sora_unet_destroy(&a);
+}
+
 /* Every prefix of the file, and every file with one byte changed in its header, is taken or refused: never more. */
 static void test_broken_files(void **state)
 {
@@ -348,10 +372,11 @@ static void test_broken_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_life_linear), cmocka_unit_test(test_life_1x1),
-        cmocka_unit_test(test_life_3x3),    cmocka_unit_test(test_rank_is_clipped_and_0_is_legal),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_refused_activations),
-        cmocka_unit_test(test_file),        cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_life_linear),  cmocka_unit_test(test_life_1x1),
+        cmocka_unit_test(test_life_3x3),     cmocka_unit_test(test_rank_is_clipped_and_0_is_legal),
+        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_refused_activations),
+        cmocka_unit_test(test_file),         cmocka_unit_test(test_failed_load),
+        cmocka_unit_test(test_broken_files),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }
