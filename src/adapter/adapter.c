@@ -77,7 +77,7 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "layer %s: alpha %g, scale %g, dropout %g; expected finite values, dropout in [0, 1)", layer->name,
                          (double)alpha, (double)scale, (double)dropout);
-    sora_layer_forget(layer);
+    const sora_layer before = *layer;
     layer->weight_trained = sora_param_asked(layer->weight);
     layer->bias_trained = layer->bias && sora_param_trainable(layer->bias);
     layer->kind = kind;
@@ -90,6 +90,7 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
     status = add_factors(layer, error);
     if (status != SORA_OK) {
         sora_layer_drop_adapter(layer);
+        *layer = before;
         return status;
     }
     sora_param_set_trainable(layer->weight, false);
@@ -97,7 +98,7 @@ sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind
     return SORA_OK;
 }
 
-sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *options, sora_error *error)
+sora_status sora_layer_activate_kept(sora_layer *layer, const sora_adapter_options *options, sora_error *error)
 {
     if (options->rank < 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: rank %d; expected 0 or more", layer->name, options->rank);
@@ -125,6 +126,13 @@ sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *o
         for (int i = 0; i < rank; i++) gate[i] = options->init == SORA_INIT_ONES ? 1.0f : (float)sora_random_normal(&gates);
     }
     return SORA_OK;
+}
+
+sora_status sora_layer_activate(sora_layer *layer, const sora_adapter_options *options, sora_error *error)
+{
+    sora_status status = sora_layer_activate_kept(layer, options, error);
+    if (status == SORA_OK) sora_layer_forget(layer);
+    return status;
 }
 
 sora_status sora_layer_copy_param(sora_param *param, float **out, sora_error *error)
@@ -203,25 +211,17 @@ sora_status sora_layer_unmerge(sora_layer *layer, sora_error *error)
 {
     sora_status status = SORA_OK;
     int64_t p = layer->desc.out, q = sora_layer_columns(layer);
-    sora_layer_undo undo = layer->undo;
+    const sora_layer_undo *undo = &layer->undo;
+    int rank = layer->rank;
     if (!layer->merged) return sora_fail(error, SORA_ERROR_ARGUMENT, "layer %s: nothing to unmerge", layer->name);
     SORA_TRY(sora_layer_require_host(layer, "unmerge", error));
-    /* Activation forgets what a merge kept: it is held here until all has succeeded. */
-    layer->undo = (sora_layer_undo) { 0 };
-    int rank = layer->rank;
-    status =
-        sora_layer_activate_pruned(layer, layer->kind, layer->rank_max, rank, layer->alpha, layer->scale, layer->dropout, error);
-    if (status != SORA_OK) {
-        layer->undo = undo;
-        layer->merged = true;
-        layer->rank = rank;
-        goto cleanup;
-    }
-    memcpy(sora_param_host(layer->weight), undo.weight, (size_t)(p * q) * sizeof(float));
-    if (layer->down) memcpy(sora_param_host(layer->down), undo.down, (size_t)(rank * q) * sizeof(float));
-    if (layer->up) memcpy(sora_param_host(layer->up), undo.up, (size_t)(p * rank) * sizeof(float));
-    if (layer->gate) memcpy(sora_param_host(layer->gate), undo.gate, (size_t)rank * sizeof(float));
-    free_undo(&undo);
+    SORA_TRY(
+        sora_layer_activate_pruned(layer, layer->kind, layer->rank_max, rank, layer->alpha, layer->scale, layer->dropout, error));
+    memcpy(sora_param_host(layer->weight), undo->weight, (size_t)(p * q) * sizeof(float));
+    if (layer->down) memcpy(sora_param_host(layer->down), undo->down, (size_t)(rank * q) * sizeof(float));
+    if (layer->up) memcpy(sora_param_host(layer->up), undo->up, (size_t)(p * rank) * sizeof(float));
+    if (layer->gate) memcpy(sora_param_host(layer->gate), undo->gate, (size_t)rank * sizeof(float));
+    sora_layer_forget(layer);
 cleanup:
     return status;
 }

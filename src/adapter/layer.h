@@ -47,9 +47,13 @@ sora_status sora_layers_run(sora_layer *const *layers, int count, const sora_vie
                             const sora_view *workspace, sora_error *error);
 uint64_t sora_layers_run_workspace(sora_layer *const *layers, int count, int64_t rows);
 
-/* Activation with a rank below rank_max, as a pruned adapter's file has it; W_d, W_u and g stay 0. */
+/* Activation with a rank below rank_max, as a pruned adapter's file has it; W_d, W_u and g stay 0. What a merged layer keeps to
+ * unmerge stays, too, for the caller to forget; a failed call leaves the layer as it was. */
 sora_status sora_layer_activate_pruned(sora_layer *layer, sora_adapter_kind kind, int rank_max, int rank, float alpha,
                                        float scale, float dropout, sora_error *error);
+
+/* sora_layer_activate that leaves forgetting to the caller. */
+sora_status sora_layer_activate_kept(sora_layer *layer, const sora_adapter_options *options, sora_error *error);
 
 /* Drops the rows of a gated adapter that keep[rank] does not name, with their moments; on the host. */
 sora_status sora_layer_keep_rows(sora_layer *layer, const bool *keep, sora_error *error);

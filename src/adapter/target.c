@@ -71,20 +71,16 @@ cleanup:
 sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
                        sora_error *error)
 {
-    sora_layer **list = NULL;
-    size_t matched = 0;
+    sora_layer **list = NULL, *before = NULL;
+    size_t matched = 0, done = 0;
     sora_status status = match(layers, target, &list, &matched, error);
     if (status != SORA_OK) goto cleanup;
-    /* Activation forgets what a merged layer was, which can't be taken back. */
-    for (size_t i = 0; i < matched; i++)
-        if (list[i]->active) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "layer %s: has an active adapter already", list[i]->name);
-    for (size_t i = 0; i < matched; i++) {
-        status = sora_layer_activate(list[i], options, error);
-        if (status != SORA_OK) {
-            while (i-- > 0) sora_layer_drop_adapter(list[i]);
-            goto cleanup;
-        }
+    SORA_TRY(sora_allocate(matched, sizeof *before, "target", &before, error));
+    for (; done < matched; done++) {
+        before[done] = *list[done];
+        SORA_TRY(sora_layer_activate_kept(list[done], options, error));
     }
+    for (size_t i = 0; i < matched; i++) sora_layer_forget(list[i]);
     for (size_t i = 0; i < sora_params_count(layers->params); i++) {
         sora_param *param = sora_params_at(layers->params, i);
         bool ours = false;
@@ -100,6 +96,11 @@ sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapt
         }
     }
 cleanup:
+    while (status != SORA_OK && done-- > 0) {
+        sora_layer_drop_adapter(list[done]);
+        *list[done] = before[done];
+    }
+    free(before);
     free(list);
     return status;
 }

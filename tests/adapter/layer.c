@@ -240,30 +240,43 @@ static void test_refusals(void **state)
     sora_unet_destroy(&unet);
 }
 
-/* Layers of one product have adapters of one kind; a target that holds an active layer leaves a merged one what it was. */
+/* Layers of one product have adapters of one kind; a target that holds a layer which can't be activated leaves a merged one before
+ * it what it was. */
 static void test_refused_activations(void **state)
 {
     (void)state;
     sora_error error;
+    sora_layer_info info;
     sora_params *params;
     sora_layers *layers;
     sora_layer *layer[3];
-    static const char *const names[] = { "q", "k", "o" };
-    const sora_adapter_options sora = { .rank = 2 }, lora = { .kind = SORA_ADAPTER_LORA, .rank = 2 },
+    enum { O, Q, K };
+    static const char *const names[] = { "o", "q", "k" };
+    const sora_adapter_options sora = { .rank = 2 }, lora = { .kind = SORA_ADAPTER_LORA, .rank = 3 },
                                dropped = { .rank = 2, .dropout = 0.5f };
     OK(sora_params_create(context, &params, &error));
     OK(sora_layers_create(params, 1, &layers, &error));
     for (int i = 0; i < 3; i++)
         OK(sora_layers_add(layers, names[i], &(sora_layer_desc) { .in = 6, .out = 5 }, &layer[i], &error));
-    OK(sora_layers_pack(layer, 2, &error));
-    OK(sora_layer_activate(layer[0], &sora, &error));
-    FAILS(sora_layer_activate(layer[1], &lora, &error), SORA_ERROR_ARGUMENT, "another kind");
-    FAILS(sora_layer_activate(layer[1], &dropped, &error), SORA_ERROR_ARGUMENT, "or dropout");
-    OK(sora_layer_activate(layer[1], &sora, &error));
-    OK(sora_layer_activate(layer[2], &lora, &error));
-    OK(sora_layer_deactivate(layer[2], NULL, &error));
+    OK(sora_layers_pack(layer + Q, 2, &error));
+    OK(sora_layer_activate(layer[Q], &sora, &error));
+    FAILS(sora_layer_activate(layer[K], &lora, &error), SORA_ERROR_ARGUMENT, "another kind");
+    FAILS(sora_layer_activate(layer[K], &dropped, &error), SORA_ERROR_ARGUMENT, "or dropout");
+    OK(sora_layer_activate(layer[O], &sora, &error));
+    OK(sora_layer_deactivate(layer[O], NULL, &error));
+    size_t count = sora_params_count(params);
     FAILS(sora_adapt(layers, "o|q", &sora, NULL, &error), SORA_ERROR_ARGUMENT, "q: has an active adapter");
-    OK(sora_layer_unmerge(layer[2], &error));
+    FAILS(sora_adapt(layers, "o|k", &lora, NULL, &error), SORA_ERROR_ARGUMENT, "another kind");
+    OK(sora_layer_describe(layer[O], &info, &error));
+    assert_true(info.merged && !info.active);
+    assert_int_equal(sora_params_count(params), count);
+    OK(sora_layer_unmerge(layer[O], &error));
+    OK(sora_layer_describe(layer[O], &info, &error));
+    assert_true(info.active && info.rank == 2 && info.kind == SORA_ADAPTER_SORA);
+    OK(sora_layer_deactivate(layer[O], NULL, &error));
+    OK(sora_adapt(layers, "o|k", &sora, NULL, &error)); /* which forgets the merge */
+    OK(sora_layer_describe(layer[O], &info, &error));
+    assert_true(info.active && !info.merged);
     sora_layers_destroy(&layers);
     sora_params_destroy(&params);
 }
