@@ -31,6 +31,13 @@ static int decoder_channels(const sora_unet *unet, int stage)
     return is_fc(unet) ? fc_decoder[stage] : unet->config.width << (unet->depth - 1 - stage);
 }
 
+/* What the bottleneck of unet-fc takes and gives. */
+static int bottleneck_features(const sora_unet *unet)
+{
+    int side = unet->config.size >> FC_DEPTH;
+    return fc_encoder[FC_DEPTH - 1] * side * side;
+}
+
 static sora_status check_options(const sora_unet_options *options, sora_unet_options *config, sora_error *error)
 {
     *config = *options;
@@ -59,6 +66,17 @@ static sora_status check_options(const sora_unet_options *options, sora_unet_opt
     if (config->size < step || config->size > MAX_SIZE || config->size % step != 0)
         return sora_fail(error, SORA_ERROR_ARGUMENT, "size %d: a unet of depth %d takes multiples of %d from %d to %d",
                          config->size, config->depth, step, step, MAX_SIZE);
+    return SORA_OK;
+}
+
+sora_status sora_unet_largest_weight(const sora_unet_options *options, const char **name, uint64_t *elements, sora_error *error)
+{
+    sora_unet unet = { 0 };
+    sora_status status = check_options(options, &unet.config, error);
+    if (status != SORA_OK) return status;
+    uint64_t features = is_fc(&unet) ? (uint64_t)bottleneck_features(&unet) : (uint64_t)unet.config.width << unet.config.depth;
+    *name = is_fc(&unet) ? "bottleneck.weight" : "bottleneck.conv2.weight";
+    *elements = features * features * (is_fc(&unet) ? 1 : 9);
     return SORA_OK;
 }
 
@@ -127,7 +145,7 @@ cleanup:
 static sora_status add_bottleneck(sora_unet *unet, int channels, sora_error *error)
 {
     if (!is_fc(unet)) return add_block(unet, "bottleneck", channels, 2 * channels, &unet->bottleneck_block, error);
-    int side = unet->config.size >> FC_DEPTH, features = channels * side * side;
+    int features = bottleneck_features(unet);
     return sora_layers_add(unet->layers, "bottleneck", &(sora_layer_desc) { .in = features, .out = features, .bias = true },
                            &unet->bottleneck, error);
 }

@@ -35,4 +35,7 @@ struct sora_unet {
     sora_layer *head;
 };
 
+/* Of the network that these options would make, without making it. */
+sora_status sora_unet_largest_weight(const sora_unet_options *options, const char **name, uint64_t *elements, sora_error *error);
+
 #endif

@@ -73,10 +73,19 @@ sora_status sora_unet_load(sora_context *context, const char *path, sora_unet **
     sora_unet *unet = NULL;
     char model[16];
     sora_unet_options options = { 0 };
+    const char *largest;
+    uint64_t elements;
     *out = NULL;
     SORA_TRY(sora_safetensors_open(path, &file, error));
     SORA_TRY(read_config(file, path, model, &options, error));
-    status = sora_unet_create(context, &options, &unet, error);
+    /* Metadata alone may ask for any memory; a file that holds the largest weight has the network's order of size. */
+    status = sora_unet_largest_weight(&options, &largest, &elements, error);
+    const sora_file_tensor *tensor = status == SORA_OK ? sora_safetensors_find(file, largest) : NULL;
+    if (status == SORA_OK && (!tensor || tensor->elements != elements))
+        status = sora_fail(error, SORA_ERROR_INPUT, "tensor %s has %llu values, expected %llu of metadata \"network\": \"%.60s\"",
+                           largest, (unsigned long long)(tensor ? tensor->elements : 0), (unsigned long long)elements,
+                           sora_safetensors_metadata(file, "network"));
+    if (status == SORA_OK) status = sora_unet_create(context, &options, &unet, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "%s", path);
         if (status == SORA_ERROR_ARGUMENT) status = SORA_ERROR_INPUT;

@@ -255,6 +255,18 @@ static void test_foreign_file(void **state)
     OK(sora_safetensors_write(at("x.safetensors"), &one, 1, NULL, 0, &error));
     FAILS(sora_unet_load(context, at("x.safetensors"), &unet, &error), SORA_ERROR_INPUT, "x.safetensors");
     FAILS(sora_unet_load(context, at("absent"), &unet, &error), SORA_ERROR_INPUT, "absent");
+    /* What metadata alone promises is not made: gigabytes here. */
+    const struct {
+        const char *network, *largest;
+    } huge[] = { { "unet size 256 width 256 depth 4", "bottleneck.conv2.weight has 0 values, expected 150994944" },
+                 { "unet-fc size 1024 width 0 depth 0", "bottleneck.weight has 0 values, expected 268435456" } };
+    for (size_t i = 0; i < SORA_COUNT(huge); i++) {
+        const char *metadata[][2] = { { "format", "soracl-unet-1" }, { "network", huge[i].network } };
+        long before = peak_memory();
+        OK(sora_safetensors_write(at("huge.safetensors"), &one, 1, metadata, 2, &error));
+        FAILS(sora_unet_load(context, at("huge.safetensors"), &unet, &error), SORA_ERROR_INPUT, huge[i].largest);
+        assert_true(peak_memory() - before < 64);
+    }
 }
 
 int main(void)
