@@ -44,6 +44,63 @@ typedef struct new_tokens {
 } new_tokens;
 #define NOT_SAID INT32_MIN
 
+/* Settings of Transformers that change what it generates, and that this program has not; the number that turns each off, NAN where
+ * none does. Null, false and empty lists and texts turn off any. */
+static const struct {
+    const char *key;
+    double off;
+} unsupported[] = { { "repetition_penalty", 1 },
+                    { "encoder_repetition_penalty", 1 },
+                    { "encoder_no_repeat_ngram_size", 0 },
+                    { "num_beam_groups", 1 },
+                    { "diversity_penalty", 0 },
+                    { "num_return_sequences", 1 },
+                    { "penalty_alpha", 0 },
+                    { "guidance_scale", 1 },
+                    { "typical_p", 1 },
+                    { "min_p", 0 },
+                    { "top_h", NAN },
+                    { "epsilon_cutoff", 0 },
+                    { "eta_cutoff", 0 },
+                    { "max_time", NAN },
+                    { "stop_strings", NAN },
+                    { "bad_words_ids", NAN },
+                    { "force_words_ids", NAN },
+                    { "constraints", NAN },
+                    { "sequence_bias", NAN },
+                    { "suppress_tokens", NAN },
+                    { "begin_suppress_tokens", NAN },
+                    { "forced_bos_token_id", NAN },
+                    { "forced_eos_token_id", NAN },
+                    { "forced_decoder_ids", NAN },
+                    { "exponential_decay_length_penalty", NAN },
+                    { "renormalize_logits", NAN },
+                    { "watermarking_config", NAN },
+                    { "token_healing", NAN },
+                    { "dola_layers", NAN } };
+
+static bool is_off(const json_t *value, double off)
+{
+    if (json_is_number(value)) return json_number_value(value) == off;
+    if (json_is_string(value)) return json_string_length(value) == 0;
+    return json_is_false(value) || (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_object(value) && json_object_size(value) == 0);
+}
+
+static sora_status check_unsupported(const char *path, const char *key, const json_t *value, sora_error *error)
+{
+    for (size_t i = 0; i < SORA_COUNT(unsupported); i++) {
+        if (strcmp(key, unsupported[i].key) != 0 || is_off(value, unsupported[i].off)) continue;
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+        sora_status status =
+            sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\": %.120s: not supported; take the key out to generate without it", path,
+                      key, text ? text : "?");
+        free(text);
+        return status;
+    }
+    return SORA_OK;
+}
+
 static sora_status read_value(const char *path, const char *key, const json_t *value, sora_t5_generation *o, new_tokens *added,
                               sora_error *error)
 {
@@ -78,8 +135,9 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
         if (fields[i].whole) *fields[i].whole = (int)json_integer_value(value);
         if (fields[i].number) *fields[i].number = json_number_value(value);
         if (fields[i].flag) *fields[i].flag = json_is_true(value);
+        return SORA_OK;
     }
-    return SORA_OK;
+    return check_unsupported(path, key, value, error);
 }
 
 static sora_status read_values(const char *path, const json_t *root, sora_t5_generation *o, new_tokens *added, sora_error *error)

@@ -34,10 +34,54 @@ static void test_model_types(void **state)
     FAILS(read_config(text, &config, &error), SORA_ERROR_INPUT, "config.json: model_type is \"mt5\"; this program has t5");
 }
 
+static sora_status read_generation(const char *text, sora_t5_generation *options, sora_error *error)
+{
+    write_json("generation_config.json", text);
+    sora_t5_generation_default(options);
+    return sora_t5_generation_read(folder, options, error);
+}
+
+/* What changes the output is taken or refused; what is turned off, or is of no weight to it, passes. */
+static void test_generation(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_t5_generation got;
+    static const char *const refused[][2] = {
+        { "{\"repetition_penalty\": 1.2}", "generation_config.json: \"repetition_penalty\": 1.2: not supported" },
+        { "{\"suppress_tokens\": [3, 4]}", "\"suppress_tokens\": [3,4]" },
+        { "{\"encoder_no_repeat_ngram_size\": 3}", "\"encoder_no_repeat_ngram_size\": 3" },
+        { "{\"forced_bos_token_id\": 0}", "\"forced_bos_token_id\": 0" },
+        { "{\"forced_eos_token_id\": 1}", "\"forced_eos_token_id\": 1" },
+        { "{\"bad_words_ids\": [[5]]}", "\"bad_words_ids\": [[5]]" },
+        { "{\"num_beam_groups\": 2}", "\"num_beam_groups\": 2" },
+        { "{\"penalty_alpha\": 0.6, \"top_k\": 4}", "\"penalty_alpha\": 0.6" },
+        { "{\"renormalize_logits\": true}", "\"renormalize_logits\": true" },
+    };
+    for (size_t i = 0; i < SORA_COUNT(refused); i++)
+        FAILS(read_generation(refused[i][0], &got, &error), SORA_ERROR_INPUT, refused[i][1]);
+    /* As Transformers writes them all out. */
+    OK(read_generation(
+        "{\"repetition_penalty\": 1.0, \"encoder_repetition_penalty\": 1.0, \"encoder_no_repeat_ngram_size\": 0, "
+        "\"num_beam_groups\": 1, \"diversity_penalty\": 0.0, \"num_return_sequences\": 1, \"penalty_alpha\": null, "
+        "\"guidance_scale\": null, \"typical_p\": 1.0, \"epsilon_cutoff\": 0.0, \"eta_cutoff\": 0.0, "
+        "\"bad_words_ids\": null, \"suppress_tokens\": [], \"renormalize_logits\": false, \"use_cache\": true, "
+        "\"do_sample\": true, \"top_k\": 7}",
+        &got, &error));
+    assert_true(got.sample && got.top_k == 7);
+    OK(read_generation("{\"_from_model_config\": true, \"decoder_start_token_id\": 0, \"eos_token_id\": 1, \"pad_token_id\": 0, "
+                       "\"early_stopping\": true, \"length_penalty\": 2.0, \"max_length\": 200, \"min_length\": 30, "
+                       "\"no_repeat_ngram_size\": 3, \"num_beams\": 4, \"prefix\": \"summarize: \", "
+                       "\"transformers_version\": \"4.27.0.dev0\"}",
+                       &got, &error));
+    assert_true(got.beams == 4 && got.max_length == 200 && got.min_length == 30 && got.no_repeat_ngram == 3 && !got.sample);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_types),
+        cmocka_unit_test(test_generation),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
