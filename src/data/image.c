@@ -111,6 +111,12 @@ sora_status sora_mask_read(const char *path, const char *image, int width, int h
     *out = (sora_image) { 0 };
     sora_status status = decode(path, channels, &mask, error);
     int orientation = mask.orientation;
+    if (status == SORA_OK && channels == 3 && mask.bits == 16)
+        status = sora_fail(
+            error, SORA_ERROR_INPUT,
+            "%s: a mask of labels with 16 bits a sample, expected at most 8: of 16, labels of 1 to 128 would become 0; write "
+            "it with 8",
+            path);
     if (status == SORA_OK && orientation == 1 && width != height && mask.width == height && mask.height == width) {
         status = decode(image, 0, &like, error);
         if (status == SORA_OK && turns_sides(like.orientation)) orientation = like.orientation;

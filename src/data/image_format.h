@@ -15,6 +15,7 @@ typedef struct sora_decoded {
     sora_image image;
     int width, height; /* as stored */
     int orientation;   /* EXIF, 1 to 8 */
+    int bits;          /* a sample in the file; 0: 8 */
 } sora_decoded;
 
 /* channels: 1 or 3, or 0 for the header alone. `path` is for messages. */
@@ -25,6 +26,7 @@ sora_status sora_jpeg_decode(const char *path, const unsigned char *data, size_t
 
 /* A mask as sora_image_read gives it, but for one that has no orientation of its own and fits its image's stored sides, not the
  * upright ones: it was drawn on the stored pixels and turns with the image. channels 0: width and height alone, no pixels.
+ * 3: labels, where any value above 0 counts; 16 bits a sample are refused, because 8 of them would not say so.
  * width, height: the image's, upright; its file is looked at only where the mask has these sides the other way round. */
 sora_status sora_mask_read(const char *path, const char *image, int width, int height, int channels, sora_image *out,
                            sora_error *error);

@@ -81,6 +81,7 @@ static sora_status decode(reader *r, png_structp png, png_infop info, const char
     out->width = (int)width;
     out->height = (int)height;
     out->orientation = orientation_of(r->data, r->bytes);
+    out->bits = png_get_bit_depth(png, info);
     if (channels == 0) return SORA_OK;
     set_transforms(png, info, channels);
     png_read_update_info(png, info);

@@ -290,6 +290,22 @@ static void test_mask_turns_with_its_image(void **state)
     sora_image_free(&mask);
 }
 
+/* Label 1 of 65535 would round to 0 of 255: no hand. Where white is the hand all is well. */
+static void test_labels_of_16_bits(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_image mask;
+    static const uint8_t labels[] = { 0, 1, 0, 2, 255, 255, 0, 0 };
+    write_png(at("deep.png"), 2, 2, 16, PNG_COLOR_TYPE_GRAY, labels, 4, NULL, 0, NULL, 0);
+    FAILS(sora_mask_read(at("deep.png"), at("none.png"), 2, 2, 3, &mask, &error), SORA_ERROR_INPUT,
+          "deep.png: a mask of labels with 16 bits");
+    assert_null(mask.pixels);
+    OK(sora_mask_read(at("deep.png"), at("none.png"), 2, 2, 1, &mask, &error));
+    assert_memory_equal(mask.pixels, ((uint8_t[]) { 0, 0, 255, 0 }), 4);
+    sora_image_free(&mask);
+}
+
 /* ---- Broken files ------------------------------------------------------------------------------------------------ */
 
 /* Every prefix is refused; every changed byte gives a picture or a message, never more. */
@@ -410,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_jpeg_orientations),
         cmocka_unit_test(test_broken_exif_is_no_orientation),
         cmocka_unit_test(test_mask_turns_with_its_image),
+        cmocka_unit_test(test_labels_of_16_bits),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
