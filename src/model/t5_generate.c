@@ -47,7 +47,7 @@ struct sora_t5_generator {
 
 static int bucket_length(const sora_t5_generator *g, int bucket)
 {
-    return SORA_MAX(1, (g->options.source * (bucket + 1) + BUCKETS - 1) / BUCKETS);
+    return (int)SORA_MAX(1, ((int64_t)g->options.source * (bucket + 1) + BUCKETS - 1) / BUCKETS);
 }
 
 /* Tokens that a search of so many beams looks at in each. */

@@ -512,6 +512,12 @@ static void test_generation_too_large(void **state)
         FAILS(sora_t5_generator_create(t5, &large[i], &generator, &error), SORA_ERROR_MEMORY, asked);
         assert_null(generator);
     }
+    /* A bucket's share of the longest source has more bits than an int. */
+    sora_t5_generator *generator;
+    FAILS(sora_t5_generator_create(t5,
+                                   &(sora_t5_generator_options) { .batch = 1, .source = INT32_MAX, .beams = 1, .max_length = 2 },
+                                   &generator, &error),
+          SORA_ERROR_MEMORY, "1x2147483647x");
     sora_t5_destroy(&t5);
 }
 
