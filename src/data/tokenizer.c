@@ -164,24 +164,25 @@ static sora_status write_pieces(const sora_tokenizer *tokenizer, FILE *out, cons
 /* More bytes of a text than this many a token are rarely needed; SentencePiece's longest pieces have 16 or so. */
 #define TOKEN_BYTES 64
 
-sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most, int32_t **ids, int *count,
-                        sora_error *error)
+sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, const char *prefix, const char *text, size_t bytes, int most,
+                                  int32_t **ids, int *count, sora_error *error)
 {
     sora_status status = SORA_OK;
     char *whole = NULL;
     size_t found, kept, front = strlen(prefix);
     *ids = NULL;
+    if (most < 1) return sora_fail(error, SORA_ERROR_ARGUMENT, "at most %d ids; expected at least 1, the eos", most);
     SORA_TRY(sora_allocate(front + bytes + 1, 1, "text", &whole, error));
     memcpy(whole, prefix, front);
     memcpy(whole + front, text, bytes);
-    /* A token may stand for any number of bytes, of spaces or of what is unknown, so more are taken until there are enough, twice
-     * as many as asked for: a cut changes the tokens just before it. */
+    /* A token may stand for any number of bytes, of spaces or of what is unknown, so more are taken until there are enough. A cut
+     * is at a space, which no piece goes across: within a word it may change every token of the word. */
     for (size_t limit = (size_t)most * TOKEN_BYTES;; limit *= 2) {
         kept = SORA_MIN(bytes, limit);
-        /* A cut within a character would be invalid. */
-        while (kept > 0 && kept < bytes && ((unsigned char)text[kept] & 0xc0) == 0x80) kept--;
+        while (kept > 0 && kept < bytes && text[kept] != ' ') kept--;
+        if (kept == 0 && bytes > 0) continue;
         SORA_TRY(sora_tokenizer_encode(tokenizer, whole, front + kept, ids, &found, error));
-        if (kept == bytes || found / 2 >= (size_t)most) break;
+        if (kept == bytes || found >= (size_t)most) break;
         free(*ids);
         *ids = NULL;
     }
@@ -237,7 +238,8 @@ cleanup:
     return status;
 }
 
-sora_status sora_tokenizer_decode_generated(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, sora_error *error)
+sora_status sora_tokenizer_decode_generated(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
+                                            sora_error *error)
 {
     int32_t *known = NULL;
     size_t n = 0;

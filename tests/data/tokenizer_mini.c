@@ -37,6 +37,14 @@ static void test_source(void **state)
     expect_source(text, 16);
     for (int i = 0; i < 19500; i++) memcpy(text + 2 * i, "a ", 2); /* a cut is enough */
     expect_source(text, 16);
+    for (int zeros = 1023; zeros < 1030; zeros++) { /* within a word a cut may change the first tokens */
+        memset(text, '0', 1030);
+        strcpy(text + zeros, " of them");
+        expect_source(text, 16);
+    }
+    memset(text, '0', 39000);
+    text[3000] = '\0';
+    expect_source(text, 16);
     expect_source("a library", 16);
     expect_source("", 16);
     free(text);
@@ -45,6 +53,7 @@ static void test_source(void **state)
     int count;
     memset(invalid, 0x80, sizeof invalid);
     FAILS(sora_tokenizer_source(tokenizer, "", invalid, sizeof invalid, 4, &ids, &count, &error), SORA_ERROR_INPUT, "no UTF-8");
+    FAILS(sora_tokenizer_source(tokenizer, "", "a", 1, 0, &ids, &count, &error), SORA_ERROR_ARGUMENT, "at most 0 ids");
 }
 
 /* Each changes a sound model, whose table of normalisation is the bytes of a trie, the trie, texts. libsentencepiece 0.1.97 loads
