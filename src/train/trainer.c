@@ -193,7 +193,7 @@ static sora_status refuse_memory(trainer *t, uint64_t room, sora_error *error)
                 error, SORA_ERROR_MEMORY,
                 "training needs %s, %s has %.1f MiB left; --batch %d would take %.1f MiB (--accumulate %d keeps the step)", needs,
                 name, (double)room / mib, batch, (double)needed_bytes(t, arena) / mib,
-                t->options->accumulate * (t->options->batch + batch - 1) / batch);
+                (t->options->accumulate * t->options->batch + batch - 1) / batch);
     }
     return sora_fail(error, SORA_ERROR_MEMORY,
                      "training needs %s, %s has %.1f MiB left, and --batch 1 does not fit either; try a smaller --size", needs,

@@ -122,17 +122,21 @@ static void test_too_little_memory(void **state)
     sora_run_result result;
     sora_context *small;
     sora_device_limits limits = sora_context_device(context)->limits;
-    limits.global_bytes = 14u << 20;
+    limits.global_bytes = 32u << 20;
     OK(sora_context_create(&(sora_context_options) { .limits = &limits }, &small, &error));
     options_for("2", &options);
     OK(sora_run_options_set(&options, "size", "128", &error));
     OK(sora_run_options_set(&options, "batch", "16", &error));
+    OK(sora_run_options_set(&options, "accumulate", "3", &error));
     FAILS(sora_unet_run(small, &options, &(sora_run_target) { .folder = at("large") }, NULL, &result, &error), SORA_ERROR_MEMORY,
           "--batch");
     const char *advice = strstr(error.message, "--batch ");
     char fitting[16];
     snprintf(fitting, sizeof fitting, "%d", atoi(advice + 8));
-    assert_in_range(atoi(fitting), 1, 15);
+    assert_in_range(atoi(fitting), 2, 8);
+    char accumulate[32];
+    snprintf(accumulate, sizeof accumulate, "(--accumulate %d keeps", 3 * 16 / atoi(fitting));
+    assert_non_null(strstr(advice, accumulate));
     OK(sora_run_options_set(&options, "batch", fitting, &error));
     OK(sora_unet_run(small, &options, &(sora_run_target) { .folder = at("fitting"), .overwrite = true }, NULL, &result, &error));
     sora_context_destroy(&small);
