@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "data/mask_metrics.h"
 #include "train/comparison.h"
 #include "train/unet_measure.h"
@@ -9,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define THUMBNAIL 160 /* pixels of an overlay's longer side */
 #define MAX_OVERLAYS 64
@@ -142,11 +144,15 @@ static sora_status begin(void *self, sora_error *error)
     SORA_TRY(sora_folder_create(folder, error));
     for (size_t i = 0; i < overlay_count(c); i++) {
         size_t sample = overlay_sample(c, i);
+        sora_sample_info info = sora_dataset_info(c->eval_data, sample);
+        if (info.name[sora_utf8_prefix(info.name, strlen(info.name))])
+            SORA_FAIL(error, SORA_ERROR_INPUT, "%s: its name is no UTF-8, which compare.json needs; rename it", info.image_path);
         SORA_TRY(sora_dataset_load(c->eval_data, sample, &image, &mask, error));
         SORA_TRY(paint(c, i, "image", &image, NULL, NULL, plain, error));
         SORA_TRY(paint(c, i, "truth", &image, &mask, green, truth, error));
-        json_array_append_new(c->overlays, json_pack("{s:s,s:s,s:s,s:[]}", "name", sora_dataset_info(c->eval_data, sample).name,
-                                                     "image", plain, "truth", truth, "predictions"));
+        json_t *overlay = json_pack("{s:s,s:s,s:s,s:[]}", "name", info.name, "image", plain, "truth", truth, "predictions");
+        if (json_array_append_new(c->overlays, overlay) != 0)
+            SORA_FAIL(error, SORA_ERROR_MEMORY, "no host memory for the overlays");
         sora_image_free(&image);
         sora_image_free(&mask);
     }
@@ -170,7 +176,8 @@ static sora_status paint_prediction(void *self, size_t number, const sora_image 
         mask.pixels[i] = probability[i] >= 0.5f ? 255 : 0;
     status = paint(p->c, number, p->slug, image, &mask, red, relative, error);
     json_t *predictions = json_object_get(json_array_get(p->c->overlays, number), "predictions");
-    if (status == SORA_OK) json_array_append_new(predictions, json_pack("{s:s,s:s}", "label", p->label, "file", relative));
+    if (status == SORA_OK && json_array_append_new(predictions, json_pack("{s:s,s:s}", "label", p->label, "file", relative)) != 0)
+        status = sora_fail(error, SORA_ERROR_MEMORY, "no host memory for the overlays");
     sora_image_free(&mask);
     return status;
 }

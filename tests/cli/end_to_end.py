@@ -470,6 +470,12 @@ def part_compare():
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
     refused("more overlays than a report shows", 2, "--overlays 65: expected at most 64", *words, "--overlays", "65", "--out", "many")
     check("is refused before anything is written", not (work / "many").exists())
+    for i, name in enumerate(("green", "gr\udcfcn")):
+        for kind, channels in ("img", 3), ("mask", 1):
+            (work / "latin1" / kind).mkdir(parents=True, exist_ok=True)
+            png(work / "latin1" / kind / f"{name}.png", 16 + i, 16, channels)
+    refused("a picture that the report can't name", 3, "latin1/img/gr\\xfcn.png: its name is no UTF-8", *words, "--eval-data", "pairs:latin1:all", "--out", "unnamed")
+    check("is refused before a row is trained", not list((work / "unnamed").glob("*-s1")))
     # A label has a target's first 40 characters, a folder's name no punctuation.
     targets = ["encoder.0.conv1|encoder.1.conv1|encoder.2.conv1", "encoder.0.conv1|encoder.1.conv1|encoder.2.conv2", "encoder.[0]", "encoder.(0)"]
     alike = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--steps", "1", "--methods", "lora", "--rank", "2", "--seeds", "1,2", "--target",

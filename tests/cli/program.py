@@ -27,7 +27,7 @@ def check(name, condition, detail=""):
 
 
 def run(*words, code=0, env=None):
-    done = subprocess.run([program, *map(str, words)], cwd=work, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    done = subprocess.run([program, *map(str, words)], cwd=work, capture_output=True, text=True, errors="backslashreplace", env={**os.environ, **(env or {})})
     if code is not None and done.returncode != code:
         check(f"soracl {' '.join(map(str, words[:3]))} exits with {code}", False, f"{done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
