@@ -20,6 +20,28 @@ static sora_file_tensor tensor_of(const sora_param *param, sora_file_dtype dtype
     return tensor;
 }
 
+/* x − x is 0 for a number and NaN for all else; sums of a block go lane by lane, a test of each number does not. */
+static bool all_finite(const float *value, uint64_t count)
+{
+    float sums[FINITE_LANES] = { 0 }, sum = 0.0f;
+    uint64_t whole = count / FINITE_LANES * FINITE_LANES;
+    for (uint64_t i = 0; i < whole; i += FINITE_LANES)
+        for (int l = 0; l < FINITE_LANES; l++) sums[l] += value[i + l] - value[i + l];
+    for (uint64_t i = whole; i < count; i++) sum += value[i] - value[i];
+    for (int l = 0; l < FINITE_LANES; l++) sum += sums[l];
+    return sum == 0.0f;
+}
+
+/* `refusal` where a value is not finite: neither read nor written. */
+static sora_status check_finite(const float *value, uint64_t count, const char *path, const char *name, sora_status refusal,
+                                sora_error *error)
+{
+    uint64_t i = 0;
+    if (all_finite(value, count)) return SORA_OK;
+    while (isfinite(value[i])) i++;
+    return sora_fail(error, refusal, "%s: tensor %s holds %g at %llu", path, name, (double)value[i], (unsigned long long)i);
+}
+
 sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
                                    const char *const (*metadata)[2], size_t metadata_count, sora_error *error)
 {
@@ -33,6 +55,7 @@ sora_status sora_params_write_file(const char *path, sora_param *const *list, si
         uint64_t elements = (uint64_t)list[i]->elements;
         SORA_TRY(sora_allocate(elements, sizeof(float), name, &values[i], error));
         SORA_TRY(sora_param_read(list[i], 0, values[i], error));
+        SORA_TRY(check_finite(values[i], elements, path, name, SORA_ERROR_NUMERIC, error));
         if (dtype == SORA_FILE_F16) SORA_TRY(sora_halves_of(values[i], elements, name, (uint16_t *)values[i], error));
         tensors[i] = tensor_of(list[i], dtype, values[i]);
     }
@@ -83,27 +106,6 @@ static sora_status check_tensor(const sora_param *param, const sora_file_tensor 
                      sora_shape_text(&shape, expected));
 }
 
-/* x − x is 0 for a number and NaN for all else; sums of a block go lane by lane, a test of each number does not. */
-static bool all_finite(const float *value, uint64_t count)
-{
-    float sums[FINITE_LANES] = { 0 }, sum = 0.0f;
-    uint64_t whole = count / FINITE_LANES * FINITE_LANES;
-    for (uint64_t i = 0; i < whole; i += FINITE_LANES)
-        for (int l = 0; l < FINITE_LANES; l++) sums[l] += value[i + l] - value[i + l];
-    for (uint64_t i = whole; i < count; i++) sum += value[i] - value[i];
-    for (int l = 0; l < FINITE_LANES; l++) sum += sums[l];
-    return sum == 0.0f;
-}
-
-static sora_status check_finite(const float *value, uint64_t count, const char *path, const char *name, sora_error *error)
-{
-    uint64_t i = 0;
-    if (all_finite(value, count)) return SORA_OK;
-    while (isfinite(value[i])) i++;
-    return sora_fail(error, SORA_ERROR_INPUT, "%s: tensor %s holds %g at %llu", path, name, (double)value[i],
-                     (unsigned long long)i);
-}
-
 sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
                                    sora_error *error)
 {
@@ -112,7 +114,7 @@ sora_status sora_param_read_tensor(sora_param *param, const sora_file_tensor *te
     float *value = sora_param_host(param);
     status = sora_file_tensor_to_f32(tensor, value, error);
     if (status != SORA_OK) sora_error_prefix(error, "%s", path);
-    return status == SORA_OK ? check_finite(value, tensor->elements, path, name, error) : status;
+    return status == SORA_OK ? check_finite(value, tensor->elements, path, name, SORA_ERROR_INPUT, error) : status;
 }
 
 sora_status sora_param_borrow_tensor(sora_param *param, const sora_file_tensor *tensor, const char *path, const char *name,
@@ -121,7 +123,7 @@ sora_status sora_param_borrow_tensor(sora_param *param, const sora_file_tensor *
     if (!tensor || tensor->dtype != SORA_FILE_F32 || (uintptr_t)tensor->data % _Alignof(float) != 0)
         return sora_param_read_tensor(param, tensor, path, name, error);
     sora_status status = check_tensor(param, tensor, path, name, error);
-    if (status == SORA_OK) status = check_finite(tensor->data, tensor->elements, path, name, error);
+    if (status == SORA_OK) status = check_finite(tensor->data, tensor->elements, path, name, SORA_ERROR_INPUT, error);
     if (status != SORA_OK) return status;
     free(param->host[SORA_PART_VALUE]);
     param->host[SORA_PART_VALUE] = (float *)tensor->data; /* private pages, which may be written */

@@ -6,7 +6,7 @@
 #include "soracl/weights.h"
 
 /* Writes the values of `count` parameters, wherever they are, under their names as SORA_FILE_F32 or, rounded to nearest,
- * SORA_FILE_F16 (SORA_ERROR_NUMERIC for a value that fp16 has no number for). */
+ * SORA_FILE_F16 (SORA_ERROR_NUMERIC for a value that is not finite, which no reader takes, or that fp16 has no number for). */
 sora_status sora_params_write_file(const char *path, sora_param *const *list, size_t count, sora_file_dtype dtype,
                                    const char *const (*metadata)[2], size_t metadata_count, sora_error *error);
 

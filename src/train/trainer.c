@@ -23,6 +23,8 @@
 #define SMALL_SHRINK 0.1
 /* Each further ξ of a sparsifying schedule takes this share of the first one's steps (the published 50 and 15 epochs). */
 #define XI_SHARE 0.3
+/* What is left of a run whose numbers are not finite any more, and how another may do better. */
+#define STANDS "the last checkpoint stands. Try a lower --lr, a smaller --clip or a longer --warmup"
 
 /* Losses and control of a step, read while the next one runs. */
 typedef struct slot {
@@ -241,10 +243,8 @@ static sora_status report_nonfinite(trainer *t, uint32_t step, sora_error *error
         SORA_TRY(t->task->micro_step(t->task->self, step, (uint32_t)(micro * t->options->batch), &t->last, error));
         SORA_TRY(sora_graph_find_nonfinite(t->last.graph, &where, error));
     }
-    status = sora_fail(
-        error, SORA_ERROR_NUMERIC,
-        "step %u: %s is not finite; the last checkpoint stands. Try a lower --lr, a smaller --clip or a longer --warmup",
-        step + 1, where ? where : "the norm of the gradient");
+    status = sora_fail(error, SORA_ERROR_NUMERIC, "step %u: %s is not finite; " STANDS, step + 1,
+                       where ? where : "the norm of the gradient");
 cleanup:
     free(where);
     return status;
@@ -436,6 +436,10 @@ static sora_status save(trainer *t, sora_error *error)
     t->line_start += now() - start;
 cleanup:
     if (status != SORA_OK && folder) sora_checkpoint_abandon(t->run, t->state.step);
+    if (status == SORA_ERROR_NUMERIC && error) {
+        sora_error found = *error;
+        sora_fail(error, status, "step %u: %s; " STANDS, t->state.step, found.message);
+    }
     free(folder);
     return status;
 }

@@ -366,7 +366,12 @@ def part_run():
     check("leaves its name free", (work / "again/best").exists())
     refused("a target that matches nothing", 2, "bottleneck", *finetune, "--method", "lora", "--target", "botleneck", "--out", "x")
     refused("wrong size", 2, "64", "unet", "train", "--data", "egohands:ego", "--size", "100", "--out", "x")
-    refused("NaN", 1, "is not finite", *finetune, "--method", "full", "--optimizer", "sgd", "--lr", "1000", "--weight-decay", "100", "--clip", "0", "--epochs", "20", "--out", "nan")
+    far = [*finetune, "--method", "full", "--optimizer", "sgd", "--lr", "1000", "--clip", "0", "--eval-every", "1000"]
+    refused("NaN", 1, "is not finite", *far, "--weight-decay", "100", "--epochs", "20", "--save-every", "1000", "--out", "nan")
+    refused("NaN in running statistics first", 1, "the last checkpoint stands", *far, "--momentum", "0", "--warmup", "0", "--schedule", "constant", "--epochs", "20", "--save-every", "1",
+            "--keep", "2", "--out", "statistics")
+    for checkpoint in (work / "statistics").glob("checkpoint-*"):
+        run("unet", "eval", "--from", checkpoint, "--data", "gtea:gtea")
     refused("a file that is no weights", 3, "no safetensors", "unet", "eval", "--from", program, "--data", "gtea:gtea")
     done = run(*finetune, "--method", "sora", "--config", "sora/config.json", "--out", "repeated", code=0)
     check("--config repeats a run to the bit", same_tree(last_checkpoint("sora"), last_checkpoint("repeated")), done.stderr)

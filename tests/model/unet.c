@@ -242,6 +242,23 @@ static void test_file(void **state)
     free(bytes);
 }
 
+/* What the reader would refuse is not written. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_unet *unet;
+    OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 16, .width = 2, .depth = 1 }, &unet, &error));
+    const float odd[] = { NAN, INFINITY, -INFINITY };
+    for (size_t i = 0; i < SORA_COUNT(odd); i++) {
+        sora_param_host(sora_params_find(unet->params, "encoder.0.norm1.running_mean"))[1] = odd[i];
+        FAILS(sora_unet_save(unet, at("odd.safetensors"), &error), SORA_ERROR_NUMERIC, "odd.safetensors: tensor encoder.0.norm1");
+        assert_non_null(strstr(error.message, " at 1"));
+        assert_false(sora_path_exists(at("odd.safetensors")));
+    }
+    sora_unet_destroy(&unet);
+}
+
 /* Names, missing tensors and shapes of a file that is a good safetensors but not this network. */
 static void test_foreign_file(void **state)
 {
@@ -277,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_unet_is_pytorchs),
         cmocka_unit_test(test_options_are_checked),
         cmocka_unit_test(test_file),
+        cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_foreign_file),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);

@@ -4,6 +4,7 @@
 #include "../fixture.h"
 #include "base/file.h"
 #include "cl/context.h"
+#include "train/checkpoint.h"
 #include "train/unet_task.h"
 
 #include <math.h>
@@ -142,6 +143,45 @@ static void test_too_little_memory(void **state)
     sora_context_destroy(&small);
 }
 
+/* A small network and its task, whose functions a test replaces by its own. */
+typedef struct small_run {
+    sora_run_options options;
+    sora_dataset *data, *eval_data;
+    sora_unet *unet;
+    sora_unet_task *of;
+    sora_task task;
+} small_run;
+
+static void open_small(const char *steps, const char *const (*settings)[2], size_t count, small_run *out)
+{
+    sora_error error;
+    options_for(steps, &out->options);
+    for (size_t i = 0; i < count; i++) OK(sora_run_options_set(&out->options, settings[i][0], settings[i][1], &error));
+    const sora_unet_options network = { .model = "unet", .size = out->options.size, .width = 2, .depth = 1 };
+    OK(sora_unet_open_data(&out->options, &out->data, &out->eval_data, &error));
+    OK(sora_unet_create(context, &network, &out->unet, &error));
+    OK(sora_unet_task_create(out->unet, out->data, out->eval_data, &out->options, &out->of, &error));
+    out->task = sora_unet_task_of(out->of);
+}
+
+static void close_small(small_run *run)
+{
+    sora_unet_task_destroy(&run->of);
+    sora_unet_destroy(&run->unet);
+    sora_dataset_close(&run->data);
+    sora_dataset_close(&run->eval_data);
+}
+
+/* Trains in the folder NAME, which ends with SORA_ERROR_NUMERIC and this message. */
+static void ends_not_finite(const small_run *run, const char *name, const sora_watcher *watcher, const char *message)
+{
+    sora_error error;
+    sora_run_result result;
+    OK(sora_folder_create(at(name), &error));
+    FAILS(sora_train(&run->task, &run->options, at(name), false, watcher, &result, &error), SORA_ERROR_NUMERIC, message);
+    assert_non_null(strstr(error.message, "; the last checkpoint stands. Try a lower --lr"));
+}
+
 /* A task whose batches' passes have a mark behind them, and that frees batches only when all that was marked is done. */
 static cl_event mark;
 
@@ -165,30 +205,63 @@ static sora_status seek_at_rest(void *self, uint64_t batch, sora_error *error)
 static void test_nonfinite(void **state)
 {
     (void)state;
-    sora_error error;
-    sora_run_options options;
-    sora_run_result result;
-    sora_dataset *data, *eval_data;
-    sora_unet *unet;
-    sora_unet_task *unet_task;
+    small_run run;
     static const char *const settings[][2] = { { "size", "256" },          { "lr", "1000" },         { "weight-decay", "100" },
                                                { "schedule", "constant" }, { "warmup", "0" },        { "clip", "0" },
                                                { "eval-every", "1000" },   { "save-every", "1000" }, { "log-every", "1000" } };
-    options_for("100", &options);
-    for (size_t i = 0; i < SORA_COUNT(settings); i++) OK(sora_run_options_set(&options, settings[i][0], settings[i][1], &error));
-    OK(sora_unet_open_data(&options, &data, &eval_data, &error));
-    OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 256, .width = 2, .depth = 1 }, &unet, &error));
-    OK(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, &error));
-    OK(sora_folder_create(at("nonfinite"), &error));
-    sora_task task = sora_unet_task_of(unet_task);
-    task.micro_step = marked_step;
-    task.seek = seek_at_rest;
-    FAILS(sora_train(&task, &options, at("nonfinite"), false, NULL, &result, &error), SORA_ERROR_NUMERIC, "is not finite");
+    open_small("100", settings, SORA_COUNT(settings), &run);
+    run.task.micro_step = marked_step;
+    run.task.seek = seek_at_rest;
+    ends_not_finite(&run, "nonfinite", NULL, "is not finite");
     clReleaseEvent(mark);
-    sora_unet_task_destroy(&unet_task);
-    sora_unet_destroy(&unet);
-    sora_dataset_close(&data);
-    sora_dataset_close(&eval_data);
+    close_small(&run);
+}
+
+/* A step after which running statistics are not finite, which training with those of its batches does not read. */
+#define BAD_STEP 3
+
+static sora_params *poisoned;
+
+static sora_status poisoning_step(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error)
+{
+    static const float variances[2] = { 1, INFINITY };
+    sora_status status = sora_unet_task_of(self).micro_step(self, step, first_sample, out, error);
+    if (status != SORA_OK || step + 1 != BAD_STEP) return status;
+    return sora_param_write(sora_params_find(poisoned, "encoder.0.norm1.running_var"), 0, variances, error);
+}
+
+/* What no one could load is no checkpoint, whether a step saves it, a stop, or the end: those before are kept and can be loaded. */
+static void test_nonfinite_statistics(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *steps, *save_every;
+        int stop_at;
+        uint32_t kept[2];
+    } cases[] = { { "each", "6", "1", 0, { 1, 2 } }, { "stop", "6", "2", BAD_STEP, { 2, 0 } }, { "end", "3", "2", 0, { 2, 0 } } };
+    for (size_t i = 0; i < SORA_COUNT(cases); i++) {
+        sora_error error;
+        small_run run;
+        sora_unet *unet;
+        char last[64];
+        uint32_t *steps;
+        size_t count;
+        watched w = { .stop_at = cases[i].stop_at };
+        const char *const settings[][2] = { { "save-every", cases[i].save_every }, { "keep", "2" }, { "eval-every", "1000" } };
+        open_small(cases[i].steps, settings, SORA_COUNT(settings), &run);
+        poisoned = run.task.params;
+        run.task.micro_step = poisoning_step;
+        ends_not_finite(&run, cases[i].name, &(sora_watcher) { .progress = on_progress, .self = &w },
+                        "weights.safetensors: tensor encoder.0.norm1.running_var holds inf at 1");
+        OK(sora_checkpoint_list(at(cases[i].name), &steps, &count, &error));
+        assert_int_equal(count, cases[i].kept[1] ? 2 : 1);
+        assert_memory_equal(steps, cases[i].kept, count * sizeof *steps);
+        snprintf(last, sizeof last, "%s:last", cases[i].name);
+        OK(sora_unet_open(context, at(last), &unet, &error));
+        sora_unet_destroy(&unet);
+        free(steps);
+        close_small(&run);
+    }
 }
 
 static void test_unwritable_folder(void **state)
@@ -337,10 +410,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_watched_and_stopped),         cmocka_unit_test(test_adafactor_goes_on),
         cmocka_unit_test(test_too_little_memory),           cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_nonfinite_statistics),       
         cmocka_unit_test(test_unwritable_folder),           cmocka_unit_test(test_options),
         cmocka_unit_test(test_predictions_beside_training), cmocka_unit_test(test_report_of_nothing),
-        cmocka_unit_test(test_report_of_odd_numbers),
-        cmocka_unit_test(test_comparisons_of_others),
+        cmocka_unit_test(test_report_of_odd_numbers),       cmocka_unit_test(test_comparisons_of_others),
     };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
