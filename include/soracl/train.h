@@ -196,8 +196,8 @@ SORA_API sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs,
 
 
 /* Trains (method full without `from`: from new weights) or fine-tunes. Evaluates on eval_data (default: the data's test split).
- * Errors: any status; NaN in a loss or gradient is SORA_ERROR_NUMERIC with step and first tensor that had it. So is one in
- * what a checkpoint would hold (a batch norm's running statistics): the checkpoints before stay. */
+ * Errors: any status; NaN in a loss or gradient is SORA_ERROR_NUMERIC with step and first tensor that had it. So is one in an
+ * evaluation, and in what a checkpoint would hold (a batch norm's running statistics): the checkpoints before stay. */
 SORA_API sora_status sora_unet_run(sora_context *context, const sora_run_options *options, const sora_run_target *target,
                                    const sora_watcher *watcher, sora_run_result *result, sora_error *error);
 

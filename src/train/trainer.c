@@ -369,6 +369,17 @@ static json_t *number_or_null(bool present, double value)
     return present ? json_integer((json_int_t)value) : json_null();
 }
 
+/* The task's evaluation, where it can be written and compared: JSON has no NaN, and nothing is better or worse than one. */
+static sora_status measure(const trainer *t, sora_evaluation *out, sora_error *error)
+{
+    sora_status status = t->task->evaluate(t->task->self, out, error);
+    if (status != SORA_OK) return status;
+    if (!isfinite(out->loss) || !isfinite(out->score))
+        return sora_fail(error, SORA_ERROR_NUMERIC, "step %u: the evaluation's %s is not finite; " STANDS, t->state.step,
+                         isfinite(out->loss) ? "score" : "loss");
+    return out->fields ? SORA_OK : sora_fail(error, SORA_ERROR_MEMORY, "no host memory for an evaluation's figures");
+}
+
 static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -377,7 +388,7 @@ static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *
     uint64_t parameters;
     double start = now();
     *improved = false;
-    SORA_TRY(t->task->evaluate(t->task->self, &result, error));
+    SORA_TRY(measure(t, &result, error));
     SORA_TRY(count_ranks(t, &kept, &most, &parameters, error));
     if (result.warning[0]) tell(t, "warning: step %u: %s", t->state.step, result.warning);
     bool adapters = sora_run_has_adapters(t->options);
@@ -682,8 +693,9 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     } else {
         /* Its last evaluation again, which is the result; events.jsonl has it already. */
         sora_evaluation evaluation = { 0 };
-        SORA_TRY(task->evaluate(task->self, &evaluation, error));
+        status = measure(&t, &evaluation, error);
         json_decref(evaluation.fields);
+        if (status != SORA_OK) goto cleanup;
     }
     result->steps = t.state.step;
     result->seconds_per_step = median_step(&t);

@@ -264,6 +264,50 @@ static void test_nonfinite_statistics(void **state)
     }
 }
 
+/* An evaluation of which one figure is replaced. */
+static enum { NAN_LOSS, NAN_SCORE, NO_FIELDS } replaced;
+
+static sora_status odd_evaluation(void *self, sora_evaluation *out, sora_error *error)
+{
+    sora_status status = sora_unet_task_of(self).evaluate(self, out, error);
+    if (status != SORA_OK) return status;
+    if (replaced == NAN_LOSS) out->loss = NAN;
+    if (replaced == NAN_SCORE) out->score = NAN;
+    if (replaced == NO_FIELDS) {
+        json_decref(out->fields);
+        out->fields = NULL;
+    }
+    return SORA_OK;
+}
+
+/* It is no event without its figures, no best one, and no end of a run. */
+static void test_nonfinite_evaluation(void **state)
+{
+    (void)state;
+    sora_error error;
+    small_run run;
+    sora_run_result result;
+    unsigned char *events;
+    size_t bytes, count;
+    uint32_t *steps;
+    open_small("2", NULL, 0, &run);
+    run.task.evaluate = odd_evaluation;
+    replaced = NAN_LOSS;
+    ends_not_finite(&run, "odd-evaluation", NULL, "step 2: the evaluation's loss is not finite");
+    replaced = NAN_SCORE;
+    ends_not_finite(&run, "odd-evaluation", NULL, "step 2: the evaluation's score is not finite");
+    replaced = NO_FIELDS;
+    FAILS(sora_train(&run.task, &run.options, at("odd-evaluation"), false, NULL, &result, &error), SORA_ERROR_MEMORY,
+          "evaluation");
+    OK(sora_checkpoint_list(at("odd-evaluation"), &steps, &count, &error));
+    assert_int_equal(count, 0);
+    OK(sora_file_read(at("odd-evaluation/events.jsonl"), 1 << 20, &events, &bytes, &error));
+    assert_null(strstr((char *)events, "\"evaluation\""));
+    free(events);
+    free(steps);
+    close_small(&run);
+}
+
 static void test_unwritable_folder(void **state)
 {
     (void)state;
@@ -410,7 +454,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_watched_and_stopped),         cmocka_unit_test(test_adafactor_goes_on),
         cmocka_unit_test(test_too_little_memory),           cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_nonfinite_statistics),       
+        cmocka_unit_test(test_nonfinite_statistics),        cmocka_unit_test(test_nonfinite_evaluation),
         cmocka_unit_test(test_unwritable_folder),           cmocka_unit_test(test_options),
         cmocka_unit_test(test_predictions_beside_training), cmocka_unit_test(test_report_of_nothing),
         cmocka_unit_test(test_report_of_odd_numbers),       cmocka_unit_test(test_comparisons_of_others),
