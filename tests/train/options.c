@@ -329,6 +329,17 @@ static void test_dropout(void **state)
     assert_true(first_loss(SORA_TASK_T5, "dropout 0") != first_loss(SORA_TASK_T5, "dropout 0.5"));
 }
 
+/* ---- Order ------------------------------------------------------------------------------------------------------- */
+
+/* Nothing but the order of the data hangs on the seed where the weights are there and nothing drops. */
+static void test_seeds_order(void **state)
+{
+    (void)state;
+    assert_true(first_loss(SORA_TASK_T5, "seed 1") != first_loss(SORA_TASK_T5, "seed 2"));
+    assert_true(first_loss(SORA_TASK_UNET, "augment off seed 1") != first_loss(SORA_TASK_UNET, "augment off seed 2"));
+    assert_true(first_loss(SORA_TASK_UNET, "augment off") != first_loss(SORA_TASK_UNET, ""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_weight_decay),
@@ -339,6 +350,7 @@ int main(void)
                                         cmocka_unit_test(test_label_smoothing),
                                         cmocka_unit_test(test_mask_losses),
                                         cmocka_unit_test(test_batch_norm),
-                                        cmocka_unit_test(test_dropout) };
+                                        cmocka_unit_test(test_dropout),
+                                        cmocka_unit_test(test_seeds_order) };
     return cmocka_run_group_tests(tests, open_starts, close_both);
 }
