@@ -142,6 +142,7 @@ typedef struct sora_watcher {
 
 typedef struct sora_run_result {
     uint32_t steps;
+    uint32_t best_step;      /* of the checkpoint that is the best, which a run's name stands for; 0: none was evaluated */
     double seconds_per_step; /* median over lines of the log of a step's mean, evaluations left out */
     uint64_t device_bytes_predicted, device_bytes_peak, process_bytes_peak;
     uint64_t parameters_trainable, parameters_kept;

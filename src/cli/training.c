@@ -56,11 +56,12 @@ static sora_status print_result(const sora_run_options *options, const char *fol
 {
     if (json) {
         json_t *object = json_pack(
-            "{s:s,s:s,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
-            (json_int_t)r->steps, "seconds_per_step", r->seconds_per_step, "device_bytes_predicted",
-            (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
-            (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
-            (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
+            "{s:s,s:s,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
+            (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "seconds_per_step", r->seconds_per_step,
+            "device_bytes_predicted", (json_int_t)r->device_bytes_predicted, "device_bytes_peak",
+            (json_int_t)r->device_bytes_peak, "process_bytes_peak", (json_int_t)r->process_bytes_peak, "parameters_trainable",
+            (json_int_t)r->parameters_trainable, "parameters_kept", (json_int_t)r->parameters_kept, "rank_kept",
+            r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
             r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", sora_quality_to_json(&r->quality));
         return cli_print_json(object, error);
     }
@@ -72,6 +73,8 @@ static sora_status print_result(const sora_run_options *options, const char *fol
     printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step,
            (unsigned long long)r->parameters_trainable);
     if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
+    if (r->best_step && r->best_step != r->steps)
+        printf("\n  the best is checkpoint-%u: other commands take it, unless %s:last is named", r->best_step, folder);
     printf("\n  device memory %s, process %s\n", device, process);
     return SORA_OK;
 }

@@ -112,7 +112,8 @@ static void name_row(const comparison *c, sora_comparison_row *row, const char *
                        : is(method, "lora") ? "LoRA"
                                             : "SoRA";
     snprintf(row->label, room, "%s", name);
-    if (row->target[0] && *target) append(row->label, room, " %.*s", (int)sora_utf8_prefix(target, SORA_MIN(strlen(target), 40)), target);
+    if (row->target[0] && *target)
+        append(row->label, room, " %.*s", (int)sora_utf8_prefix(target, SORA_MIN(strlen(target), 40)), target);
     if (row->target[0]) append(row->label, room, " r%d", row->rank);
     if (lambda) append(row->label, room, " \u03bb %.24s", lambda);
     if (row->schedule) append(row->label, room, " schedule");

@@ -698,6 +698,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
         if (status != SORA_OK) goto cleanup;
     }
     result->steps = t.state.step;
+    result->best_step = t.state.best_step;
     result->seconds_per_step = median_step(&t);
     result->device_bytes_predicted = t.predicted;
     result->device_bytes_peak = sora_context_memory(t.context).peak;

@@ -183,10 +183,11 @@ def part_run():
     (work / "gone").rename(work / "sora")
     refused("--overwrite of the adapter that the run begins with", 2, "--adapter bare lies in", *finetune("lora", "--adapter", "bare"), "--overwrite", "--out", "bare")
     # At this learning rate the first evaluation stays the best.
-    run(*finetune("full", "--epochs", "3", "--steps", "16", "--save-every", "4", "--eval-every", "4", "--keep", "1", "--lr", "0.5", "--schedule", "constant", "--warmup", "0.9"), "--out", "kept")
+    done = run(*finetune("full", "--epochs", "3", "--steps", "16", "--save-every", "4", "--eval-every", "4", "--keep", "1", "--lr", "0.5", "--schedule", "constant", "--warmup", "0.9"), "--out", "kept")
     best, last = (work / "kept/best").read_text().strip(), last_checkpoint("kept")
     check("--keep 1 keeps the last beside the best", last.name == "checkpoint-16" and {p.name for p in (work / "kept").glob("checkpoint-*")} == {best, last.name} and best != last.name,
           (best, last.name))
+    check("the end says which checkpoint other commands take", f"the best is {best}: other commands take it, unless kept:last is named" in done.stdout, done.stdout)
 
 
 def part_summarize():
