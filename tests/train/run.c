@@ -86,7 +86,8 @@ static void expect_equal_files(const char *one, const char *other)
     free(b);
 }
 
-/* Adafactor's moments through checkpoints, with gates that have two of their own and rows that are dropped on the way. */
+/* Adafactor's moments through checkpoints, with gates that have two of their own and rows that are dropped on the way. A step is
+ * two batches: what goes on begins with the batch after the last one that was seen. */
 static void test_adafactor_goes_on(void **state)
 {
     (void)state;
@@ -95,10 +96,10 @@ static void test_adafactor_goes_on(void **state)
     sora_run_result whole, rest;
     watched w = { .stop_at = 4 };
     sora_watcher watcher = { .progress = on_progress, .self = &w };
-    static const char *const settings[][2] = { { "optimizer", "adafactor" }, { "lr", "0.01" },  { "method", "sora" },
-                                               { "target", ".*conv2" },      { "rank", "6" },   { "gate", "adam" },
-                                               { "gate-lr", "0.05" },        { "lambda", "1" }, { "drop-after", "1" },
-                                               { "save-every", "1" } };
+    static const char *const settings[][2] = { { "optimizer", "adafactor" }, { "lr", "0.01" },     { "method", "sora" },
+                                               { "target", ".*conv2" },      { "rank", "6" },      { "gate", "adam" },
+                                               { "gate-lr", "0.05" },        { "lambda", "1" },    { "drop-after", "1" },
+                                               { "save-every", "1" },        { "accumulate", "2" } };
     options_for("6", &options);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         OK(sora_run_options_set(&options, settings[i][0], settings[i][1], &error));
