@@ -107,6 +107,8 @@ def part_run():
         check(f"{method}: events.jsonl", kinds[0] == "start" and kinds.count("evaluation") == 3 and any(e.get("loss", 0) > 0 for e in events if e["event"] == "step"), kinds)
         losses = [e["loss"] for e in events if e["event"] == "evaluation"]
         check(f"{method}: learns", losses[-1] < losses[0], losses)
+        steps = {e["loss"]: e["step"] for e in events if e["event"] == "evaluation"}
+        check(f"{method}: the best is of the lowest loss", (work / method / "best").read_text() == f"checkpoint-{steps[min(losses)]}\n", losses)
     for method in METHODS:
         again = json.loads(run("t5", "finetune", "--resume", method, "--json", "--quiet").stdout)
         close = lambda a, b: abs(a["loss"] - b["loss"]) < 1e-4 and all(a[k] == b[k] for k in EVAL_FIELDS if k not in ("loss", "seconds"))
