@@ -309,6 +309,57 @@ static void test_nonfinite_evaluation(void **state)
     close_small(&run);
 }
 
+static float losses[4];
+static int loss_count;
+
+/* The first batch again and again. */
+static sora_status same_batch(void *self, uint32_t step, uint32_t first_sample, sora_micro_step *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    SORA_TRY(sora_unet_task_of(self).seek(self, 0, error));
+    SORA_TRY(sora_unet_task_of(self).micro_step(self, step, first_sample, out, error));
+    SORA_TRY(sora_graph_read(out->graph, out->loss, &losses[loss_count++ % 4], error));
+cleanup:
+    return status;
+}
+
+/* Two steps of two equal batches, whose losses only dropout can make differ. */
+static void see_losses(const char *dropout)
+{
+    sora_error error;
+    sora_run_options options;
+    sora_run_result result;
+    sora_dataset *data, *eval_data;
+    sora_unet *unet;
+    sora_unet_task *unet_task;
+    options_for("2", &options);
+    OK(sora_run_options_set(&options, "accumulate", "2", &error));
+    OK(sora_run_options_set(&options, "augment", "off", &error));
+    OK(sora_run_options_set(&options, "lr", "0", &error));
+    OK(sora_run_options_set(&options, "dropout", dropout, &error));
+    OK(sora_unet_open_data(&options, &data, &eval_data, &error));
+    OK(sora_unet_create(context, &(sora_unet_options) { .model = "unet", .size = 64, .width = 2, .depth = 1 }, &unet, &error));
+    OK(sora_unet_task_create(unet, data, eval_data, &options, &unet_task, &error));
+    OK(sora_folder_create(at(dropout), &error));
+    sora_task task = sora_unet_task_of(unet_task);
+    task.micro_step = same_batch;
+    OK(sora_train(&task, &options, at(dropout), false, NULL, &result, &error));
+    sora_unet_task_destroy(&unet_task);
+    sora_unet_destroy(&unet);
+    sora_dataset_close(&data);
+    sora_dataset_close(&eval_data);
+}
+
+static void test_dropout_of_batches(void **state)
+{
+    (void)state;
+    see_losses("0");
+    for (int i = 1; i < 4; i++) assert_true(losses[i] == losses[0]);
+    see_losses("0.3");
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++) assert_true(losses[i] != losses[k]);
+}
+
 static void test_unwritable_folder(void **state)
 {
     (void)state;
@@ -459,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_unwritable_folder),           cmocka_unit_test(test_options),
         cmocka_unit_test(test_predictions_beside_training), cmocka_unit_test(test_report_of_nothing),
         cmocka_unit_test(test_report_of_odd_numbers),       cmocka_unit_test(test_comparisons_of_others),
+        cmocka_unit_test(test_dropout_of_batches),
     };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
