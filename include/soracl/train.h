@@ -153,7 +153,7 @@ typedef struct sora_run_result {
 
 typedef struct sora_run_target {
     const char *folder; /* of the run */
-    bool overwrite;     /* an existing run there is removed first; otherwise it is refused */
+    bool overwrite;     /* an existing run there is removed first, unless it holds what no run writes; otherwise it is refused */
     bool resume;        /* goes on from the last checkpoint, bit for bit; options come from its config.json */
 } sora_run_target;
 

@@ -123,6 +123,6 @@ int cli_t5_vocab(int argc, char **argv);
     { "out", "Run", "DIR", "the run's folder", NULL, NULL, &out }, \
         { "resume", "Run", "DIR", "go on with the run in this folder, exactly where it stopped", NULL, NULL, &resume }, \
         { "config", "Run", "FILE", "options of another run's config.json; others given here win", NULL, NULL, &config }, \
-        { "overwrite", "Run", NULL, "remove a run that is in --out already", NULL, &overwrite, NULL }, CLI_GLOBALS(globals)
+        { "overwrite", "Run", NULL, "remove a run that is in --out already; refused where anything else is in it", NULL, &overwrite, NULL }, CLI_GLOBALS(globals)
 
 #endif

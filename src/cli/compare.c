@@ -189,7 +189,8 @@ int cli_compare_unet(int argc, char **argv)
         { "seeds", "Comparison", "LIST", "every row once a seed: 1,2,3", "--seed", NULL, &w.seeds },
         { "full-lr", "Comparison", "N", "learning rate of full fine-tuning", "--lr", NULL, &w.full_lr },
         { "overlays", "Comparison", "N", "images in the report's grid, at most 64", "6", NULL, &w.shown },
-        { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already", NULL, &w.overwrite, NULL },
+        { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already; refused where anything else is in it",
+          NULL, &w.overwrite, NULL },
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "compare unet",
@@ -226,7 +227,8 @@ int cli_compare_t5(int argc, char **argv)
         { "test", "Comparison", "FILE", "texts that the finished rows are measured on", "--dev", NULL, &w.test },
         { "eval-limit", "Comparison", "N", "only the first N of them", "all", NULL, &w.eval_limit },
         { "examples", "Comparison", "N", "texts with their summaries in the report", "6", NULL, &w.shown },
-        { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already", NULL, &w.overwrite, NULL },
+        { "overwrite", "Comparison", NULL, "remove a comparison that is in --out already; refused where anything else is in it",
+          NULL, &w.overwrite, NULL },
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "compare t5",

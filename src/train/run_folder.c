@@ -10,11 +10,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool is(const char *a, const char *b)
@@ -140,6 +142,75 @@ sora_status sora_run_lock(const char *folder, int *lock, sora_error *error)
     return SORA_OK;
 }
 
+/* ---- Making room ------------------------------------------------------------------------------------------------- */
+
+/* What runs, their checkpoints, and comparisons write, by fnmatch; a killed write leaves NAME.PID.tmp. */
+static const char *const run_files[] = { "config.json", "base.json",   "base.safetensors", "variants.json", "events.jsonl",
+                                         "best",        "result.json", "compare.json",     "report.html",   NULL };
+static const char *const checkpoint_files[] = { "state.json",
+                                                "optimizer.safetensors",
+                                                "adapter.safetensors",
+                                                "weights.safetensors",
+                                                "model.safetensors",
+                                                "config.json",
+                                                "spiece.model",
+                                                "tokenizer.json",
+                                                "tokenizer_config.json",
+                                                "special_tokens_map.json",
+                                                "added_tokens.json",
+                                                "generation_config.json",
+                                                NULL };
+static const char *const overlay_files[] = { "[0-9]*.*.png", NULL };
+
+static bool is_own_file(const char *name, const char *const *own)
+{
+    for (; *own; own++) {
+        char temporary[64];
+        snprintf(temporary, sizeof temporary, "%s.[0-9]*.tmp", *own);
+        if (fnmatch(*own, name, 0) == 0 || fnmatch(temporary, name, 0) == 0) return true;
+    }
+    return false;
+}
+
+/* What may be in a folder of that name within a run or a comparison; NULL: it is none of theirs. */
+static const char *const *own_files_of(const char *path, const char *name)
+{
+    static const char prefix[] = "checkpoint-";
+    char *result = NULL;
+    if (strncmp(name, prefix, sizeof prefix - 1) == 0) {
+        const char *number = name + sizeof prefix - 1, *rest = number + strspn(number, "0123456789");
+        return rest > number && (is(rest, "") || is(rest, ".tmp")) ? checkpoint_files : NULL;
+    }
+    if (is(name, "overlays")) return overlay_files;
+    bool row = sora_format(&result, NULL, "%s/result.json", path) == SORA_OK && sora_path_exists(result);
+    free(result);
+    return row ? run_files : NULL;
+}
+
+static sora_status check_own(const char *folder, const char *const *own, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char **names = NULL, *path = NULL;
+    size_t count = 0;
+    SORA_TRY(sora_folder_list(folder, &names, &count, error));
+    for (size_t i = 0; i < count; i++) {
+        free(path);
+        SORA_TRY(sora_format(&path, error, "%s/%s", folder, names[i]));
+        bool is_folder = sora_path_is_folder(path);
+        const char *const *inner = is_folder && own == run_files ? own_files_of(path, names[i]) : NULL;
+        if (is_folder ? !inner : !is_own_file(names[i], own))
+            SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                      "%s: holds %.200s, which no run writes and --overwrite would remove; move it elsewhere, or choose another "
+                      "--out",
+                      folder, names[i]);
+        if (inner) SORA_TRY(check_own(path, inner, error));
+    }
+cleanup:
+    sora_names_free(names, count);
+    free(path);
+    return status;
+}
+
 static sora_status name_aside(const char *folder, char **out, sora_error *error)
 {
     size_t length = strlen(folder);
@@ -153,6 +224,7 @@ sora_status sora_run_set_aside(const char *folder, sora_error *error)
     char *aside = NULL;
     int lock = -1;
     SORA_TRY(sora_run_lock(folder, &lock, error));
+    SORA_TRY(check_own(folder, run_files, error));
     SORA_TRY(name_aside(folder, &aside, error));
     if (sora_path_exists(aside))
         SORA_FAIL(

@@ -345,6 +345,7 @@ def part_run():
     check("the earlier run is still there", (last_checkpoint("full") / "weights.safetensors").exists())
     refused("--overwrite of the run before a schedule that is refused", 2, "needs gates", *full, "--method", "lora", "--xi-schedule", "linear:0:1:3")
     check("the earlier run is there again", (last_checkpoint("full") / "weights.safetensors").exists() and not (work / "full.earlier").exists())
+    kept_files("full", "full", *full, "--steps", "1")
     run(*full, "--steps", "1", "--overwrite")
     check("and gone when another has begun", not (work / "full.earlier").exists() and last_checkpoint("full").name == "checkpoint-1")
     # What stands under the name of what is set aside is nobody's to remove: a kill may have left a good run there.
@@ -388,6 +389,22 @@ def part_run():
     run(*finetune, "--method", "sora", "--steps", "2", "--out", "traced", "--profile", "trace.json")
     trace = json.loads((work / "trace.json").read_text())
     check("--profile is a trace", len(trace["traceEvents"]) > 50 and trace["otherData"]["kernels"][0]["seconds"] > 0)
+
+
+def kept_files(folder, inner, *words):
+    """--overwrite of a folder that holds somebody's files, in it or in one that the program made there, changes nothing."""
+    checkpoint = last_checkpoint(inner).relative_to(work)
+    for name in f"{folder}/notes/thesis.txt", f"{folder}/checkpoint-1.kept/state.json", f"{inner}/data.csv", f"{checkpoint}/notes.txt", f"{folder}/best.old":
+        (work / name).parent.mkdir(exist_ok=True)
+        (work / name).write_text("mine")
+        before = sorted((work / folder).rglob("*"))
+        own = (work / name).parent if "notes/" in name or ".kept" in name else work / name
+        refused(f"--overwrite beside {name}", 2, f"{own.parent.relative_to(work)}: holds {own.name}, which no run writes", *words, "--overwrite")
+        check("nothing is changed", (work / name).read_text() == "mine" and sorted((work / folder).rglob("*")) == before and not (work / f"{folder}.earlier").exists())
+        shutil.rmtree(own) if own.is_dir() else own.unlink()
+    # What the program itself leaves where it is killed is in nobody's way.
+    (work / folder / "config.json.17.tmp").write_text("")
+    (work / inner / "checkpoint-9.tmp").mkdir()
 
 
 def part_predict():
@@ -495,6 +512,12 @@ def part_compare():
           and labels[1] == labels[0] + " #2" and labels[3] == "LoRA encoder.(0).* r2 #2", labels)
     done = run(*alike)
     check("and are found again", done.stderr.count("taken over") == 8 and [r["label"] for r in json.loads(done.stdout)["runs"][1:]] == labels, done.stderr)
+    kept_files("alike", "alike/" + rows[0]["folder"], *alike)
+    (work / "alike/overlays/mine.png").write_text("mine")
+    refused("--overwrite beside an overlay of one's own", 2, "alike/overlays: holds mine.png", *alike, "--overwrite")
+    (work / "alike/overlays/mine.png").unlink()
+    run(*alike, "--overwrite", "--seeds", "1")
+    check("a comparison of nothing else is replaced", not (work / "alike.earlier").exists() and not (work / "alike" / rows[7]["folder"]).exists())
     run("unet", "train", "--data", "egohands:ego", "--steps", "1", "--seed", "2", "--out", "base", "--overwrite", "--quiet", *SMALL)
     refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights", *words, "--out", "study")
     own_start("from", *words)

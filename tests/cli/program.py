@@ -45,7 +45,7 @@ def same_tree(a, b, ignore=()):
 
 
 def last_checkpoint(folder):
-    return max((work / folder).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    return max((work / folder).glob("checkpoint-*[0-9]"), key=lambda p: int(p.name.split("-")[1]))
 
 
 def kill_and_resume(resume, start, seconds):
