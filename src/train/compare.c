@@ -162,6 +162,12 @@ static sora_status add_row(comparison *c, sora_comparison_row row, const char *m
     snprintf(row.method, sizeof row.method, "%s", method);
     snprintf(row.target, sizeof row.target, "%s", target ? target : "");
     name_row(c, &row, lambda);
+    for (size_t i = 0; i < c->count; i++)
+        if (is_same(&row, &c->rows[i]))
+            return sora_fail(error, SORA_ERROR_ARGUMENT,
+                             "row \"%s\", seed %llu, would be there twice; leave out what a list of --methods, --target, --rank, "
+                             "--lambda or --seeds repeats",
+                             row.label, (unsigned long long)row.seed);
     /* A label has a target's beginning, a folder's name no punctuation: of rows that are alike in that, the later get a number, for
      * which name_row's longest label leaves room. */
     size_t length = strlen(row.label);

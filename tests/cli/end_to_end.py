@@ -487,6 +487,9 @@ def part_compare():
     check("a large lambda keeps less", all(r["rank_kept"] == 0 for r in rows if r["lambda"] == 500))
     for option, value in (("rank", "99999999999"), ("rank", "1.5"), ("seeds", "1.9"), ("lambda", "-1")):
         refused(f"--{option} {value}", 2, value, *words, f"--{option}", value, "--out", "lists")
+    for option, value, row in (("seeds", "1,1", "full"), ("lambda", "0.1,0.10", "SoRA bottleneck r8 λ 0.10"), ("methods", "lora,full,lora", "LoRA bottleneck r8"),
+                               ("target", "bottleneck bottleneck", "LoRA bottleneck r8")):
+        refused(f"--{option} {value}", 2, f'row "{row}", seed 1, would be there twice', *words, "--rank", "8", f"--{option}", value, "--out", "twice")
     check("a number is one, however it is written", [r["rank_max"] for r in json.loads(run(*words, "--methods", "lora", "--target", "bottleneck", "--rank", "1e1", "--seeds", "1",
           "--steps", "1", "--json", "--out", "lists").stdout)["runs"]] == [None, 10])
     page = (work / "study/report.html").read_text()
