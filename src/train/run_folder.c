@@ -211,11 +211,38 @@ cleanup:
     return status;
 }
 
-static sora_status name_aside(const char *folder, char **out, sora_error *error)
+/* Of the path without slashes at its end. */
+static int trimmed_length(const char *folder)
 {
     size_t length = strlen(folder);
     while (length > 1 && folder[length - 1] == '/') length--;
-    return sora_format(out, error, "%.*s.earlier", (int)length, folder);
+    return (int)length;
+}
+
+/* Renaming a link would leave what it means where it is; a working folder would go along, and every relative path with it. */
+static sora_status check_place(const char *folder, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    struct stat info;
+    char *trimmed = NULL, *real = realpath(folder, NULL);
+    SORA_TRY(sora_format(&trimmed, error, "%.*s", trimmed_length(folder), folder));
+    if (lstat(trimmed, &info) == 0 && S_ISLNK(info.st_mode))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: is a link, which --overwrite does not follow; give --out %s", trimmed,
+                  real ? real : "what it means");
+    if (sora_run_inside(".", folder))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "%s: is the working folder or holds it, and --overwrite would take it away; call soracl from another folder, "
+                  "with --out %s",
+                  folder, real ? real : folder);
+cleanup:
+    free(trimmed);
+    free(real);
+    return status;
+}
+
+static sora_status name_aside(const char *folder, char **out, sora_error *error)
+{
+    return sora_format(out, error, "%.*s.earlier", trimmed_length(folder), folder);
 }
 
 sora_status sora_run_set_aside(const char *folder, sora_error *error)
@@ -224,6 +251,7 @@ sora_status sora_run_set_aside(const char *folder, sora_error *error)
     char *aside = NULL;
     int lock = -1;
     SORA_TRY(sora_run_lock(folder, &lock, error));
+    SORA_TRY(check_place(folder, error));
     SORA_TRY(check_own(folder, run_files, error));
     SORA_TRY(name_aside(folder, &aside, error));
     if (sora_path_exists(aside))

@@ -346,6 +346,13 @@ def part_run():
     refused("--overwrite of the run before a schedule that is refused", 2, "needs gates", *full, "--method", "lora", "--xi-schedule", "linear:0:1:3")
     check("the earlier run is there again", (last_checkpoint("full") / "weights.safetensors").exists() and not (work / "full.earlier").exists())
     kept_files("full", "full", *full, "--steps", "1")
+    (work / "full.link").symlink_to("full")
+    for out in "full.link", "full.link/":
+        refused(f"--overwrite of a link, --out {out}", 2, f"full.link: is a link, which --overwrite does not follow; give --out {(work / 'full').resolve()}", *full[:-1], out)
+    inside = ["unet", "train", "--data", f"gtea:{work / 'gtea'}", "--steps", "1", *SMALL, "--overwrite", "--quiet", "--out"]
+    for folder, out in ("full", "."), ("full", work / "full"), (last_checkpoint("full"), "../"):
+        refused(f"--overwrite of the working folder, --out {out}", 2, f"call soracl from another folder, with --out {(work / 'full').resolve()}", *inside, out, cwd=work / folder)
+    check("the run and the link are still there", (work / "full.link").is_symlink() and (last_checkpoint("full") / "weights.safetensors").exists())
     run(*full, "--steps", "1", "--overwrite")
     check("and gone when another has begun", not (work / "full.earlier").exists() and last_checkpoint("full").name == "checkpoint-1")
     # What stands under the name of what is set aside is nobody's to remove: a kill may have left a good run there.

@@ -26,15 +26,15 @@ def check(name, condition, detail=""):
     sys.stdout.flush()
 
 
-def run(*words, code=0, env=None):
-    done = subprocess.run([program, *map(str, words)], cwd=work, capture_output=True, text=True, errors="backslashreplace", env={**os.environ, **(env or {})})
+def run(*words, code=0, env=None, cwd=work):
+    done = subprocess.run([program, *map(str, words)], cwd=cwd, capture_output=True, text=True, errors="backslashreplace", env={**os.environ, **(env or {})})
     if code is not None and done.returncode != code:
         check(f"soracl {' '.join(map(str, words[:3]))} exits with {code}", False, f"{done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
 
 
-def refused(name, code, message, *words, env=None):
-    done = run(*words, code=None, env=env)
+def refused(name, code, message, *words, env=None, cwd=work):
+    done = run(*words, code=None, env=env, cwd=cwd)
     check(name, done.returncode == code and message in done.stderr, f"exit {done.returncode}, expected {code} and \"{message}\"\n{done.stderr}")
 
 
