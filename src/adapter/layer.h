@@ -38,6 +38,9 @@ struct sora_layers {
 typedef enum sora_pack_part { SORA_PACK_WEIGHT = 1, SORA_PACK_DOWN, SORA_PACK_UP, SORA_PACK_GATE } sora_pack_part;
 void sora_layer_pack_param(const sora_layer *layer, sora_param *param, sora_pack_part part);
 
+/* Whether the target matches a layer: fails as sora_adapt would, and changes nothing. */
+sora_status sora_adapt_check(const sora_layers *layers, const char *target, sora_error *error);
+
 /* p = out, q = in·k·k: the matrix that the adapter is beside. */
 int64_t sora_layer_columns(const sora_layer *layer);
 

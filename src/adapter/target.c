@@ -68,6 +68,15 @@ cleanup:
     return status;
 }
 
+sora_status sora_adapt_check(const sora_layers *layers, const char *target, sora_error *error)
+{
+    sora_layer **list = NULL;
+    size_t matched = 0;
+    sora_status status = match(layers, target, &list, &matched, error);
+    free(list);
+    return status;
+}
+
 sora_status sora_adapt(sora_layers *layers, const char *target, const sora_adapter_options *options, int *wasteful,
                        sora_error *error)
 {

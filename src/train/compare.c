@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/comparison.h"
 
+#include "adapter/layer.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -443,6 +444,18 @@ cleanup:
 
 /* ---- All rows ---------------------------------------------------------------------------------------------------- */
 
+/* Before the first row is measured: a later one must not fail for its target after hours. */
+static sora_status check_targets(const comparison *c, sora_error *error)
+{
+    const sora_layers *layers = c->task->layers(c->task->self);
+    for (size_t i = 0; i < c->count; i++) {
+        const char *target = c->rows[i].target;
+        sora_status status = target[0] ? sora_adapt_check(layers, target, error) : SORA_OK;
+        if (status != SORA_OK) return status;
+    }
+    return SORA_OK;
+}
+
 /* The trained row, or what a row without training is measured on; then its model, where it has one, is open. */
 static sora_status open_row(comparison *c, sora_comparison_row *row, const char *folder, sora_error *error)
 {
@@ -462,6 +475,7 @@ static sora_status open_row(comparison *c, sora_comparison_row *row, const char 
     SORA_TRY(c->task->open_model(c->task->self, from, error));
     sora_params_freeze(c->task->params(c->task->self));
     if (trained) goto cleanup;
+    SORA_TRY(check_targets(c, error));
     SORA_TRY(sora_params_hash(c->task->params(c->task->self), &hash, error));
     snprintf(c->weights, sizeof c->weights, "%016llx", (unsigned long long)hash);
 cleanup:

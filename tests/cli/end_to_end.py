@@ -497,6 +497,8 @@ def part_compare():
     for option, value, row in (("seeds", "1,1", "full"), ("lambda", "0.1,0.10", "SoRA bottleneck r8 λ 0.10"), ("methods", "lora,full,lora", "LoRA bottleneck r8"),
                                ("target", "bottleneck bottleneck", "LoRA bottleneck r8")):
         refused(f"--{option} {value}", 2, f'row "{row}", seed 1, would be there twice', *words, "--rank", "8", f"--{option}", value, "--out", "twice")
+    done = run(*words, "--methods", "lora", "--target", "bottleneck botleneck", "--out", "late", code=2)
+    check("a later target that matches nothing is found before the first row is trained", '"botleneck" matches none' in done.stderr and not list((work / "late").glob("lora*")), done.stderr)
     check("a number is one, however it is written", [r["rank_max"] for r in json.loads(run(*words, "--methods", "lora", "--target", "bottleneck", "--rank", "1e1", "--seeds", "1",
           "--steps", "1", "--json", "--out", "lists").stdout)["runs"]] == [None, 10])
     page = (work / "study/report.html").read_text()
