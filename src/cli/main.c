@@ -238,6 +238,32 @@ void cli_follower_end(cli_follower *follower)
 
 /* ---- Choosing the command ---------------------------------------------------------------------------------------- */
 
+/* Whether the command is "GROUP ...". */
+static bool in_group(const char *name, const char *group)
+{
+    size_t length = strlen(group);
+    return strncmp(name, group, length) == 0 && name[length] == ' ';
+}
+
+static bool is_group(const char *word)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (in_group(commands[i].name, word)) return true;
+    return false;
+}
+
+static void print_group(FILE *out, const char *group)
+{
+    fprintf(out, "usage: soracl %s COMMAND [options]; each command has --help\n\n", group);
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (in_group(commands[i].name, group)) fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static void print_usage(FILE *out)
 {
     fprintf(out,
@@ -272,7 +298,7 @@ static int choose(int argc, char **argv)
         print_usage(stderr);
         return 2;
     }
-    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "help") == 0) {
+    if (is_help(argv[0])) {
         print_usage(stdout);
         return 0;
     }
@@ -284,6 +310,11 @@ static int choose(int argc, char **argv)
         int words = matches(commands[i].name, argc, argv);
         if (words) return commands[i].run(argc - words, argv + words);
         names[i] = commands[i].name;
+    }
+    bool help = argc > 1 && is_help(argv[1]);
+    if (is_group(argv[0]) && (argc == 1 || help || argv[1][0] == '-')) {
+        print_group(help ? stdout : stderr, argv[0]);
+        return help ? 0 : 2;
     }
     snprintf(given, sizeof given, "%s%s%s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "",
              argc > 1 && argv[1][0] != '-' ? argv[1] : "");

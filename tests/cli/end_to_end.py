@@ -57,6 +57,14 @@ def part_words():
         check(f"help of {command}", "usage: soracl " + command in done.stdout and "\nexample\n" in done.stdout, done.stdout)
     check("version", run("--version").stdout.startswith("soracl 0."))
     refused("unknown command", 2, "did you mean unet train?", "unet", "trian")
+    overview = run("--help").stdout.split("example\n")[0].splitlines()
+    for group in ("bench", "data", "unet", "compare", "t5", "adapter"):
+        lines = [f"usage: soracl {group} COMMAND [options]; each command has --help", "", *(line for line in overview if line.startswith(f"  {group} "))]
+        for words in ["--help"], ["-h"]:
+            check(f"{group} {words[0]} has that group's commands", len(lines) > 3 and run(group, *words).stdout.splitlines() == lines, lines)
+        for words in [], ["--model", "x"]:
+            done = run(group, *words, code=2)
+            check(f"{' '.join([group, *words])} names them, too", done.stderr.splitlines() == lines and not done.stdout, done.stderr)
     refused("unknown option", 2, "did you mean --epochs?", "unet", "train", "--epoch", "3")
     refused("no number", 2, "no number", "unet", "train", "--lr", "fast")
     refused("out of range", 2, "expected", "unet", "train", "--batch", "0")
