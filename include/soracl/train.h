@@ -19,6 +19,8 @@ extern "C" {
  * One table describes them for the command line, the file and the help. */
 typedef enum sora_task_kind { SORA_TASK_UNET = 1, SORA_TASK_T5 = 2 } sora_task_kind;
 
+#define SORA_LONGEST_PREFIX 512 /* bytes before each text: an instruction */
+
 typedef struct sora_run_options {
     sora_task_kind task;
     char data[1024], eval_data[1024], from[1024];
@@ -30,7 +32,7 @@ typedef struct sora_run_options {
     char bn[16];
     /* T5 */
     char objective[8];
-    char source_column[64], target_column[64], prefix[64];
+    char source_column[64], target_column[64], prefix[SORA_LONGEST_PREFIX + 1];
     char adapter[1024];
     int max_source, max_target, min_source_characters, min_target_characters;
     double network_dropout, smoothing;

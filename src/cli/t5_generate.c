@@ -94,6 +94,23 @@ static sora_status read_generation(const generation_words *w, const char *folder
     return sora_t5_generation_check(out, error);
 }
 
+/* ---- What a run was trained with --------------------------------------------------------------------------------- */
+
+#define FROM_RUN(otherwise) "as the run was trained, else " otherwise
+
+/* Prefix and columns: what is given (NULL: nothing), else those of the run that --adapter, or else --model, names. */
+static sora_status read_texts_options(const char *model, const char *adapter, const char *prefix, const char *source,
+                                      const char *target, sora_run_options *out, sora_error *error)
+{
+    const char *const given[][2] = { { "prefix", prefix }, { "source-column", source }, { "target-column", target } };
+    sora_status status = SORA_OK;
+    bool is_run = (adapter && cli_run_options(adapter, out)) || cli_run_options(model, out);
+    if (!is_run || out->task != SORA_TASK_T5) sora_run_options_default(out, SORA_TASK_T5);
+    for (size_t i = 0; status == SORA_OK && i < COUNT(given); i++)
+        if (given[i][1]) status = sora_run_options_set(out, given[i][0], given[i][1], error);
+    return status;
+}
+
 /* ---- summarize --------------------------------------------------------------------------------------------------- */
 
 typedef struct texts {
@@ -265,14 +282,14 @@ static sora_status summarize_all(summarizer *s, const texts *list, const sora_t5
 int cli_t5_summarize(int argc, char **argv)
 {
     cli_globals globals = { 0 };
-    const char *model = NULL, *adapter = NULL, *prefix = "summarize: ", *max_source = NULL, *batch = NULL, *words[1];
+    const char *model = NULL, *adapter = NULL, *prefix = NULL, *max_source = NULL, *batch = NULL, *words[1];
     generation_words w = { 0 };
     bool lines = false, help;
     const cli_option options[] = {
         { "model", "Data", "DIR", "folder of a model, or a run (its best checkpoint; RUN:last its last)", NULL, NULL, &model },
         { "adapter", "Data", "DIR", "run or PEFT folder whose adapters are put on the model", NULL, NULL, &adapter },
         { "lines", "Data", NULL, "every line is a text of its own", NULL, &lines, NULL },
-        { "prefix", "Data", "TEXT", "put before each text", "summarize: ", NULL, &prefix },
+        { "prefix", "Data", "TEXT", "put before each text", FROM_RUN("\"summarize: \""), NULL, &prefix },
         { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", "512", NULL, &max_source },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
         GENERATION_OPTIONS(w, "the model's, then 20"),
@@ -291,6 +308,7 @@ int cli_t5_summarize(int argc, char **argv)
     sora_context *context = NULL;
     summarizer s = { .max_source = 512 };
     texts list = { 0 };
+    sora_run_options run = { 0 };
     int at_once = 8;
     sora_t5_generation generation;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
@@ -301,6 +319,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK && (s.max_source < 2 || s.max_source > 4096 || at_once < 1 || at_once > 64))
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
+    if (status == SORA_OK) status = read_texts_options(model, adapter, prefix, NULL, NULL, &run, &error);
     if (status == SORA_OK) status = read_texts(file, lines, &list, &error);
     if (status == SORA_OK && list.count == 0) status = cli_error(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
@@ -308,7 +327,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK) sora_params_freeze(sora_t5_params(s.t5));
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
     if (status == SORA_OK) status = sora_t5_open_tokenizer(s.t5, sora_t5_folder(s.t5), &s.tokenizer, &error);
-    s.prefix = prefix;
+    s.prefix = run.prefix;
     s.json = globals.json;
     s.stream = !globals.json && generation.beams == 1 && isatty(1);
     cli_catch_interrupts();
@@ -324,17 +343,17 @@ int cli_t5_summarize(int argc, char **argv)
 int cli_t5_eval(int argc, char **argv)
 {
     cli_globals globals = { 0 };
-    const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = "summarize: ", *source = NULL, *target = NULL,
-               *limit = NULL, *batch = NULL, *max_source = NULL, *max_target = NULL;
+    const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = NULL, *source = NULL, *target = NULL, *limit = NULL,
+               *batch = NULL, *max_source = NULL, *max_target = NULL;
     generation_words w = { 0 };
     bool help, generate = true;
     const cli_option options[] = {
         { "model", "Data", "DIR", "folder of a model, or a run (its best checkpoint; RUN:last its last)", NULL, NULL, &model },
         { "adapter", "Data", "DIR", "run or PEFT folder whose adapters are put on the model", NULL, NULL, &adapter },
         { "data", "Data", "FILE", "texts and summaries: .csv or .jsonl", NULL, NULL, &data },
-        { "source-column", "Data", "NAME", "column of the text", "as the file's form has it", NULL, &source },
-        { "target-column", "Data", "NAME", "column of the summary", "as the file's form has it", NULL, &target },
-        { "prefix", "Data", "TEXT", "put before each text", "summarize: ", NULL, &prefix },
+        { "source-column", "Data", "NAME", "column of the text", FROM_RUN("as the file's form has it"), NULL, &source },
+        { "target-column", "Data", "NAME", "column of the summary", FROM_RUN("as the file's form has it"), NULL, &target },
+        { "prefix", "Data", "TEXT", "put before each text", FROM_RUN("\"summarize: \""), NULL, &prefix },
         { "max-source", "Data", "N", "tokens of a text, eos counted", "512", NULL, &max_source },
         { "max-target", "Data", "N", "tokens of a summary, eos counted", "64", NULL, &max_target },
         { "limit", "Data", "N", "the first N pairs alone (0: all)", "0", NULL, &limit },
@@ -354,6 +373,7 @@ int cli_t5_eval(int argc, char **argv)
     sora_t5 *t5 = NULL;
     sora_text_pairs *pairs = NULL;
     sora_quality q;
+    sora_run_options run = { 0 };
     sora_t5_generation generation;
     int pairs_limit = 0, at_once = 8, longest_source = 512, longest_target = 64;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
@@ -367,7 +387,10 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 ||
                               at_once < 1 || at_once > 1024))
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
-    sora_text_options text = { .source_column = source, .target_column = target, .limit = (size_t)pairs_limit };
+    if (status == SORA_OK) status = read_texts_options(model, adapter, prefix, source, target, &run, &error);
+    sora_text_options text = { .source_column = run.source_column[0] ? run.source_column : NULL,
+                               .target_column = run.target_column[0] ? run.target_column : NULL,
+                               .limit = (size_t)pairs_limit };
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
@@ -377,7 +400,7 @@ int cli_t5_eval(int argc, char **argv)
     cli_follower_start(&follower, globals.quiet);
     sora_watcher watcher = cli_watch(&follower);
     sora_text_evaluation_options evaluation = { .batch = at_once,
-                                                .prefix = prefix,
+                                                .prefix = run.prefix,
                                                 .max_source = longest_source,
                                                 .max_target = longest_target,
                                                 .generate = generate ? SIZE_MAX : 0,

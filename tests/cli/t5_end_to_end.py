@@ -167,6 +167,22 @@ def part_run():
     run(*finetune("lora", "--steps", "2", "--prefix", ""), "--out", "bare")
     run("t5", "finetune", "--config", "bare/config.json", "--out", "bare2", "--quiet")
     check("--prefix \"\" is kept", json.loads((work / "bare2/config.json").read_text())["options"]["prefix"] == "" and same_tree(last_checkpoint("bare"), last_checkpoint("bare2")))
+    # What a run was trained with is what it is used with, unless something else is said; an instruction may be long.
+    instruction = "Read the following text and say in one short sentence what it is about. " * 4
+    run(*finetune("lora", "--steps", "16", "--lr", "0.02", "--prefix", instruction, "--max-source", "512", "--source-column", "title", "--target-column", "text", "--train", "train.csv"), "--out", "told")
+    loss = lambda *words: json.loads(run("t5", "eval", "--data", "dev.jsonl", "--no-generate", "--json", *words).stdout)["loss"]
+    own, said = loss("--model", "told"), ["--prefix", instruction, "--source-column", "title", "--target-column", "text"]
+    check("t5 eval takes prefix and columns from the run", own == loss("--model", "told", *said) != loss("--model", "told", *said, "--prefix", "summarize: ")
+          and own != loss("--model", "told", *said, "--source-column", "text", "--target-column", "title"))
+    check("and from --adapter's run", loss("--model", "base", "--adapter", "told:last") == loss("--model", "base", "--adapter", "told:last", *said))
+    check("an empty column is the file's own", loss("--model", "told", "--source-column", "", "--target-column", "") == loss("--model", "told", "--prefix", instruction, *said[2:3], "text", *said[4:5], "title"))
+    check("a model that is no run has summarize:", loss("--model", "base") == loss("--model", "base", "--prefix", "summarize: ") != loss("--model", "base", "--prefix", ""))
+    first = lambda *words: summaries("--lines", "lines", "--max-length", "12", "--min-length", "8", "--temperature", "1", "--model", "told", *words)
+    check("t5 summarize, too", first() == first("--prefix", instruction) != first("--prefix", "summarize: "))
+    for command in ["eval", "--data", "dev.jsonl"], ["summarize", "one"]:
+        refused(f"t5 {command[0]}: a prefix beyond 512 characters", 2, "--prefix: 513 characters, at most 512", "t5", *command, "--model", "told", "--prefix", 513 * "x")
+        check(f"t5 {command[0]} --help says so", '--prefix TEXT            put before each text [as the run was trained, else "summarize: "]' in run("t5", command[0], "--help").stdout)
+    refused("t5 finetune: a prefix beyond 512 characters", 2, "--prefix: 513 characters, at most 512", *finetune("lora", "--prefix", 513 * "x"), "--out", "x")
     refused("a start that is refused", 2, "bad", *finetune("sora", "--xi-schedule", "bad"), "--out", "refused")
     check("leaves nothing", not list((work / "refused").iterdir()))
     # A run that began with another's adapters has its own from its first checkpoint on.
