@@ -618,6 +618,11 @@ static sora_status go_on(trainer *t, sora_error *error)
         SORA_TRY(sora_checkpoint_set_best(t->run, t->state.step, error));
     tell(t, t->state.finished ? "the run is finished already, at step %u" : "going on from step %u", t->state.step);
 cleanup:
+    if (status == SORA_ERROR_INPUT && count > 1 && error) {
+        size_t length = strlen(error->message);
+        snprintf(error->message + length, sizeof error->message - length, "; remove checkpoint-%u to go on from checkpoint-%u",
+                 steps[count - 1], steps[count - 2]);
+    }
     free(folder);
     free(steps);
     return status;

@@ -475,7 +475,16 @@ def part_resume():
     stop_by_interrupt([*start, "--epochs", "400"])
     state_file = last_checkpoint("stopped") / "state.json"
     state_file.write_text(state_file.read_text()[:-30])
-    refused("a broken checkpoint", 3, "state.json", "unet", "finetune", "--resume", "stopped")
+    broken = state_file.parent
+    for other in (work / "stopped").glob("checkpoint-*"):
+        if other != broken:
+            shutil.rmtree(other)
+    done = run("unet", "finetune", "--resume", "stopped", code=3)
+    check("a broken checkpoint", "state.json" in done.stderr and "to go on from" not in done.stderr, done.stderr)
+    shutil.copytree(broken, work / "stopped/checkpoint-1")
+    for file in "state.json", "adapter.safetensors":
+        (broken / file).write_text("{")
+        refused(f"a broken {file} beside an older checkpoint", 3, f"; remove {broken.name} to go on from checkpoint-1", "unet", "finetune", "--resume", "stopped")
     refused("nothing to resume", 3, "nothing to resume", "unet", "finetune", "--resume", "ego")
 
 
