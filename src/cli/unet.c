@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,8 +246,9 @@ int cli_unet_predict(int argc, char **argv)
     if (status == SORA_OK) status = check_stems(words, command.word_count, &error);
     if (status == SORA_OK && mkdir(out, 0777) != 0) {
         struct stat info;
+        const char *reason = strerror(errno);
         if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode))
-            status = cli_error(&error, SORA_ERROR_IO, "%s: cannot create folder", out);
+            status = cli_error(&error, SORA_ERROR_IO, "%s: cannot create folder: %s", out, reason);
     }
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);

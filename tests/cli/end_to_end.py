@@ -436,6 +436,7 @@ def part_predict():
     check("predict --json", listed == [{"image": str(f), "mask": f"masks/{f.stem}.mask.png", "overlay": f"masks/{f.stem}.overlay.png"} for f in files[:2]], listed)
     listed = json.loads(run("unet", "predict", "--from", "base", files[0], "--out", "masks", "--json", "--quiet", "--probability").stdout)
     check("predict --json --probability", listed[0]["probability"] == "masks/deep.probability.png", listed)
+    refused("a folder that cannot be made says why", 1, "none/masks: cannot create folder: No such file or directory", "unet", "predict", "--from", "base", files[0], "--out", "none/masks")
     shutil.copy(files[0], work / "deep.jpg")
     refused("two images, one mask", 2, f"{files[0]} and deep.jpg: both masks would be deep.mask.png", "unet", "predict", "--from", "base", *files, "deep.jpg", "--out", "twice")
     check("is said before the first", not (work / "twice").exists())
