@@ -447,13 +447,14 @@ cleanup:
 /* Before the first row is measured: a later one must not fail for its target after hours. */
 static sora_status check_targets(const comparison *c, sora_error *error)
 {
-    const sora_layers *layers = c->task->layers(c->task->self);
-    for (size_t i = 0; i < c->count; i++) {
+    const sora_comparison_task *task = c->task;
+    sora_status status = SORA_OK;
+    for (size_t i = 0; i < c->count && status == SORA_OK; i++) {
         const char *target = c->rows[i].target;
-        sora_status status = target[0] ? sora_adapt_check(layers, target, error) : SORA_OK;
-        if (status != SORA_OK) return status;
+        if (target[0] && task->check_target) status = task->check_target(task->self, target, error);
+        if (target[0] && status == SORA_OK) status = sora_adapt_check(task->layers(task->self), target, error);
     }
-    return SORA_OK;
+    return status;
 }
 
 /* The trained row, or what a row without training is measured on; then its model, where it has one, is open. */

@@ -64,6 +64,11 @@ static sora_status open_model(void *self, const char *from, sora_error *error)
     return sora_t5_open(c->context, from, NULL, &c->t5, error);
 }
 
+static sora_status check_target(const void *self, const char *target, sora_error *error)
+{
+    return sora_t5_check_target(((const t5_comparison *)self)->t5, target, error);
+}
+
 static sora_params *params_of(const void *self)
 {
     return sora_t5_params(((const t5_comparison *)self)->t5);
@@ -221,6 +226,7 @@ sora_status sora_t5_compare(sora_context *context, const sora_run_options *optio
                                   .begin = begin,
                                   .run = run,
                                   .open_model = open_model,
+                                  .check_target = check_target,
                                   .params = params_of,
                                   .layers = layers_of,
                                   .close_model = close_model,

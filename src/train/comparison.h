@@ -31,6 +31,8 @@ typedef struct sora_comparison_task {
                        sora_error *error);
     /* The model that evaluate and illustrate mean, until close_model. */
     sora_status (*open_model)(void *self, const char *from, sora_error *error);
+    /* NULL, or refuses a target that the open model's layers are not asked about. */
+    sora_status (*check_target)(const void *self, const char *target, sora_error *error);
     sora_params *(*params)(const void *self); /* on the host from open_model to evaluate */
     sora_layers *(*layers)(const void *self);
     void (*close_model)(void *self);

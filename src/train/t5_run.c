@@ -108,11 +108,11 @@ cleanup:
 
 /* The head's product is fused with the loss, and a tied one is the embedding, too: said before a target that means it finds
  * nothing. */
-static sora_status check_target(const sora_t5 *t5, const sora_run_options *o, sora_error *error)
+sora_status sora_t5_check_target(const sora_t5 *t5, const char *target, sora_error *error)
 {
-    if (!sora_run_has_adapters(o) || (!strstr(o->target, "lm_head") && !strstr(o->target, "shared"))) return SORA_OK;
+    if (!strstr(target, "lm_head") && !strstr(target, "shared")) return SORA_OK;
     return sora_fail(
-        error, SORA_ERROR_ARGUMENT, "--target \"%s\": %s", o->target,
+        error, SORA_ERROR_ARGUMENT, "--target \"%s\": %s", target,
         sora_t5_describe(t5)->own_head
             ? "lm_head and shared take no adapter here; leave them out"
             : "the head is tied to the embedding: an adapter on one would change both and could not be merged; leave it out");
@@ -186,7 +186,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), false, error));
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));
-    SORA_TRY(check_target(t5, &options, error));
+    if (sora_run_has_adapters(&options)) SORA_TRY(sora_t5_check_target(t5, options.target, error));
     SORA_TRY(adapt(t5, &options, target, watcher, error));
     if (!target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(keep_base(t5, target, error));

@@ -28,4 +28,7 @@ sora_task sora_t5_task_of(sora_t5_task *task);
 /* How a run reads its texts. */
 sora_text_options sora_t5_text_options(const sora_run_options *options);
 
+/* Refuses a target that means the head or the embedding. */
+sora_status sora_t5_check_target(const sora_t5 *t5, const char *target, sora_error *error);
+
 #endif

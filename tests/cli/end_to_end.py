@@ -648,6 +648,9 @@ def part_compare_t5():
     refused("rows of other weights", 2, "or from other weights", *words, "--out", "study")
     refused("texts in both files", 3, "train.csv", *words, "--out", "none", "--test", "train.csv")
     refused("no texts to measure on", 2, "--dev FILE or --test FILE", "compare", "t5", "--model", "t5", "--train", "train.csv", "--out", "none")
+    for target, message in (("nothing", '"nothing" matches none'), (".*[.]k|lm_head", "lm_head and shared take no adapter")):
+        refused(f"a later target, {target}", 2, message, *words, "--methods", "lora", "--target", f".*[.]q {target}", "--out", "late")
+        check("is refused before the first row is trained", not list((work / "late").glob("lora*")))
     refused("a row that cannot begin", 2, "matches none", *words, "--methods", "lora", "--target", "nothing", "--out", "later")
     refused("what never began is no row of other options", 2, "matches none", *words, "--methods", "lora", "--target", "nothing", "--lr", "0.02", "--out", "later")
     refused("no number in a list", 2, '--rank: "x"', *words, "--rank", "2,x", "--out", "none")
