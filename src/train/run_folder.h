@@ -21,9 +21,9 @@ bool sora_run_inside(const char *from, const char *folder);
 sora_status sora_run_lock(const char *folder, int *lock, sora_error *error);
 
 /* What --overwrite replaces stands aside (FOLDER.earlier) until what replaces it has begun, which removes it; or it is taken back,
- * over what stands there. Refused while a process holds the folder's lock, where it is a link, is or holds the working folder, or holds
- * what no run or comparison writes, and where FOLDER.earlier is there already: a process that was killed leaves it, which sora_run_tell_aside tells whoever doesn't replace
- * anything. */
+ * over what stands there. Refused while a process holds the folder's lock, where it is a link, is or holds the working folder, or
+ * holds what no run or comparison writes, and where FOLDER.earlier is there already: a process that was killed leaves it, which
+ * sora_run_tell_aside tells whoever doesn't replace anything. */
 sora_status sora_run_set_aside(const char *folder, sora_error *error);
 sora_status sora_run_began(const char *folder, sora_error *error);
 void sora_run_take_back(const char *folder);
