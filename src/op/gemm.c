@@ -124,9 +124,11 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 static const int sparse_size[] = { 64, 512, 64 };
 #define SPARSE_LEAST 256
 
+/* B as it stands in panels, or rearranged on the way, which it is for so many rows. */
 static bool is_sparse(const sora_gemm_desc *d)
 {
-    return d->a.zeros && !d->a.transposed && d->b.panel && !d->b.turned && products_of(d) == 1;
+    bool stands = d->b.panel && !d->b.turned;
+    return d->a.zeros && !d->a.transposed && (stands || d->m >= PACKED_ROWS) && products_of(d) == 1;
 }
 
 static bool is_sparse_first(const sora_device_limits *limits, const sora_gemm_desc *d)
@@ -563,7 +565,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
     int width = v->vectors * sora_lanes(limits);
     panels first, second = { .split = 1 };
     char options[OPTIONS];
-    bool block = v->group_rows > 0, b_rows = block && !d->b.panel && !d->b.transposed;
+    bool block = v->group_rows > 0, b_rows = v->provider == SORA_GEMM_BLOCK && !d->b.panel && !d->b.transposed;
     sora_status status = SORA_OK;
     if (b_rows)
         first = (panels) { d->b.view, 0, d->b.leading, 1 };

@@ -242,6 +242,10 @@ static void check_zeros(fixture *f, sora_context *context)
             check_product(f, context, &p);
             p.accumulate = true, p.alpha = -1.5f, p.relu = p.bias = false;
             check_product(f, context, &p);
+            for (int form = 0; form < 2; form++) {
+                p.panels = form, p.turned = form, p.tb = !form; /* rearranged on the way */
+                check_product(f, context, &p);
+            }
         }
 }
 
@@ -624,13 +628,14 @@ static void test_partial(void **state)
     fixture *f = *state;
     static const product products[] = {
         { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
+        { .m = 130, .n = 3, .k = 17, .tb = true, .zeros = true },
         { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true, .sums = 5 },
     };
-    static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
+    static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
     sora_error error;
     sora_context *context;
     OK(open_as_cpu(f->contexts[0], &context, &error));
-    for (int p = 0; p < 2; p++) {
+    for (size_t p = 0; p < SORA_COUNT(products); p++) {
         const product *one = &products[p];
         sora_gemm_variant variants[SORA_GEMM_VARIANTS];
         sora_gemm_desc desc = { .m = one->m,
@@ -638,7 +643,7 @@ static void test_partial(void **state)
                                 .k = one->k,
                                 .k2 = one->k2,
                                 .a = { .zeros = one->zeros },
-                                .b = { .panel = 16 },
+                                .b = { .transposed = one->tb, .panel = one->panels ? 16 : 0 },
                                 .wanted_leading = one->sampled ? one->n : 0,
                                 .has_bt = one->sampled };
         int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), found = 0;
