@@ -321,10 +321,10 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
     __global const float *restrict a, ulong a_at, __global const B_ELEMENT *restrict b, ulong b_at, A2_TYPE *restrict a2, ulong a2_at,                 \
         __global const float *restrict b2, ulong b2_at, __global float *restrict c, ulong c_at, long lead, long b_panel, long b_row, int split,        \
         long lead2, long b2_panel, long b2_row, int split2, long c_row, int m, int n, int k, int k2, int4 column_ends, int4 term_ends, int run,        \
-        int ask_ahead, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS PASS_PARAMETERS
+        int ask_ahead, int c_turned, float alpha, EPILOGUE_PARAMETERS, BATCH_PARAMETERS PASS_PARAMETERS
 #define PRODUCT_ARGUMENTS                                                                                                                                      \
     a, a_at, b, b_at, a2, a2_at, b2, b2_at, c, c_at, lead, b_panel, b_row, split, lead2, b2_panel, b2_row, split2, c_row, m, n, k, k2, column_ends, term_ends, \
-    run, ask_ahead, alpha, EPILOGUE_ARGUMENTS, BATCH_ARGUMENTS PASS_ARGUMENTS
+    run, ask_ahead, c_turned, alpha, EPILOGUE_ARGUMENTS, BATCH_ARGUMENTS PASS_ARGUMENTS
 
 /* With every few terms some lines of the next panel of B are asked for: all blocks of rows that pass one ask for the same share. */
 #define ASK_FOR_NEXT                                                   \
@@ -356,30 +356,7 @@ static inline int2 terms_met(int first, int last, int k2, int4 column_ends, int4
 #define B2_PANEL(column) (b2 + b2_at + (column) / W / split2 * b2_panel + (column) / W % split2 * W)
 
 #if defined SAMPLED || defined A_ZEROS
-/* A row's terms as they are, and a bit for each that is not 0, the first term's lowest. Behind a ReLU most are 0, and no branch could be foreseen. */
-#define PLACES 64
-#define LANE_BITS ((intx)1 << LANE_NUMBERS)
-static inline ulong copy_row(__global const float *a, int terms, float *row)
-{
-    const floatx bits = JOIN(convert_float, XV)(LANE_BITS);
-    ulong places = 0;
-    for (int p = 0; p < PLACES; p += XV) {
-        floatx v = load_within(a, p, terms);
-        if (p % LINE == 0) ASK_FOR(a + PLACES + p);
-        STOREX(v, row + p);
-        places |= (ulong)(int)SUM_LANES(v != 0.0f ? bits : (floatx)0.0f) << p;
-    }
-    return places;
-}
-
-/* The first of what is left: how many bits below it are 0. What comes after doesn't wait for that number. */
-static inline int next_place(ulong *places)
-{
-    ulong rest = *places - 1;
-    int first = (int)popcount(~*places & rest);
-    *places &= rest;
-    return first;
-}
+#include "zeros.h"
 #endif
 
 #ifdef SAMPLED
@@ -522,6 +499,23 @@ __kernel void gemm_sampled(SAMPLED_PARAMETERS)
 #elif defined BLOCK_ROWS
 
 #ifdef A_ZEROS
+#ifdef A_BY_COLUMNS
+/* C's transpose (+)= alpha * the tiles of a block of it. */
+static inline void put_turned(const float *sums, __global float *c, long c_row, int rows, int columns, float alpha, int accumulate)
+{
+    for (int j = 0; j < columns; j++) {
+        const float *from = sums + j / W * W * HEIGHT + j % W;
+        __global float *to = c + j * c_row;
+        for (int i = 0; i < rows; i += LINE) ASK_FOR(to + AHEAD * c_row + i);
+        for (int i = 0; i < rows; i++) to[i] = alpha * from[i * W] + (accumulate ? to[i] : 0.0f);
+    }
+}
+#define TURN_ROWS turn_rows(a + a_at + at * lead + first, lead, last - first, terms, left)
+#define PLACES_OF(i) places_of(left + (i) * PLACES)
+#else
+#define TURN_ROWS
+#define PLACES_OF(i) copy_row(a + a_at + (first + (i)) * lead + at, terms, left + (i) * PLACES)
+#endif
 /* One row of ACROSS tiles of C += those terms times their rows of B, which stay in the nearest cache while all rows of A pass. BLOCK_COLUMNS are whole groups
  * of ACROSS tiles, or one group holds all of C. */
 #define ACROSS (8 / NV)
@@ -573,7 +567,7 @@ BY_ITSELF void block_item(PRODUCT_PARAMETERS, int item, int down, long product)
             int begin = block * BLOCK_COLUMNS, end = min(n, begin + BLOCK_COLUMNS);
             for (int at = 0; at < k; at += BLOCK_TERMS) {
                 int terms = min(BLOCK_TERMS, k - at);
-#ifdef A_BY_COLUMNS
+#if defined A_BY_COLUMNS && !defined A_ZEROS
                 ALIGNED float left[HEIGHT / MR * LEFT_BLOCK];
                 /* A vector may reach over the numbers of the next term, which come after it. */
                 for (int p = 0; p < terms; p++) {
@@ -595,7 +589,8 @@ BY_ITSELF void block_item(PRODUCT_PARAMETERS, int item, int down, long product)
                 ulong places[HEIGHT];
                 long groups = (end - begin + ACROSS * W - 1) / (ACROSS * W), blocks_after = (last_block - block - 1) * ((k + BLOCK_TERMS - 1) / BLOCK_TERMS) + (k - 1 - at) / BLOCK_TERMS;
                 ASK_SOON_FROM(first, last, blocks_after * groups * (last - first));
-                for (int i = 0; i < last - first; i++) places[i] = copy_row(a + a_at + (first + i) * lead + at, terms, left + i * PLACES);
+                TURN_ROWS;
+                for (int i = 0; i < last - first; i++) places[i] = PLACES_OF(i);
                 for (int column = begin; column < end; column += ACROSS * W) {
                     int then = column + ACROSS * W < end ? column + ACROSS * W : begin;
                     __global const B_ELEMENT *panel[ACROSS], *next[ACROSS];
@@ -636,6 +631,12 @@ BY_ITSELF void block_item(PRODUCT_PARAMETERS, int item, int down, long product)
                 }
 #endif
             }
+#if defined A_ZEROS && defined A_BY_COLUMNS
+            if (c_turned) {
+                put_turned(sums, c + c_at + begin * c_row + first, c_row, last - first, end - begin, alpha, accumulate);
+                continue;
+            }
+#endif
             for (int column = begin; column < end; column += W)
                 for (int row = first; row < last; row += MR) {
                     int rows = min(MR, m - row);
@@ -774,19 +775,6 @@ __kernel void gemm_mask(__global const float *restrict wanted, ulong wanted_at, 
     wanted += wanted_at + row * wanted_row;
     c += c_at + row * c_row;
     EACH(j, n) c[j] = wanted[j] == 0.0f ? 0.0f : c[j];
-}
-
-/* What a library's product leaves to do. */
-__kernel void gemm_epilogue(__global float *restrict c, ulong c_at, long c_row, int m, int n, __global const float *restrict bias, ulong bias_at, int has_bias,
-                            int relu)
-{
-    long all = (long)m * n;
-    EACH(i, all)
-    {
-        long row = i / n, column = i - row * n;
-        __global float *out = c + c_at + row * c_row + column;
-        *out = FINISH(*out, (int)column);
-    }
 }
 
 #endif

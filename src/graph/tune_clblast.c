@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cl/context.h"
 #include "graph/tune.h"
-#include "op/gemm.h"
+#include "op/gemm_clblast.h"
 
 #include <math.h>
 #include <stdio.h>

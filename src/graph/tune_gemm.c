@@ -26,10 +26,12 @@ static sora_gemm_desc desc_of(const int64_t *shape)
     sora_gemm_desc d = { .m = m, .n = n, .k = k, .k2 = k2, .c_leading = n, .label = "tune" };
     bool a = forms & 1, b = forms & 2;
     d.a = (sora_gemm_operand) { .leading = a ? m : k, .transposed = a, .zeros = forms & 32 };
-    d.b = (sora_gemm_operand) { .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4 };
+    d.b = (sora_gemm_operand) {
+        .leading = b ? k : n, .transposed = b, .panel = (int)shape[5], .turned = forms & 4, .zeros = forms & 128
+    };
     d.b.view.dtype = forms & 16 ? SORA_F16 : SORA_F32;
     d.wanted_leading = forms & 64 ? n : 0;
-    d.has_bt = forms & 64;
+    d.has_bt = d.wanted_leading && d.b.panel;
     d.a2 = (sora_gemm_operand) { .leading = k2 };
     d.b2 = (sora_gemm_operand) { .leading = n };
     return d;
@@ -40,8 +42,9 @@ static void describe(const int64_t *shape, char text[96])
     sora_gemm_desc d = desc_of(shape);
     char second[32] = "";
     if (d.k2) snprintf(second, sizeof second, " + %lld", (long long)d.k2);
+    const char *zeros = d.a.zeros ? ", A behind a ReLU" : d.b.zeros ? ", B behind a ReLU" : "";
     snprintf(text, 96, "gemm %lld x %lld x %lld%s%s%s%s%s%s", (long long)d.m, (long long)d.n, (long long)d.k, second,
-             d.a.transposed ? ", A by columns" : "", d.a.zeros ? ", A behind a ReLU" : "", d.wanted_leading ? ", C in part" : "",
+             d.a.transposed ? ", A by columns" : "", zeros, d.wanted_leading ? ", C in part" : "",
              d.b.panel && d.b.turned ? ", B's transpose in panels"
              : d.b.panel             ? ", B in panels"
              : d.b.transposed        ? ", B by columns"
@@ -146,6 +149,7 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     if (d->a.zeros) SORA_TRY(pass_relu(p, &p->operands[A], d->m * d->k, error));
     bool half = d->b.view.dtype == SORA_F16;
     SORA_TRY(draw(p, B, d->k * d->n, &d->b.view, error));
+    if (d->b.zeros) SORA_TRY(pass_relu(p, &p->operands[B], d->k * d->n, error));
     if (half) SORA_TRY(narrow(p, d->k * d->n, error));
     if (d->k2) SORA_TRY(draw(p, A2, d->m * d->k2, &d->a2.view, error));
     if (d->k2) SORA_TRY(draw(p, B2, d->k2 * d->n, &d->b2.view, error));
@@ -153,16 +157,18 @@ static sora_status prepare(sora_context *context, const int64_t *shape, void **s
     int64_t columns = d->b.turned ? d->k : d->n, rows = d->b.turned ? d->n : d->k;
     int panel2 = sora_gemm_panel(limits, d->n);
     if (d->wanted_leading) {
-        sora_gemm_operand turned = d->b;
-        turned.turned = true;
         SORA_TRY(draw(p, WANTED, d->m * d->n, &d->wanted, error));
         SORA_TRY(pass_relu(p, &p->operands[WANTED], d->m * d->n, error));
+    }
+    if (d->has_bt) {
+        sora_gemm_operand turned = d->b;
+        turned.turned = true;
         SORA_TRY(bring_into_panels(p, &turned, d->k, d->n, sora_gemm_panel(limits, d->k), &p->operands[PANELS_TURNED], error));
         d->bt = turned.view;
     }
     if (d->b.panel) SORA_TRY(bring_into_panels(p, &d->b, columns, rows, d->b.panel, &p->operands[PANELS], error));
     if (d->k2 && panel2) SORA_TRY(bring_into_panels(p, &d->b2, d->n, d->k2, panel2, &p->operands[PANELS2], error));
-    uint64_t room = sora_gemm_workspace(limits, d->n, d->k);
+    uint64_t room = sora_gemm_workspace(limits, d->b.zeros ? SORA_MAX(d->m, d->n) : d->n, d->k);
     SORA_TRY(sora_tune_scratch(context, room, &p->operands[SCRATCH], error));
     d->workspace = p->operands[SCRATCH].view;
 cleanup:

@@ -2,11 +2,10 @@
 #include "op/gemm.h"
 
 #include "cl/context.h"
-#include "cl/profile.h"
 #include "cl/program.h"
+#include "op/gemm_clblast.h"
 #include "op/range.h"
 
-#include <clblast_c.h>
 #include <stdio.h>
 
 #define DOT_COLUMNS 3 /* DN of the kernels */
@@ -124,26 +123,66 @@ static sora_gemm_variant block_variant(int lanes, int64_t n, const int *size)
 static const int sparse_size[] = { 64, 512, 64 };
 #define SPARSE_LEAST 256
 
-/* B as it stands in panels, or rearranged on the way, which it is for so many rows. */
-static bool is_sparse(const sora_gemm_desc *d)
+/* A's zeros; B as it stands in panels, or rearranged on the way, which it is for so many rows. */
+static bool has_zeros_left(const sora_gemm_desc *d)
 {
     bool stands = d->b.panel && !d->b.turned;
-    return d->a.zeros && !d->a.transposed && (stands || d->m >= PACKED_ROWS) && products_of(d) == 1;
+    return d->a.zeros && (stands || d->m >= PACKED_ROWS) && products_of(d) == 1;
+}
+
+/* B's, of a product that is nothing but one. */
+static bool has_zeros_right(const sora_gemm_desc *d)
+{
+    bool plain = !d->k2 && !d->bias.memory && !d->relu && !d->wanted_leading;
+    return d->b.zeros && !d->b.panel && !d->b.transposed && !is_half(&d->b) && plain && d->n >= PACKED_ROWS &&
+           products_of(d) == 1;
+}
+
+static bool is_sparse(const sora_gemm_desc *d)
+{
+    return has_zeros_left(d) || has_zeros_right(d);
+}
+
+/* The product whose A has the zeros: C's transpose is B's transpose times A's. */
+static sora_gemm_desc zeros_left(const sora_gemm_desc *d)
+{
+    sora_gemm_desc turned = *d;
+    if (has_zeros_left(d)) return turned;
+    turned.m = d->n;
+    turned.n = d->m;
+    turned.a = d->b;
+    turned.a.transposed = true;
+    turned.b = d->a;
+    turned.b.transposed = !d->a.transposed;
+    return turned;
 }
 
 static bool is_sparse_first(const sora_device_limits *limits, const sora_gemm_desc *d)
 {
-    int64_t items = panels_of(sparse_size[0], d->m) * panels_of(sparse_size[1], d->n);
+    const sora_gemm_desc left = zeros_left(d);
+    int64_t items = panels_of(sparse_size[0], left.m) * panels_of(sparse_size[1], left.n);
     return is_sparse(d) && d->k >= SPARSE_LEAST && items >= 2 * (int64_t)limits->compute_units;
+}
+
+static sora_gemm_variant sparse_variant(int lanes, const sora_gemm_desc *d)
+{
+    const sora_gemm_desc left = zeros_left(d);
+    int most = panel_of(lanes, left.n), panel = left.b.turned ? 0 : left.b.panel;
+    sora_gemm_variant v = block_variant(lanes, panel ? SORA_MIN(most, panel) : most, sparse_size);
+    v.provider = SORA_GEMM_SPARSE;
+    return v;
 }
 
 /* Rows and columns of C of a sampled product's work-item. */
 static const int sampled_size[] = { 128, 128, 0 };
+#define WIDEST_PANEL 64
 
+/* Where Bᵀ stands in panels, or is brought into them on the way: for so many rows, and into no more than the workspace has. */
 static bool is_sampled(const sora_gemm_desc *d)
 {
     bool plain = !d->bias.memory && !d->relu && !d->accumulate;
-    return d->wanted_leading && d->has_bt && !d->a.transposed && plain && products_of(d) == 1;
+    bool rearranges = !d->b.panel && !is_half(&d->b) && d->m >= PACKED_ROWS && d->k % WIDEST_PANEL == 0;
+    return d->wanted_leading && (d->has_bt || rearranges) && !d->a.transposed && plain && products_of(d) == 1;
 }
 
 /* The largest that has no more rows than C needs and of which there are enough for all compute units. */
@@ -175,9 +214,8 @@ static int cpu_variants(const sora_device_limits *limits, const sora_gemm_desc *
     int lanes = sora_lanes(limits), most = panel_of(lanes, d->n), panel = d->b.turned ? 0 : d->b.panel,
         first = panel ? SORA_MIN(most, panel) : most, count = 0, size = block_size_for(limits, d);
     bool blocked = is_blocked(d);
-    sora_gemm_variant sparse = block_variant(lanes, first, sparse_size);
+    sora_gemm_variant sparse = sparse_variant(lanes, d);
     bool sparse_first = is_sparse_first(limits, d);
-    sparse.provider = SORA_GEMM_SPARSE;
     if (is_sampled(d)) {
         out[count] = block_variant(lanes, most, sampled_size);
         out[count++].provider = SORA_GEMM_SAMPLED;
@@ -224,29 +262,12 @@ static sora_gemm_variant group_of(const int *g)
                                  .item_columns = g[4] };
 }
 
-/* CLBlast counts elements from a buffer's start in ints, and so it does in its scratch, where it copies operands to whole tiles. */
-#define CLBLAST_TILE 256
-
-static bool within_ints(const sora_view *view, int64_t rows, int64_t leading)
-{
-    return view->offset + (uint64_t)(rows * leading) <= INT32_MAX;
-}
-
-static bool clblast_counts(const sora_gemm_desc *d)
-{
-    const sora_gemm_operand *a = &d->a, *b = &d->b, *a2 = &d->a2, *b2 = &d->b2;
-    int64_t m = d->m + CLBLAST_TILE, n = d->n + CLBLAST_TILE, k = SORA_MAX(d->k, d->k2) + CLBLAST_TILE;
-    return m * k + k * n + m * n <= INT32_MAX && within_ints(&d->c, d->m, d->c_leading) &&
-           within_ints(&a->view, a->transposed ? d->k : d->m, a->leading) && within_ints(&a2->view, d->m, a2->leading) &&
-           within_ints(&b->view, b->transposed ? d->n : d->k, b->leading) && within_ints(&b2->view, d->k2, b2->leading);
-}
-
 /* Measured: with its defaults CLBlast is some twenty times slower than the register tiles on a CPU device, and well tuned on
  * GPUs; it takes no halves beside floats. Of ours the default is the largest group that C fills. */
 static int gpu_variants(const sora_device_limits *limits, const sora_gemm_desc *d, sora_gemm_variant *out)
 {
     int count = 0, standard = -1;
-    if (products_of(d) == 1 && !is_half(&d->b) && clblast_counts(d))
+    if (products_of(d) == 1 && !is_half(&d->b) && sora_gemm_clblast_counts(d))
         out[count++] = (sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST };
     for (int i = 0; i < (int)SORA_COUNT(group_sizes); i++) {
         bool filled = standard >= 0 && group_sizes[standard][0] <= d->m && group_sizes[standard][1] <= d->n;
@@ -265,8 +286,8 @@ int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *d
 
 sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *d)
 {
-    int forms =
-        d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | is_half(&d->b) << 4 | is_sparse(d) << 5 | is_sampled(d) << 6;
+    int forms = d->a.transposed | d->b.transposed << 1 | d->b.turned << 2 | is_half(&d->b) << 4 | has_zeros_left(d) << 5 |
+                is_sampled(d) << 6 | has_zeros_right(d) << 7;
     return (sora_tuning_key) { "gemm",
                                { sora_tuning_class(d->m), sora_tuning_class(d->n), sora_tuning_class(d->k),
                                  sora_tuning_class(d->k2), forms, d->b.panel } };
@@ -290,11 +311,6 @@ sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers)
                                  .item_rows = n[6],
                                  .item_columns = n[7],
                                  .parameters = n[8] };
-}
-
-sora_tuning_key sora_gemm_clblast_key(void)
-{
-    return (sora_tuning_key) { "clblast", { 0 } };
 }
 
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc)
@@ -558,8 +574,9 @@ static int64_t tile_run(const sora_device_limits *limits, const sora_gemm_varian
     return equal_run(SORA_MAX(1, SORA_MIN(wanted, most)), panels_of(v->rows, d->m));
 }
 
-/* Tile, block and sparse. */
-static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
+/* Tile, block and sparse. turned: C is stored [n, m]. */
+static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, bool turned,
+                             sora_error *error)
 {
     const sora_device_limits *limits = &sora_context_device(context)->limits;
     int width = v->vectors * sora_lanes(limits);
@@ -601,8 +618,8 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),                                                                        \
         SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),                                         \
         SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run), SORA_INT(asks),               \
-        SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),                 \
-        SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
+        SORA_INT(turned), SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL),                  \
+        SORA_INT(d->relu), SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
     desc.arguments = SORA_ARGUMENTS(PRODUCT_ARGUMENTS);
     if (!passes) return sora_launch(context, &desc, error);
     desc.global[0] = (size_t)(parts * SORA_APART);
@@ -623,8 +640,12 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
     if (d->k2) second = standing_panels(&d->b2, d->k2, width);
     int64_t down = panels_of(v->rows, d->m), across = panels_of(v->group_columns, d->n), run = block_run(v, d->m);
     const sora_gemm_sums *sums = &d->sums;
+    sora_view bt = d->has_bt ? d->bt : d->workspace;
+    const sora_gemm_operand turned = { .view = d->b.view, .leading = d->b.leading, .transposed = !d->b.transposed };
+    sora_status status = d->has_bt ? SORA_OK : sora_gemm_pack(context, &turned, d->k, d->n, panel, &bt, d->label, error);
+    if (status != SORA_OK) return status;
     char options[OPTIONS];
-    int written = program_options(context, v, d->bt.dtype == SORA_F16 ? B_HALF : 0, options);
+    int written = program_options(context, v, bt.dtype == SORA_F16 ? B_HALF : 0, options);
     snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", panel);
     return sora_launch(
         context,
@@ -636,7 +657,7 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
                               .global = { (size_t)(across * SORA_APART), (size_t)panels_of((int)run, down) },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&d->bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
+                                  SORA_VIEW(&d->a.view), SORA_VIEW(&bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
                                   SORA_VIEW(&d->wanted), SORA_VIEW(&sums->left), SORA_VIEW(&sums->parts), SORA_VIEW(&d->c),
                                   SORA_LONG(d->a.leading), SORA_LONG(d->n * panel), SORA_LONG(d->a2.leading),
                                   SORA_LONG(second.panel), SORA_LONG(second.row), SORA_INT(second.split),
@@ -673,88 +694,18 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
         error);
 }
 
-/* ---- CLBlast ----------------------------------------------------------------------------------------------------- */
-
-static sora_status put_parameters(sora_context *context, const sora_gemm_variant *variant, sora_error *error)
+static sora_status run_sparse(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    const sora_tuning_key key = sora_gemm_clblast_key();
-    sora_tuning_variant choice = { 0 };
-    if (!variant->parameters) sora_tuning_find(context, &key, &choice);
-    int set = variant->parameters ? variant->parameters - 1 : choice.number[0];
-    if (set >= SORA_CLBLAST_SETS) set = 0; /* of another version of soracl */
-    int code = sora_clblast_put(&context->clblast, context->device.device_id, set);
-    return code == 0
-               ? SORA_OK
-               : sora_fail(error, SORA_ERROR_DEVICE, "CLBlast refused the parameters \"%s\": status %d; soracl tune chooses anew",
-                           sora_clblast_set_name(set), code);
-}
-
-/* Of all products of the context in turn, and in its account: CLBlast's own would come and go with each, where nobody counts it.
- * It stands by itself, as a library takes no place within a buffer; a rehearsal finds out how large it has to be. */
-static sora_status provide_scratch(sora_context *context, uint64_t bytes, sora_error *error)
-{
-    if (bytes <= context->scratch.bytes) return SORA_OK;
-    sora_buffer_destroy(&context->scratch); /* what is under way keeps it */
-    return sora_buffer_create(context, bytes, "scratch of CLBlast's products", &context->scratch, error);
-}
-
-static sora_status library_product(sora_context *context, const sora_gemm_desc *d, int64_t k, const sora_gemm_operand *a,
-                                   const sora_gemm_operand *b, float beta, sora_error *error)
-{
-    cl_command_queue queue = sora_context_queue(context);
-    cl_event event = NULL;
-    size_t m = (size_t)d->m, n = (size_t)d->n, terms = (size_t)k, scratch = 0;
-    CLBlastTranspose turn_a = a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
-                     turn_b = b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo;
-    CLBlastStatusCode code =
-        CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, a->view.offset, (size_t)a->leading,
-                                   b->view.offset, (size_t)b->leading, d->c.offset, (size_t)d->c_leading, &queue, &scratch);
-    sora_status status = code == CLBlastSuccess ? provide_scratch(context, scratch, error) : SORA_OK;
-    if (status != SORA_OK || context->rehearsing) return status;
-    if (code == CLBlastSuccess)
-        code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, or_one(d->alpha), a->view.memory,
-                                          a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading,
-                                          beta, d->c.memory, d->c.offset, (size_t)d->c_leading, &queue,
-                                          context->profile ? &event : NULL, context->scratch.memory);
-    if (code != CLBlastSuccess)
-        return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
-                         (long long)d->n, (long long)k, (int)code);
-    double flops = 2.0 * (double)(d->m * d->n * k);
-    context->work.launches++;
-    context->work.flops += flops;
-    return event ? sora_profile_add(context->profile, event, "CLBlastSgemm", d->label ? d->label : "gemm", flops,
-                                    4.0 * (double)((d->m + d->n) * k + d->m * d->n), error)
-                 : SORA_OK;
-}
-
-static sora_status run_clblast(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *variant,
-                               sora_error *error)
-{
-    sora_status status = SORA_OK;
-    SORA_TRY(put_parameters(context, variant, error));
-    SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, d->accumulate ? 1.0f : 0.0f, error));
-    if (d->k2 > 0) SORA_TRY(library_product(context, d, d->k2, &d->a2, &d->b2, 1.0f, error));
-    if (d->bias.memory || d->relu)
-        status =
-            sora_launch(context,
-                        &(sora_launch_desc) { .file = "gemm",
-                                              .kernel = "gemm_epilogue",
-                                              .options = "-D XV=1",
-                                              .label = d->label,
-                                              .global = { (size_t)SORA_MIN(d->m * d->n, 65536) },
-                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->c), SORA_LONG(d->c_leading),
-                                                                          SORA_INT(d->m), SORA_INT(d->n), SORA_VIEW(&d->bias),
-                                                                          SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu)) },
-                        error);
-cleanup:
-    return status;
+    const sora_gemm_desc left = zeros_left(d);
+    return run_tiles(context, &left, v, !has_zeros_left(d), error);
 }
 
 static sora_status run_all(sora_context *context, const sora_gemm_desc *d, const sora_gemm_variant *v, sora_error *error)
 {
-    if (v->provider == SORA_GEMM_CLBLAST) return run_clblast(context, d, v, error);
+    if (v->provider == SORA_GEMM_CLBLAST) return sora_gemm_clblast(context, d, v, error);
     if (v->provider == SORA_GEMM_DOT) return run_dot(context, d, error);
-    return sora_is_cpu(context) ? run_tiles(context, d, v, error) : run_group(context, d, v, error);
+    if (v->provider == SORA_GEMM_SPARSE) return run_sparse(context, d, v, error);
+    return sora_is_cpu(context) ? run_tiles(context, d, v, false, error) : run_group(context, d, v, error);
 }
 
 static sora_status mask(sora_context *context, const sora_gemm_desc *d, sora_error *error)

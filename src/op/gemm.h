@@ -15,7 +15,7 @@ typedef enum sora_gemm_provider {
     SORA_GEMM_DOT,      /* ours, on a CPU, for few rows: inner products that read B, stored [n, k], once */
     SORA_GEMM_BLOCK,    /* ours, on a CPU: k in blocks that stay near, copied where an operand's rows lie far apart */
     SORA_GEMM_CLBLAST,
-    SORA_GEMM_SPARSE,  /* block, without the terms that are 0 in A */
+    SORA_GEMM_SPARSE,  /* block, without the terms that are 0 in A, or in B: then it makes C's transpose */
     SORA_GEMM_SAMPLED, /* ours, on a CPU: inner products of what is wanted alone */
 } sora_gemm_provider;
 
@@ -35,7 +35,7 @@ typedef struct sora_gemm_operand {
     bool transposed; /* A: stored [k, m]; B: stored [n, k]; the second pair never */
     int panel;       /* not 0: B stands in panels of that many columns (sora_gemm_pack), or, of the first pair, */
     bool turned;     /* Bᵀ does, and is packed again; leading and transposed don't matter then */
-    bool zeros;      /* A: many of its numbers are 0, as behind a ReLU; says how fast a variant is, not what it makes */
+    bool zeros;      /* many of its numbers are 0, as behind a ReLU; says how fast a variant is, not what it makes */
 } sora_gemm_operand;
 
 /* Products of equal sizes in one launch, each one's operands so many elements behind the last's. One pair of operands, and B
@@ -99,14 +99,11 @@ sora_tuning_key sora_gemm_tuning_key(const sora_gemm_desc *desc);
 sora_tuning_variant sora_gemm_tuning_variant(const sora_gemm_variant *variant);
 sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers);
 
-/* What the choice of CLBlast's parameters is kept under: one for a device. Its variants are sets, by their number. */
-sora_tuning_key sora_gemm_clblast_key(void);
-
 /* The variant that was measured to be best, if it is still one of the device's; else the default. */
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
 /* Scratch in elements that products of n columns and k terms may need in any of their variants; monotone. Where B stands in panels
- * k counts as 0. Where CLBlast copies operands it takes the context's scratch besides. */
+ * k counts as 0, where it has zeros n is the larger of rows and columns. Where CLBlast copies operands it takes the context's scratch besides. */
 uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t n, int64_t k);
 
 /* The parts of `sums` that this variant of a product makes for m rows: 0 where it doesn't read `wanted` as it goes along. The most

@@ -107,7 +107,8 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     int64_t p = rule->inputs[WEIGHT].dim[0], q = rule->inputs[WEIGHT].dim[1], m = sora_linear_rows(&rule->outputs[0], p);
     const sora_linear_attributes *a = attributes_of(rule->attributes);
     bool copies = sora_linear_copies(a->relu, &a->behind_relu);
-    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, q, m), sora_gemm_workspace(rule->limits, q, p));
+    int64_t columns = a->before.zeros ? SORA_MAX(p, q) : q;
+    uint64_t largest = SORA_MAX(sora_gemm_workspace(rule->limits, columns, m), sora_gemm_workspace(rule->limits, q, p));
     rule->forward_workspace = sora_gemm_workspace(rule->limits, p, q);
     if (!copies) rule->uses_outputs = 0;
     rule->backward_workspace = largest + (copies ? (uint64_t)(m * p) : 0);
@@ -151,8 +152,8 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
                            &(sora_gemm_desc) { .m = p,
                                                .n = q,
                                                .k = m,
-                                               .a = { dy, sora_linear_leading(&dy, p), true },
-                                               .b = { *x, sora_linear_leading(x, q), false },
+                                               .a = { dy, sora_linear_leading(&dy, p), .transposed = true, .zeros = a->relu },
+                                               .b = { *x, sora_linear_leading(x, q), .zeros = a->before.zeros },
                                                .accumulate = true,
                                                .c = gradients[WEIGHT],
                                                .c_leading = q,

@@ -4,7 +4,7 @@
 #include "../gpu.h"
 #include "../test.h"
 #include "cl/context.h"
-#include "op/gemm.h"
+#include "op/gemm_clblast.h"
 
 #include <math.h>
 #include <stdio.h>

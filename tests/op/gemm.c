@@ -11,15 +11,16 @@ typedef struct product {
     int64_t m, n, k, k2;
     bool ta, tb, bias, relu, accumulate;
     float alpha;
-    int64_t padding; /* added to each leading dimension */
-    bool panels;     /* B is brought into panels first, */
-    bool turned;     /* or Bᵀ is */
-    bool half;       /* B is halves */
-    bool zeros;      /* three in four of A's numbers are 0, and it says so */
-    bool wanted;     /* a quarter of C is, */
-    bool sampled;    /* and Bᵀ is there in panels, too */
-    bool blocks2;    /* B2 is 0 but in blocks, and it says so */
-    int64_t sums;    /* rank of sums that ride on it, in the variants that can */
+    int64_t padding;  /* added to each leading dimension */
+    bool panels;      /* B is brought into panels first, */
+    bool turned;      /* or Bᵀ is */
+    bool half;        /* B is halves */
+    bool zeros;       /* three in four of A's numbers are 0, and it says so; */
+    bool zeros_right; /* of B's */
+    bool wanted;      /* a quarter of C is, */
+    bool sampled;     /* and Bᵀ is there in panels, too, where B is */
+    bool blocks2;     /* B2 is 0 but in blocks, and it says so */
+    int64_t sums;     /* rank of sums that ride on it, in the variants that can */
 } product;
 
 /* Three in four of an operand's numbers are 0. */
@@ -110,13 +111,14 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
               a2 = operand(f, context, A2, SORA_SHAPE(lda2 * p->m)), b2 = operand(f, context, B2, SORA_SHAPE(ldb2 * k2)),
               bias = operand(f, context, BIAS, SORA_SHAPE(p->n)), c = operand(f, context, C, SORA_SHAPE(all));
     if (p->zeros) pass_relu(context, left, f->host[A] + GUARD, &a);
+    if (p->zeros_right) pass_relu(context, right, f->host[B] + GUARD, &b);
     if (p->half) round_to_halves(context, right, f->host[B] + GUARD, &b);
     sora_buffer scratch = { 0 }, panels = { 0 }, panels2 = { 0 }, panels_turned = { 0 };
     sora_gemm_desc desc = { .m = p->m,
                             .n = p->n,
                             .k = p->k,
                             .a = { .view = a, .leading = lda, .transposed = p->ta, .zeros = p->zeros },
-                            .b = { .view = b, .leading = ldb, .transposed = p->tb },
+                            .b = { .view = b, .leading = ldb, .transposed = p->tb, .zeros = p->zeros_right },
                             .alpha = p->alpha,
                             .relu = p->relu,
                             .accumulate = p->accumulate,
@@ -128,7 +130,7 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
         desc.wanted_leading = ldc;
         pass_relu(context, all, f->host[WANTED] + GUARD, &desc.wanted);
     }
-    if (p->sampled) {
+    if (p->sampled && p->panels) {
         sora_gemm_operand turned = desc.b;
         bring_into_panels(context, true, p->n, p->k, &turned, &panels_turned);
         desc.bt = turned.view;
@@ -142,7 +144,8 @@ static bool check_variant(fixture *f, sora_context *context, int number, const p
     if (p->k2 && sora_gemm_panel(&sora_context_device(context)->limits, p->n))
         bring_into_panels(context, false, p->n, p->k2, &desc.b2, &panels2);
     if (p->bias) desc.bias = bias;
-    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, p->n, p->panels && !p->turned ? 0 : p->k);
+    int64_t columns = p->zeros_right && p->m > p->n ? p->m : p->n;
+    uint64_t need = sora_gemm_workspace(&sora_context_device(context)->limits, columns, p->panels && !p->turned ? 0 : p->k);
     bool exists = number < sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants);
     if (exists) desc.variant = &variants[number];
     if (need) {
@@ -246,6 +249,13 @@ static void check_zeros(fixture *f, sora_context *context)
                 p.panels = form, p.turned = form, p.tb = !form; /* rearranged on the way */
                 check_product(f, context, &p);
             }
+            p.panels = p.turned = p.half = false, p.k2 = 0;
+            for (int t = 0; t < 4; t++) { /* A by columns, or B's zeros and A's transpose */
+                p.ta = p.zeros = t & 1, p.tb = false, p.zeros_right = !p.zeros, p.accumulate = t >> 1, p.padding = t;
+                check_product(f, context, &p);
+                p.ta = !p.ta;
+                check_product(f, context, &p);
+            }
         }
 }
 
@@ -253,8 +263,9 @@ static void check_zeros(fixture *f, sora_context *context)
  * registers. */
 static void check_sampled(fixture *f, sora_context *context)
 {
-    static const int64_t sampled_sizes[][3] = { { 1, 1, 1 },    { 3, 17, 65 },   { 65, 257, 3 },    { 257, 65, 17 },
-                                                { 64, 64, 64 }, { 129, 16, 40 }, { 130, 300, 257 }, { 70, 130, 512 } };
+    static const int64_t sampled_sizes[][3] = { { 1, 1, 1 },       { 3, 17, 65 },    { 65, 257, 3 },
+                                                { 257, 65, 17 },   { 64, 64, 64 },   { 129, 16, 40 },
+                                                { 130, 300, 257 }, { 70, 130, 512 }, { 129, 257, 64 } };
     for (size_t s = 0; s < sizeof sampled_sizes / sizeof *sampled_sizes; s++)
         for (int half = 0; half < 2; half++) {
             product p = { .m = sampled_sizes[s][0],
@@ -266,6 +277,8 @@ static void check_sampled(fixture *f, sora_context *context)
             p.half = half;
             check_product(f, context, &p);
             p.k2 = 1 + (int64_t)s % 9, p.padding = 3, p.alpha = -1.5f, p.sums = 1 + (int64_t)s % 6;
+            check_product(f, context, &p);
+            p.panels = p.half = false, p.sums = 0, p.tb = half;
             check_product(f, context, &p);
         }
 }
@@ -629,9 +642,13 @@ static void test_partial(void **state)
     static const product products[] = {
         { .m = 7, .n = 17, .k = 70, .k2 = 3, .bias = true, .relu = true, .padding = 1, .panels = true, .zeros = true },
         { .m = 130, .n = 3, .k = 17, .tb = true, .zeros = true },
+        { .m = 130, .n = 3, .k = 17, .ta = true, .zeros = true },
+        { .m = 3, .n = 130, .k = 17, .ta = true, .zeros_right = true },
+        { .m = 130, .n = 3, .k = 64, .wanted = true, .sampled = true },
         { .m = 7, .n = 65, .k = 70, .k2 = 3, .padding = 1, .panels = true, .wanted = true, .sampled = true, .sums = 5 },
     };
-    static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED };
+    static const sora_gemm_provider providers[] = { SORA_GEMM_SPARSE, SORA_GEMM_SPARSE,  SORA_GEMM_SPARSE,
+                                                    SORA_GEMM_SPARSE, SORA_GEMM_SAMPLED, SORA_GEMM_SAMPLED };
     sora_error error;
     sora_context *context;
     OK(open_as_cpu(f->contexts[0], &context, &error));
@@ -642,10 +659,10 @@ static void test_partial(void **state)
                                 .n = one->n,
                                 .k = one->k,
                                 .k2 = one->k2,
-                                .a = { .zeros = one->zeros },
-                                .b = { .transposed = one->tb, .panel = one->panels ? 16 : 0 },
+                                .a = { .transposed = one->ta, .zeros = one->zeros },
+                                .b = { .transposed = one->tb, .panel = one->panels ? 16 : 0, .zeros = one->zeros_right },
                                 .wanted_leading = one->sampled ? one->n : 0,
-                                .has_bt = one->sampled };
+                                .has_bt = one->sampled && one->panels };
         int count = sora_gemm_variants(&sora_context_device(context)->limits, &desc, variants), found = 0;
         for (int number = 0; number < count; number++)
             if (variants[number].provider == providers[p]) found += check_variant(f, context, number, one);
