@@ -65,7 +65,7 @@ static void test_networks(void **state)
     for (size_t i = 0; i < SORA_COUNT(networks); i++) compare(&networks[i]);
 }
 
-enum { ITEMS = 3, WIDTH = 17, NUMBERS = 4000 };
+enum { ITEMS = 3, MANY = 257, WIDTH = 17, NUMBERS = 20000 };
 
 /* What of the layers is adapted, and dropout in the adapters' branch. */
 typedef struct adaption {
@@ -82,13 +82,14 @@ typedef struct pair {
     sora_layer *wi, *wo;
     sora_graph *graph;
     sora_tensor *x, *y;
+    int64_t items;
     uint64_t moved; /* by a step */
 } pair;
 
-static pair open_pair(int64_t hidden, const adaption *how, bool unfused)
+static pair open_pair(int64_t items, int64_t hidden, const adaption *how, bool unfused)
 {
     sora_error error;
-    pair p;
+    pair p = { .items = items };
     OK(sora_params_create(context, &p.params, &error));
     OK(sora_layers_create(p.params, 7, &p.layers, &error));
     OK(sora_layers_add(p.layers, "wi", &(sora_layer_desc) { .in = WIDTH, .out = hidden, .bias = true }, &p.wi, &error));
@@ -100,10 +101,10 @@ static pair open_pair(int64_t hidden, const adaption *how, bool unfused)
         fill(sora_param_host(sora_params_at(p.params, i)), sora_shape_elements(&shape), (uint32_t)i, false);
     }
     OK(sora_params_upload(p.params, SORA_MOMENTS_NONE, &error));
-    OK(sora_graph_create(p.params, &(sora_graph_options) { .training = true, .batch = ITEMS, .seed = 3, .unfused = unfused },
+    OK(sora_graph_create(p.params, &(sora_graph_options) { .training = true, .batch = items, .seed = 3, .unfused = unfused },
                          &p.graph, &error));
-    p.x = sora_graph_input(p.graph, "x", SORA_F32, SORA_SHAPE(ITEMS, WIDTH));
-    p.y = sora_graph_input(p.graph, "y", SORA_F32, SORA_SHAPE(ITEMS, WIDTH));
+    p.x = sora_graph_input(p.graph, "x", SORA_F32, SORA_SHAPE(items, WIDTH));
+    p.y = sora_graph_input(p.graph, "y", SORA_F32, SORA_SHAPE(items, WIDTH));
     return p;
 }
 
@@ -112,16 +113,16 @@ static pair open_pair(int64_t hidden, const adaption *how, bool unfused)
 static int step_pair(pair *p, sora_tensor *out, sora_tensor *shown, float *numbers, int64_t *count)
 {
     sora_error error;
-    float x[ITEMS * WIDTH], y[ITEMS * WIDTH];
+    float x[MANY * WIDTH], y[MANY * WIDTH];
     sora_tensor *loss = sora_mse_loss(p->graph, "loss", out, p->y);
     sora_shape shape = sora_tensor_shape(shown);
     sora_graph_output(p->graph, shown);
     OK(sora_graph_plan(p->graph, loss, &error));
-    fill(x, ITEMS * WIDTH, 91, false);
-    fill(y, ITEMS * WIDTH, 92, false);
-    OK(sora_graph_write(p->graph, p->x, x, ITEMS, &error));
-    OK(sora_graph_write(p->graph, p->y, y, ITEMS, &error));
-    OK(sora_graph_forward(p->graph, ITEMS, 5, 0, &error));
+    fill(x, p->items * WIDTH, 91, false);
+    fill(y, p->items * WIDTH, 92, false);
+    OK(sora_graph_write(p->graph, p->x, x, p->items, &error));
+    OK(sora_graph_write(p->graph, p->y, y, p->items, &error));
+    OK(sora_graph_forward(p->graph, p->items, 5, 0, &error));
     OK(sora_params_zero_gradients(p->params, &error));
     OK(sora_graph_backward(p->graph, &error));
     OK(sora_graph_read(p->graph, loss, numbers, &error));
@@ -146,7 +147,7 @@ static int step_pair(pair *p, sora_tensor *out, sora_tensor *shown, float *numbe
 /* Dropout between the layers, behind the first one's ReLU. `watched`: the ReLU's own output is one of the graph's. */
 static int run_dropout(const adaption *how, bool unfused, bool watched, float *out, int64_t *count)
 {
-    pair p = open_pair(2 * WIDTH, how, unfused);
+    pair p = open_pair(ITEMS, 2 * WIDTH, how, unfused);
     sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, true);
     if (watched) sora_graph_output(p.graph, hidden);
     hidden = sora_dropout(p.graph, "wi.dropout", hidden, 0.4f);
@@ -175,7 +176,7 @@ static void test_dropout_behind_relu(void **state)
 /* A second dropout behind the first stays a node. */
 static int run_two_dropouts(const adaption *how, bool unfused, float *out, int64_t *count)
 {
-    pair p = open_pair(2 * WIDTH, how, unfused);
+    pair p = open_pair(ITEMS, 2 * WIDTH, how, unfused);
     sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, true);
     hidden = sora_dropout(p.graph, "second", sora_dropout(p.graph, "first", hidden, 0.4f), 0.3f);
     return step_pair(&p, sora_layer_forward(p.graph, p.wo, hidden, false), hidden, out, count);
@@ -213,7 +214,7 @@ static void test_zeros_behind_relu(void **state)
     (void)state;
     for (int way = 0; way < 32; way++) {
         bool relu = way & 1, dropout = way & 2, unfused = way & 4, watched = way & 16;
-        pair p = open_pair(2 * WIDTH, &adaptions[way & 8 ? 1 : 0], unfused);
+        pair p = open_pair(ITEMS, 2 * WIDTH, &adaptions[way & 8 ? 1 : 0], unfused);
         sora_tensor *hidden = sora_layer_forward(p.graph, p.wi, p.x, relu);
         if (dropout) hidden = sora_dropout(p.graph, "wi.dropout", hidden, 0.4f);
         if (watched) sora_graph_output(p.graph, hidden);
@@ -231,11 +232,36 @@ static void test_zeros_behind_relu(void **state)
     }
 }
 
+/* Of so many items and hidden numbers that every product behind the ReLU is one that leaves zeros out. */
+static void run_many(const adaption *how, bool unfused, float *out, int64_t *count)
+{
+    pair p = open_pair(MANY, 300, how, unfused);
+    sora_tensor *hidden = sora_dropout(p.graph, "wi.dropout", sora_layer_forward(p.graph, p.wi, p.x, true), 0.4f);
+    sora_tensor *wo = sora_layer_forward(p.graph, p.wo, hidden, false);
+    step_pair(&p, wo, wo, out, count);
+}
+
+/* Their sums of up to 300 terms are the whole products' but for their order. */
+static void test_many_zeros(void **state)
+{
+    (void)state;
+    static float whole[NUMBERS], single[NUMBERS];
+    for (size_t a = 0; a < 2; a++) {
+        int64_t count, others;
+        run_many(&adaptions[a], false, whole, &count);
+        run_many(&adaptions[a], true, single, &others);
+        assert_int_equal(count, others);
+        for (int64_t i = 0; i < count; i++)
+            if (!(fabsf(whole[i] - single[i]) <= 300 * 0x1p-24f * fmaxf(1, fabsf(single[i]))))
+                fail_msg("number %lld: %.9g; expected %.9g", (long long)i, whole[i], single[i]);
+    }
+}
+
 /* A sum of what a layer gives and the dropout of what the other makes of it, either first. `watched`: dropout's own output is one
  * of the graph's. */
 static int run_residual(bool first, bool unfused, bool watched, float *out, int64_t *count)
 {
-    pair p = open_pair(WIDTH, &adaptions[0], unfused);
+    pair p = open_pair(ITEMS, WIDTH, &adaptions[0], unfused);
     sora_tensor *base = sora_layer_forward(p.graph, p.wi, p.x, false);
     sora_tensor *dropped = sora_dropout(p.graph, "wo.dropout", sora_layer_forward(p.graph, p.wo, base, false), 0.4f);
     if (watched) sora_graph_output(p.graph, dropped);
@@ -262,7 +288,7 @@ static void test_dropout_before_sum(void **state)
  * the norms. Returns what a step moves. */
 static uint64_t run_norms(int norms, bool unfused, float *out, int64_t *count)
 {
-    pair p = open_pair(WIDTH, &adaptions[0], unfused);
+    pair p = open_pair(ITEMS, WIDTH, &adaptions[0], unfused);
     sora_tensor *weight = sora_graph_param(p.graph, sora_params_find(p.params, "wo.bias"));
     sora_tensor *base = sora_layer_forward(p.graph, p.wi, p.x, false), *sum = base;
     for (int i = 0; i < norms; i++)
@@ -294,6 +320,7 @@ int main(void)
                                         cmocka_unit_test(test_dropout_behind_relu),
                                         cmocka_unit_test(test_two_dropouts_behind_relu),
                                         cmocka_unit_test(test_zeros_behind_relu),
+                                        cmocka_unit_test(test_many_zeros),
                                         cmocka_unit_test(test_dropout_before_sum),
                                         cmocka_unit_test(test_gradients_that_meet) };
     return cmocka_run_group_tests(tests, open_context, close_context);
