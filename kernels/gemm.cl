@@ -469,7 +469,9 @@ BY_ITSELF void sampled_item(SAMPLED_PARAMETERS, int item, int down)
         for (int i = 0; i < rows; i++)
             for (int l = 0; begin + l * NEAR < end; l++) {
                 const float *from = sums + (row - first + i) * NEAR_ROW + l * NEAR;
-                for (ulong left = places[(row - first + i) * LISTS + l]; left;) block[i * BLOCK_COLUMNS + l * NEAR + next_place(&left)] = *from++;
+                const ushort *at = list + (row - first + i) * BLOCK_COLUMNS + l * NEAR;
+                int count = (int)popcount(places[(row - first + i) * LISTS + l]);
+                for (int x = 0; x < count; x++) block[i * BLOCK_COLUMNS + l * NEAR + at[x] / PANEL] = from[x];
             }
         for (int column = begin; column < end; column += W) {
             floatx sum[MR][NV];

@@ -3,22 +3,30 @@
 #define PLACES 64
 #define LANE_BITS ((intx)1 << LANE_NUMBERS)
 /* A bit for each of a row's terms that is not 0, the first term's lowest. */
-static inline ulong places_of(const float *row)
+static inline ulong bits_of(floatx terms)
 {
     const floatx bits = JOIN(convert_float, XV)(LANE_BITS);
+    return (ulong)(int)SUM_LANES(terms != 0.0f ? bits : (floatx)0.0f);
+}
+
+static inline ulong places_of(const float *row)
+{
     ulong places = 0;
-    for (int p = 0; p < PLACES; p += XV) places |= (ulong)(int)SUM_LANES(LOADX(row + p) != 0.0f ? bits : (floatx)0.0f) << p;
+    for (int p = 0; p < PLACES; p += XV) places |= bits_of(LOADX(row + p)) << p;
     return places;
 }
 
 /* The terms as they are, zeros behind them, besides. */
 static inline ulong copy_row(__global const float *a, int terms, float *row)
 {
+    ulong places = 0;
     for (int p = 0; p < PLACES; p += XV) {
+        floatx v = load_within(a, p, terms);
         if (p % LINE == 0) ASK_FOR(a + PLACES + p);
-        STOREX(load_within(a, p, terms), row + p);
+        STOREX(v, row + p);
+        places |= bits_of(v) << p;
     }
-    return places_of(row);
+    return places;
 }
 
 /* The same of rows of what is stored by columns, whose terms lie `lead` apart. */
