@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,9 @@ SORA_API void sora_text_close(sora_text_pairs **pairs);
 SORA_API size_t sora_text_count(const sora_text_pairs *pairs);
 SORA_API size_t sora_text_skipped(const sora_text_pairs *pairs); /* left out: empty or too short */
 SORA_API sora_text_pair sora_text_at(const sora_text_pairs *pairs, size_t index);
+
+/* xxHash of all pairs, in their order, after what has the hash `seed`. */
+SORA_API uint64_t sora_text_hash(const sora_text_pairs *pairs, uint64_t seed);
 
 /* SORA_ERROR_INPUT naming the first pair of `a`, with its lines in both files, that stands in both with equal source and
  * target. */

@@ -262,6 +262,36 @@ cleanup:
     return status;
 }
 
+/* ---- What is in a set -------------------------------------------------------------------------------------------- */
+
+static sora_status add_size(const char *path, uint64_t *hash, sora_error *error)
+{
+    struct stat info;
+    if (!path) return SORA_OK;
+    if (stat(path, &info) != 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: gone", path);
+    *hash = XXH64(&info.st_size, sizeof info.st_size, *hash);
+    return SORA_OK;
+}
+
+sora_status sora_dataset_hash(const sora_dataset *dataset, uint64_t seed, uint64_t *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    uint64_t hash = seed;
+    for (size_t i = 0; i < dataset->count; i++) {
+        const sora_item *item = &dataset->items[i];
+        hash = XXH64(item->name, strlen(item->name), hash);
+        hash = XXH64(item->group, strlen(item->group), hash);
+        for (int h = 0; h < SORA_HANDS_PER_FRAME; h++)
+            if (item->hands[h].count > 0)
+                hash = XXH64(item->hands[h].points, 2 * item->hands[h].count * sizeof *item->hands[h].points, hash);
+        SORA_TRY(add_size(item->image, &hash, error));
+        SORA_TRY(add_size(item->mask, &hash, error));
+    }
+    *out = hash;
+cleanup:
+    return status;
+}
+
 /* ---- Two sets ---------------------------------------------------------------------------------------------------- */
 
 typedef struct fingerprint {

@@ -137,16 +137,22 @@ sora_text_pair sora_text_at(const sora_text_pairs *pairs, size_t index)
     return pairs->items[index];
 }
 
-/* ---- Two sets have nothing in common ----------------------------------------------------------------------------- */
+/* ---- What is in a set, and that two have nothing in common -------------------------------------------------------- */
 
 typedef struct mark {
     uint64_t hash;
     size_t index;
 } mark;
 
-static uint64_t hash_of(const sora_text_pair *pair)
+static uint64_t hash_of(const sora_text_pair *pair, uint64_t seed)
 {
-    return XXH64(pair->target, pair->target_bytes, XXH64(pair->source, pair->source_bytes, 0));
+    return XXH64(pair->target, pair->target_bytes, XXH64(pair->source, pair->source_bytes, seed));
+}
+
+uint64_t sora_text_hash(const sora_text_pairs *pairs, uint64_t seed)
+{
+    for (size_t i = 0; i < pairs->count; i++) seed = hash_of(&pairs->items[i], seed);
+    return seed;
 }
 
 static int compare_marks(const void *a, const void *b)
@@ -165,7 +171,7 @@ static bool same_pair(const sora_text_pair *a, const sora_text_pair *b)
 /* The first pair of `set` that equals `pair`; NULL: none does. */
 static const sora_text_pair *find_pair(const sora_text_pairs *set, const mark *marks, const sora_text_pair *pair)
 {
-    uint64_t hash = hash_of(pair);
+    uint64_t hash = hash_of(pair, 0);
     size_t low = 0, high = set->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -184,7 +190,7 @@ sora_status sora_text_check_disjoint(const sora_text_pairs *a, const sora_text_p
     mark *marks = NULL;
     sora_status status = sora_allocate(b->count, sizeof *marks, b->path, &marks, error);
     if (status != SORA_OK) return status;
-    for (size_t i = 0; i < b->count; i++) marks[i] = (mark) { hash_of(&b->items[i]), i };
+    for (size_t i = 0; i < b->count; i++) marks[i] = (mark) { hash_of(&b->items[i], 0), i };
     qsort(marks, b->count, sizeof *marks, compare_marks);
     for (size_t i = 0; i < a->count; i++) {
         const sora_text_pair *twin = find_pair(b, marks, &a->items[i]);

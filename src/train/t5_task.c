@@ -173,6 +173,8 @@ sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, co
     task->tokenizer = tokenizer;
     task->pairs = pairs;
     task->eval_pairs = eval_pairs;
+    task->data_hash = sora_text_hash(pairs, 0);
+    if (eval_pairs) task->data_hash = sora_text_hash(eval_pairs, task->data_hash);
     task->options = *options;
     task->train.t5 = task->eval.t5 = t5;
     sora_t5_generation_default(&task->generation);
@@ -207,6 +209,7 @@ sora_task sora_t5_task_of(sora_t5_task *task)
                          .params = sora_t5_params(task->t5),
                          .layers = sora_t5_layers(task->t5),
                          .batches_per_epoch = sora_t5_batches_per_epoch(task->batches),
+                         .data_hash = task->data_hash,
                          .build = build,
                          .prepare = prepare,
                          .drop = drop,

@@ -16,6 +16,7 @@ typedef struct sora_t5_task {
     sora_t5_graphs train, eval;
     sora_t5_staging *staging, eval_staging; /* as many as batches can be under way */
     int staging_count, staging_next;
+    uint64_t data_hash;
     sora_quality quality; /* of the last evaluation */
 } sora_t5_task;
 

@@ -628,6 +628,19 @@ cleanup:
     return status;
 }
 
+/* Another order or other samples would follow than those that the run's steps and results stand for. */
+static sora_status check_data(trainer *t, sora_error *error)
+{
+    uint64_t now = t->task->data_hash, then = t->state.data_hash;
+    if (t->state.has_data_hash && then != now)
+        return sora_fail(error, SORA_ERROR_INPUT,
+                         "%s: its data changed: hash %016llx when it was saved, %016llx now; go on with what it began with, or "
+                         "begin another run",
+                         t->run, (unsigned long long)then, (unsigned long long)now);
+    t->state.data_hash = now;
+    return SORA_OK;
+}
+
 static sora_optimizer_options optimizer_options(const sora_run_options *o)
 {
     return (sora_optimizer_options) { .kind = is(o->optimizer, "sgd")         ? SORA_OPTIMIZER_SGD
@@ -671,6 +684,7 @@ sora_status sora_train(const sora_task *task, const sora_run_options *options, c
     for (int i = 0; i < 2; i++)
         SORA_TRY(sora_allocate((size_t)options->accumulate, sizeof(float), "losses", &t.slots[i].losses, error));
     SORA_TRY(go_on(&t, error));
+    SORA_TRY(check_data(&t, error));
     if (sora_run_frozen_dtype(options) == SORA_F16) status = sora_params_set_frozen_dtype(task->params, SORA_F16, error);
     if (status != SORA_OK) {
         sora_error_prefix(error, "--weights fp16");

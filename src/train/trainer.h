@@ -34,6 +34,7 @@ typedef struct sora_task {
     sora_params *params;
     sora_layers *layers;
     uint64_t batches_per_epoch;
+    uint64_t data_hash; /* of what it trains and evaluates on; a run goes on with the same alone */
     /* Builds and plans the graphs (training, and evaluation in the same memory) for a batch without allocating; the trainer drops
      * them before parameters move. *arena_bytes: device memory that all of them take together. */
     sora_status (*build)(void *self, int batch, uint64_t *arena_bytes, sora_error *error);

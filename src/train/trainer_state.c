@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,15 +55,16 @@ sora_status sora_trainer_state_save(const sora_trainer_state *state, const sora_
                                     sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *path = NULL, *text = NULL;
+    char *path = NULL, *text = NULL, data[17];
+    snprintf(data, sizeof data, "%016llx", (unsigned long long)state->data_hash);
     json_t *best =
         state->has_best ? json_pack("{s:I,s:f}", "step", (json_int_t)state->best_step, "score", state->best_score) : json_null();
-    json_t *root =
-        json_pack("{s:s,s:I,s:I,s:i,s:b,s:{s:f,s:o,s:i},s:o,s:i,s:f,s:I,s:o}", "format", format, "step", (json_int_t)state->step,
-                  "optimizer_steps", (json_int_t)state->optimizer_steps, "moments", (int)state->moments, "finished",
-                  state->finished, "plateau", "factor", state->plateau.factor, "best", finite_or_null(state->plateau.best), "bad",
-                  state->plateau.bad, "best", best, "bad_evaluations", state->bad_evaluations, "loss_sum", state->loss_sum,
-                  "loss_count", (json_int_t)state->loss_count, "zero_updates", history_to_json(state, layers));
+    json_t *root = json_pack("{s:s,s:s,s:I,s:I,s:i,s:b,s:{s:f,s:o,s:i},s:o,s:i,s:f,s:I,s:o}", "format", format, "data", data,
+                             "step", (json_int_t)state->step, "optimizer_steps", (json_int_t)state->optimizer_steps, "moments",
+                             (int)state->moments, "finished", state->finished, "plateau", "factor", state->plateau.factor, "best",
+                             finite_or_null(state->plateau.best), "bad", state->plateau.bad, "best", best, "bad_evaluations",
+                             state->bad_evaluations, "loss_sum", state->loss_sum, "loss_count", (json_int_t)state->loss_count,
+                             "zero_updates", history_to_json(state, layers));
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     if (!text) SORA_FAIL(error, SORA_ERROR_MEMORY, "%s: no host memory for state.json", folder);
     SORA_TRY(sora_format(&path, error, "%s/state.json", folder));
@@ -98,7 +100,7 @@ sora_status sora_trainer_state_load(sora_trainer_state *state, const sora_layers
     size_t bytes;
     json_t *root = NULL;
     json_error_t problem;
-    const char *found = "";
+    const char *found = "", *data = NULL;
     json_int_t step, optimizer_steps, loss_count;
     json_t *plateau_best, *best, *history;
     int finished, moments;
@@ -106,17 +108,19 @@ sora_status sora_trainer_state_load(sora_trainer_state *state, const sora_layers
     SORA_TRY(sora_file_read(path, 64u << 20, &text, &bytes, error));
     root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &problem);
     if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, problem.line, problem.text);
-    if (json_unpack_ex(root, &problem, 0, "{s:s,s:I,s:I,s:i,s:b,s:{s:F,s:o,s:i},s:o,s:i,s:F,s:I,s:o}", "format", &found, "step",
-                       &step, "optimizer_steps", &optimizer_steps, "moments", &moments, "finished", &finished, "plateau",
-                       "factor", &state->plateau.factor, "best", &plateau_best, "bad", &state->plateau.bad, "best", &best,
-                       "bad_evaluations", &state->bad_evaluations, "loss_sum", &state->loss_sum, "loss_count", &loss_count,
-                       "zero_updates", &history) != 0)
+    if (json_unpack_ex(root, &problem, 0, "{s:s,s?s,s:I,s:I,s:i,s:b,s:{s:F,s:o,s:i},s:o,s:i,s:F,s:I,s:o}", "format", &found,
+                       "data", &data, "step", &step, "optimizer_steps", &optimizer_steps, "moments", &moments, "finished",
+                       &finished, "plateau", "factor", &state->plateau.factor, "best", &plateau_best, "bad", &state->plateau.bad,
+                       "best", &best, "bad_evaluations", &state->bad_evaluations, "loss_sum", &state->loss_sum, "loss_count",
+                       &loss_count, "zero_updates", &history) != 0)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: %s", path, problem.text);
     if (strcmp(found, format) != 0)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: format \"%.40s\", expected \"%s\"", path, found, format);
     if (step < 0 || step > UINT32_MAX || optimizer_steps < 0 || optimizer_steps > UINT32_MAX || loss_count < 0 ||
         loss_count > UINT32_MAX || moments < SORA_MOMENTS_NONE || moments > SORA_MOMENTS_FACTORED)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: a count is out of range", path);
+    state->has_data_hash = data != NULL;
+    state->data_hash = data ? strtoull(data, NULL, 16) : 0;
     state->step = (uint32_t)step;
     state->optimizer_steps = (uint32_t)optimizer_steps;
     state->loss_count = (uint32_t)loss_count;

@@ -145,6 +145,8 @@ sora_status sora_unet_task_create(sora_unet *unet, const sora_dataset *data, con
     SORA_TRY(
         sora_allocate(size * size * (size_t)options->batch, sizeof *task->probability, "predictions", &task->probability, error));
     SORA_TRY(sora_allocate(sora_dataset_count(eval_data), sizeof *task->counts, "metrics", &task->counts, error));
+    SORA_TRY(sora_dataset_hash(data, 0, &task->data_hash, error));
+    SORA_TRY(sora_dataset_hash(eval_data, task->data_hash, &task->data_hash, error));
     *out = task;
     task = NULL;
 cleanup:
@@ -174,6 +176,7 @@ sora_task sora_unet_task_of(sora_unet_task *task)
                          .params = sora_unet_params(task->unet),
                          .layers = sora_unet_layers(task->unet),
                          .batches_per_epoch = (images + batch - 1) / batch,
+                         .data_hash = task->data_hash,
                          .build = build,
                          .prepare = prepare,
                          .drop = drop,

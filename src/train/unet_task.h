@@ -14,6 +14,7 @@ typedef struct sora_unet_task {
     sora_loader *loader, *eval_loader;
     float *probability; /* of one batch */
     sora_mask_counts *counts;
+    uint64_t data_hash;
     sora_quality quality; /* of the last evaluation */
 } sora_unet_task;
 

@@ -285,6 +285,11 @@ def part_resume():
     check("events read as if it had never stopped", lines("whole") == lines("killed"), (lines("whole")[-3:], lines("killed")[-3:]))
     check("a finished run is left alone", subprocess.run(command, cwd=work, capture_output=True).returncode == 0)
     stop_by_interrupt([*words, "--epochs", "4000"])
+    for file in "train.csv", "dev.jsonl":
+        data = (work / file).read_bytes()
+        (work / file).write_bytes(data.replace(b"a", b"e", 1))
+        refused(f"{file} that changed", 3, "its data changed", "t5", "finetune", "--resume", "stopped")
+        (work / file).write_bytes(data)
     state_file = last_checkpoint("stopped") / "state.json"
     state_file.write_text(state_file.read_text()[:-30])
     refused("a broken checkpoint", 3, "state.json", "t5", "finetune", "--resume", "stopped")

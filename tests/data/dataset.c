@@ -86,6 +86,47 @@ static void test_specs_and_broken_sets(void **state)
     sora_dataset_close(&dataset);
 }
 
+static uint64_t hash_of(const char *set, const char *split)
+{
+    sora_error error;
+    sora_dataset *dataset;
+    char text[220];
+    uint64_t hash;
+    snprintf(text, sizeof text, "%s:%s", spec("pairs", set), split);
+    OK(sora_dataset_open(text, NULL, &dataset, &error));
+    OK(sora_dataset_hash(dataset, 5, &hash, &error));
+    sora_dataset_close(&dataset);
+    return hash;
+}
+
+/* A set's hash is that of a copy elsewhere, and another once a picture or a mask is another file, or is missing. */
+static void test_hash(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_dataset *dataset;
+    uint64_t hash, other;
+    make_pairs("hashed", 6, 1);
+    make_pairs("hashed2", 6, 1);
+    hash = hash_of("hashed", "all");
+    assert_true(hash == hash_of("hashed2", "all") && hash != hash_of("hashed", "train"));
+    OK(sora_dataset_open(spec("pairs", "hashed2"), NULL, &dataset, &error));
+    OK(sora_dataset_hash(dataset, 6, &other, &error));
+    assert_true(hash != other);
+    static const char *const files[] = { "hashed2/mask/p02.png", "hashed2/img/p01.png" };
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(at(files[i]), "ab");
+        assert_non_null(file);
+        fputc('x', file);
+        assert_int_equal(fclose(file), 0);
+        assert_true(hash != (other = hash_of("hashed2", "all")));
+        hash = other;
+    }
+    assert_int_equal(remove(at("hashed2/img/p01.png")), 0);
+    FAILS(sora_dataset_hash(dataset, 5, &hash, &error), SORA_ERROR_INPUT, "p01.png: gone");
+    sora_dataset_close(&dataset);
+}
+
 static void test_splits_are_disjoint(void **state)
 {
     (void)state;
@@ -408,6 +449,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_specs_and_broken_sets),
+        cmocka_unit_test(test_hash),
         cmocka_unit_test(test_splits_are_disjoint),
         cmocka_unit_test(test_drawn_sets),
         cmocka_unit_test(test_polygons),

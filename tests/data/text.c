@@ -250,6 +250,23 @@ static void test_long_line(void **state)
     refuse(at("line.jsonl"), NULL, "line 1 has more than 67108864 bytes");
 }
 
+/* Equal pairs have one hash, whatever file they stand in; where a text ends and in which order they come counts. */
+static void test_hash(void **state)
+{
+    (void)state;
+    sora_text_pairs *sets[] = { open_text(put("x.csv", "text,title\na,b\nab,c\n"), NULL),
+                                open_text(put("y.csv", "text,title\nab,c\na,b\n"), NULL),
+                                open_text(put("z.csv", "text,title\na,b\na,bc\n"), NULL),
+                                open_text(put("w.csv", "title,text\nb,a\n"), NULL) };
+    sora_text_pairs *same =
+        open_text(put("x.jsonl", "{\"text\": \"a\", \"title\": \"b\"}\n{\"text\": \"ab\", \"title\": \"c\"}\n"), NULL);
+    uint64_t hash = sora_text_hash(sets[0], 5);
+    assert_true(hash == sora_text_hash(same, 5) && hash != sora_text_hash(same, 6));
+    for (int i = 1; i < 4; i++) assert_true(hash != sora_text_hash(sets[i], 5));
+    for (int i = 0; i < 4; i++) sora_text_close(&sets[i]);
+    sora_text_close(&same);
+}
+
 static void test_disjoint(void **state)
 {
     (void)state;
@@ -322,8 +339,8 @@ int main(void)
         cmocka_unit_test(test_csv),       cmocka_unit_test(test_csv_line_ends), cmocka_unit_test(test_columns),
         cmocka_unit_test(test_lengths),   cmocka_unit_test(test_csv_broken),    cmocka_unit_test(test_files),
         cmocka_unit_test(test_json),      cmocka_unit_test(test_json_broken),   cmocka_unit_test(test_large),
-        cmocka_unit_test(test_long_line), cmocka_unit_test(test_disjoint),      cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_long_line), cmocka_unit_test(test_hash),          cmocka_unit_test(test_disjoint),
+        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
