@@ -240,38 +240,33 @@ def say_step(result):
     return f"{result.get('seconds_per_step', result.get('step_s')):.3f} s a step, {result.get('peak_rss_mib') or result['process_bytes_peak'] / MIB:.0f} MiB"
 
 
-SETTINGS = tuple(("--channels-last",) * last + ("--compile",) * compiled for compiled in (False, True) for last in (False, True))
-TEXT_SETTINGS = (), ("--compile",)
-
-
-def setting_name(setting, settings=SETTINGS):
-    names = ["compiled" if "--compile" in setting else "eager"]
-    if settings is not TEXT_SETTINGS:
-        names.append("channels_last" if "--channels-last" in setting else "contiguous")
-    return ", ".join(names)
+# PyTorch's settings, by name, as words for the peers' scripts.
+TEXT_SETTINGS = {"eager": (), "compiled": ("--compile",)}
+SETTINGS = {f"{how}, {layout}": (*words, *layout_words) for how, words in TEXT_SETTINGS.items()
+            for layout, layout_words in (("contiguous", ()), ("channels_last", ("--channels-last",)))}
 
 
 def best_setting(peer, settings):
-    """The one of PyTorch's settings that is fastest."""
+    """The name of the one that is fastest."""
     times = {}
-    for setting in settings:
-        result = peer(*setting)
-        times[setting] = result["step_s"]
-        say(f"PyTorch {setting_name(setting, settings)}: {say_step(result)}")
+    for name, words in settings.items():
+        result = peer(*words)
+        times[name] = result["step_s"]
+        say(f"PyTorch {name}: {say_step(result)}")
     return min(times, key=times.get)
 
 
-def pair(bench, name, words, peer, peer_name, setting):
-    """Ours beside PyTorch in that setting, in turn."""
-    sides = {"ours": lambda: bench.step(*words), **({"peer": lambda: peer(*setting)} if bench.python else {})}
+def pair(bench, name, words, peer, peer_name):
+    """Ours beside the peer, in turn."""
+    sides = {"ours": lambda: bench.step(*words), **({"peer": peer} if bench.python else {})}
     return step_figures(bench, name, alternate(bench.rounds, sides, say_step), peer_name)
 
 
 def t5_pair(bench, name, ours, theirs, source, target, steps, *options):
     peer = lambda *words: bench.peer(bench.peers / "hf_t5_peft.py", "--mode", theirs, "--src", source, "--tgt", target, "--steps", steps + 2, *words)
-    setting = best_setting(peer, TEXT_SETTINGS) if bench.python else ()
-    peer_name = f"{'PEFT LoRA' if theirs == 'lora' else 'Transformers'}, {setting_name(setting, TEXT_SETTINGS)}"
-    return pair(bench, name, ["t5-small", "--method", ours, "--source", source, "--target", target, "--steps", steps, *options], peer, peer_name, setting)
+    setting = best_setting(peer, TEXT_SETTINGS) if bench.python else "eager"
+    peer_name = f"{'PEFT LoRA' if theirs == 'lora' else 'Transformers'}, {setting}"
+    return pair(bench, name, ["t5-small", "--method", ours, "--source", source, "--target", target, "--steps", steps, *options], lambda: peer(*TEXT_SETTINGS[setting]), peer_name)
 
 
 def t5(bench):
@@ -296,11 +291,13 @@ def t5_full(bench):
     yield "t5-full time", time_row
 
 
-def unet_pair(bench, name, words, peer, setting):
-    time_row, memory_row = pair(bench, name, words, peer, f"PyTorch, {setting_name(setting)}" if bench.python else "", setting)
+def unet_pair(bench, name, words, peer, settings):
+    """The row of time, and the setting that the peer had."""
+    setting = best_setting(peer, settings) if bench.python else ""
+    time_row, memory_row = pair(bench, name, words, lambda: peer(*settings[setting]), f"PyTorch, {setting}" if bench.python else "")
     if "value" in memory_row:
         time_row["note"] += f"; memory {memory_row['value']:.2f} ×"
-    return time_row
+    return time_row, setting
 
 
 METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and the peer's
@@ -308,21 +305,20 @@ METHODS = {"full": ("full", "full"), "adapter": ("sora", "lora")}  # ours and th
 
 def unet_fc(bench):
     for kind, (ours, theirs) in METHODS.items():
-        setting = None
+        setting = ""
         for batch in (8, 32):
             peer = lambda *words: bench.peer(bench.peers / "torch_unet.py", "--mode", theirs, "--batch", batch, "--steps", 5, *words)
             # With the larger batch in both formats, compiled where that was better with the smaller one.
-            formats = SETTINGS if setting is None else [s for s in SETTINGS if ("--compile" in s) == ("--compile" in setting)]
-            setting = best_setting(peer, formats) if bench.python else None
-            yield f"unet-fc {batch} {kind}", unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer,
-                                                       setting)
+            settings = {name: words for name, words in SETTINGS.items() if name.startswith(setting.split(",")[0])}
+            row, setting = unet_pair(bench, f"unet-fc {ours}, batch {batch}", ["unet-fc", "--method", ours, "--batch", batch, "--steps", 9 if batch == 8 else 5], peer, settings)
+            yield f"unet-fc {batch} {kind}", row
 
 
 def unet(bench):
     for kind, (ours, theirs) in METHODS.items():
         peer = lambda *words: bench.peer(HERE / "torch_unet_classic.py", "--mode", theirs, "--steps", 4, *words)
-        setting = best_setting(peer, SETTINGS) if bench.python else None
-        yield f"unet {kind}", unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, setting)
+        row, _ = unet_pair(bench, f"unet {ours}, width 32, batch 8", ["unet", "--width", 32, "--method", ours, "--steps", 3], peer, SETTINGS)
+        yield f"unet {kind}", row
 
 
 # ---- Ours beside ours ---------------------------------------------------------------------------------------------------------------
