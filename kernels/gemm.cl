@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "apart.h"
+#include "finish.h"
 #include "range.h"
 #include "vector.h"
 #ifdef PASSES
@@ -23,12 +24,6 @@
 #define B_WITHIN load_within
 #endif
 #define HALF_VECTOR(p) JOIN(vload_half, XV)(0, p)
-
-static inline float finish(float v, int column, __global const float *bias, ulong bias_at, int has_bias, int relu)
-{
-    if (has_bias) v += bias[bias_at + column];
-    return relu && v < 0.0f ? 0.0f : v;
-}
 
 #define EPILOGUE_PARAMETERS __global const float *bias, ulong bias_at, int has_bias, int relu, int accumulate
 #define EPILOGUE_ARGUMENTS bias, bias_at, has_bias, relu, accumulate

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "finish.h"
 #include "range.h"
 
 /* What a library's product leaves to do: a bias and ReLU. */
@@ -10,7 +11,6 @@ __kernel void gemm_clblast_epilogue(__global float *restrict c, ulong c_at, long
     {
         long row = i / n, column = i - row * n;
         __global float *out = c + c_at + row * c_row + column;
-        float v = has_bias ? *out + bias[bias_at + column] : *out;
-        *out = relu && v < 0.0f ? 0.0f : v;
+        *out = finish(*out, (int)column, bias, bias_at, has_bias, relu);
     }
 }

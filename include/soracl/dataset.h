@@ -47,8 +47,8 @@ SORA_API sora_sample_info sora_dataset_info(const sora_dataset *dataset, size_t 
 SORA_API sora_status sora_dataset_load(const sora_dataset *dataset, size_t index, sora_image *image, sora_image *mask,
                                        sora_error *error);
 
-/* xxHash of the names, groups, polygons and files' sizes of all samples, in their order, after what has the hash `seed`. SORA_ERROR_INPUT
- * where a file is gone. */
+/* xxHash of the names, groups, polygons and files' sizes of all samples, in their order, after what has the hash `seed`.
+ * SORA_ERROR_INPUT where a file is gone. */
 SORA_API sora_status sora_dataset_hash(const sora_dataset *dataset, uint64_t seed, uint64_t *out, sora_error *error);
 
 /* SORA_ERROR_INPUT naming the first group, name or file (by identity on disk and by content hash) that stands in both. */

@@ -264,13 +264,18 @@ cleanup:
 
 /* ---- What is in a set -------------------------------------------------------------------------------------------- */
 
+static sora_status look_at(const char *path, struct stat *info, sora_error *error)
+{
+    return stat(path, info) == 0 ? SORA_OK : sora_fail(error, SORA_ERROR_INPUT, "%s: gone", path);
+}
+
 static sora_status add_size(const char *path, uint64_t *hash, sora_error *error)
 {
     struct stat info;
     if (!path) return SORA_OK;
-    if (stat(path, &info) != 0) return sora_fail(error, SORA_ERROR_INPUT, "%s: gone", path);
-    *hash = XXH64(&info.st_size, sizeof info.st_size, *hash);
-    return SORA_OK;
+    sora_status status = look_at(path, &info, error);
+    if (status == SORA_OK) *hash = XXH64(&info.st_size, sizeof info.st_size, *hash);
+    return status;
 }
 
 sora_status sora_dataset_hash(const sora_dataset *dataset, uint64_t seed, uint64_t *out, sora_error *error)
@@ -307,9 +312,8 @@ static sora_status take_fingerprints(const sora_dataset *dataset, fingerprint **
     sora_status status = sora_allocate(dataset->count, sizeof **out, "comparison of sets", out, error);
     for (size_t i = 0; status == SORA_OK && i < dataset->count; i++) {
         struct stat info;
-        if (stat(dataset->items[i].image, &info) != 0)
-            return sora_fail(error, SORA_ERROR_INPUT, "%s: gone", dataset->items[i].image);
-        (*out)[i] = (fingerprint) { &dataset->items[i], info.st_dev, info.st_ino, info.st_size, 0 };
+        status = look_at(dataset->items[i].image, &info, error);
+        if (status == SORA_OK) (*out)[i] = (fingerprint) { &dataset->items[i], info.st_dev, info.st_ino, info.st_size, 0 };
     }
     return status;
 }

@@ -394,11 +394,6 @@ uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t n, int64_
     return (uint64_t)((n + 4 * sora_lanes(limits) - 1) * k);
 }
 
-static float or_one(float alpha)
-{
-    return alpha == 0.0f ? 1.0f : alpha;
-}
-
 /* Element (i, k) of A stands at i * row + k * column; (k, j) of B at k * row + j * column. */
 typedef struct steps {
     int64_t row, column;
@@ -495,7 +490,7 @@ static sora_status run_dot(sora_context *context, const sora_gemm_desc *d, sora_
                                         SORA_VIEW(&d->b2.view), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
                                         SORA_LONG(d->b.leading), SORA_LONG(d->a2.leading), SORA_INT(d->b2.panel),
                                         SORA_LONG(d->c_leading), SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),
-                                        SORA_FLOAT(or_one(d->alpha)), SORA_INT(tiles), SORA_INT(height), SORA_VIEW(&d->bias),
+                                        SORA_FLOAT(sora_gemm_alpha(d)), SORA_INT(tiles), SORA_INT(height), SORA_VIEW(&d->bias),
                                         SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu), SORA_INT(d->accumulate)) },
         error);
 }
@@ -618,7 +613,7 @@ static sora_status run_tiles(sora_context *context, const sora_gemm_desc *d, con
         SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2),                                                                        \
         SORA_INT4(columns_until(d, 0), columns_until(d, 1), columns_until(d, 2), d->n),                                         \
         SORA_INT4(terms_until(d, 0), terms_until(d, 1), terms_until(d, 2), d->k2), SORA_INT(run), SORA_INT(asks),               \
-        SORA_INT(turned), SORA_FLOAT(or_one(d->alpha)), SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL),                  \
+        SORA_INT(turned), SORA_FLOAT(sora_gemm_alpha(d)), SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL),                \
         SORA_INT(d->relu), SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)
     desc.arguments = SORA_ARGUMENTS(PRODUCT_ARGUMENTS);
     if (!passes) return sora_launch(context, &desc, error);
@@ -649,20 +644,20 @@ static sora_status run_sampled(sora_context *context, const sora_gemm_desc *d, c
     snprintf(options + written, (size_t)(OPTIONS - written), " -D PANEL=%d", panel);
     return sora_launch(
         context,
-        &(sora_launch_desc) { .file = "gemm",
-                              .kernel = "gemm_sampled",
-                              .options = options,
-                              .flops = flops_of(d),
-                              .bytes = bytes_of(d),
-                              .global = { (size_t)(across * SORA_APART), (size_t)panels_of((int)run, down) },
-                              .label = d->label,
-                              .arguments = SORA_ARGUMENTS(
-                                  SORA_VIEW(&d->a.view), SORA_VIEW(&bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view),
-                                  SORA_VIEW(&d->wanted), SORA_VIEW(&sums->left), SORA_VIEW(&sums->parts), SORA_VIEW(&d->c),
-                                  SORA_LONG(d->a.leading), SORA_LONG(d->n * panel), SORA_LONG(d->a2.leading),
-                                  SORA_LONG(second.panel), SORA_LONG(second.row), SORA_INT(second.split),
-                                  SORA_LONG(d->wanted_leading), SORA_INT(sums->rank), SORA_LONG(d->c_leading), SORA_INT(d->m),
-                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run), SORA_FLOAT(or_one(d->alpha))) },
+        &(sora_launch_desc) {
+            .file = "gemm",
+            .kernel = "gemm_sampled",
+            .options = options,
+            .flops = flops_of(d),
+            .bytes = bytes_of(d),
+            .global = { (size_t)(across * SORA_APART), (size_t)panels_of((int)run, down) },
+            .label = d->label,
+            .arguments = SORA_ARGUMENTS(
+                SORA_VIEW(&d->a.view), SORA_VIEW(&bt), SORA_VIEW(&d->a2.view), SORA_VIEW(&second.view), SORA_VIEW(&d->wanted),
+                SORA_VIEW(&sums->left), SORA_VIEW(&sums->parts), SORA_VIEW(&d->c), SORA_LONG(d->a.leading),
+                SORA_LONG(d->n * panel), SORA_LONG(d->a2.leading), SORA_LONG(second.panel), SORA_LONG(second.row),
+                SORA_INT(second.split), SORA_LONG(d->wanted_leading), SORA_INT(sums->rank), SORA_LONG(d->c_leading),
+                SORA_INT(d->m), SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_INT(run), SORA_FLOAT(sora_gemm_alpha(d))) },
         error);
 }
 
@@ -688,7 +683,7 @@ static sora_status run_group(sora_context *context, const sora_gemm_desc *d, con
                                   SORA_VIEW(&d->a.view), SORA_VIEW(&d->b.view), SORA_VIEW(&d->a2.view), SORA_VIEW(&d->b2.view),
                                   SORA_VIEW(&d->c), SORA_LONG(a.row), SORA_LONG(a.column), SORA_LONG(b.row), SORA_LONG(b.column),
                                   SORA_LONG(d->a2.leading), SORA_LONG(d->b2.leading), SORA_LONG(d->c_leading), SORA_INT(d->m),
-                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(or_one(d->alpha)),
+                                  SORA_INT(d->n), SORA_INT(d->k), SORA_INT(d->k2), SORA_FLOAT(sora_gemm_alpha(d)),
                                   SORA_VIEW(&d->bias), SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu),
                                   SORA_INT(d->accumulate), SORA_LONG(d->batch.a), SORA_LONG(d->batch.b), SORA_LONG(d->batch.c)) },
         error);

@@ -90,6 +90,11 @@ typedef struct sora_gemm_desc {
     const char *label;
 } sora_gemm_desc;
 
+static inline float sora_gemm_alpha(const sora_gemm_desc *desc)
+{
+    return desc->alpha == 0.0f ? 1.0f : desc->alpha;
+}
+
 /* The ways in which the device can do this product (of which sizes and operands' forms are looked at), the default first:
  * out[SORA_GEMM_VARIANTS]; returns how many. */
 int sora_gemm_variants(const sora_device_limits *limits, const sora_gemm_desc *desc, sora_gemm_variant *out);
@@ -103,7 +108,8 @@ sora_gemm_variant sora_gemm_variant_of(const sora_tuning_variant *numbers);
 sora_gemm_variant sora_gemm_choose(sora_context *context, const sora_gemm_desc *desc);
 
 /* Scratch in elements that products of n columns and k terms may need in any of their variants; monotone. Where B stands in panels
- * k counts as 0, where it has zeros n is the larger of rows and columns. Where CLBlast copies operands it takes the context's scratch besides. */
+ * k counts as 0, where it has zeros n is the larger of rows and columns. Where CLBlast copies operands it takes the context's
+ * scratch besides. */
 uint64_t sora_gemm_workspace(const sora_device_limits *limits, int64_t n, int64_t k);
 
 /* The parts of `sums` that this variant of a product makes for m rows: 0 where it doesn't read `wanted` as it goes along. The most

@@ -56,7 +56,6 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
 {
     cl_command_queue queue = sora_context_queue(context);
     cl_event event = NULL;
-    float alpha = d->alpha == 0.0f ? 1.0f : d->alpha;
     size_t m = (size_t)d->m, n = (size_t)d->n, terms = (size_t)k, scratch = 0;
     CLBlastTranspose turn_a = a->transposed ? CLBlastTransposeYes : CLBlastTransposeNo,
                      turn_b = b->transposed ? CLBlastTransposeYes : CLBlastTransposeNo;
@@ -66,7 +65,7 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
     sora_status status = code == CLBlastSuccess ? provide_scratch(context, scratch, error) : SORA_OK;
     if (status != SORA_OK || context->rehearsing) return status;
     if (code == CLBlastSuccess)
-        code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, alpha, a->view.memory,
+        code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, turn_a, turn_b, m, n, terms, sora_gemm_alpha(d), a->view.memory,
                                           a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading,
                                           beta, d->c.memory, d->c.offset, (size_t)d->c_leading, &queue,
                                           context->profile ? &event : NULL, context->scratch.memory);

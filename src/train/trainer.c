@@ -607,6 +607,7 @@ static sora_status go_on(trainer *t, sora_error *error)
         SORA_TRY(t->task->load(t->task->self, folder, error));
     }
     SORA_TRY(sora_trainer_state_create(t->task->layers, &t->state, error));
+    t->state.data_hash = t->task->data_hash;
     if (count == 0) goto cleanup;
     SORA_TRY(sora_trainer_state_load(&t->state, t->task->layers, folder, error));
     if (t->state.moments != sora_optimizer_moments(&t->optimizer_options))
@@ -629,16 +630,14 @@ cleanup:
 }
 
 /* Another order or other samples would follow than those that the run's steps and results stand for. */
-static sora_status check_data(trainer *t, sora_error *error)
+static sora_status check_data(const trainer *t, sora_error *error)
 {
     uint64_t now = t->task->data_hash, then = t->state.data_hash;
-    if (t->state.has_data_hash && then != now)
-        return sora_fail(error, SORA_ERROR_INPUT,
-                         "%s: its data changed: hash %016llx when it was saved, %016llx now; go on with what it began with, or "
-                         "begin another run",
-                         t->run, (unsigned long long)then, (unsigned long long)now);
-    t->state.data_hash = now;
-    return SORA_OK;
+    if (then == now) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_INPUT,
+                     "%s: its data changed: hash %016llx when it was saved, %016llx now; go on with what it began with, or "
+                     "begin another run",
+                     t->run, (unsigned long long)then, (unsigned long long)now);
 }
 
 static sora_optimizer_options optimizer_options(const sora_run_options *o)

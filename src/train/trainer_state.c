@@ -119,8 +119,7 @@ sora_status sora_trainer_state_load(sora_trainer_state *state, const sora_layers
     if (step < 0 || step > UINT32_MAX || optimizer_steps < 0 || optimizer_steps > UINT32_MAX || loss_count < 0 ||
         loss_count > UINT32_MAX || moments < SORA_MOMENTS_NONE || moments > SORA_MOMENTS_FACTORED)
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: a count is out of range", path);
-    state->has_data_hash = data != NULL;
-    state->data_hash = data ? strtoull(data, NULL, 16) : 0;
+    if (data) state->data_hash = strtoull(data, NULL, 16);
     state->step = (uint32_t)step;
     state->optimizer_steps = (uint32_t)optimizer_steps;
     state->loss_count = (uint32_t)loss_count;

@@ -9,8 +9,7 @@
 typedef struct sora_trainer_state {
     uint32_t step; /* done */
     uint32_t optimizer_steps;
-    bool has_data_hash; /* older checkpoints' states don't */
-    uint64_t data_hash; /* of what it trained and evaluated on */
+    uint64_t data_hash; /* of what it trained and evaluated on; older checkpoints have none, and leave it as it is */
     sora_moment_layout moments;
     bool finished;
     sora_plateau plateau;
