@@ -32,6 +32,7 @@ typedef struct comparison {
     size_t count, capacity;
     size_t examples;
     char weights[17]; /* hash of what every row starts from, known once it was opened */
+    char data[17];    /* and of what it trains on */
     double **scores;  /* [count][measures · examples] */
     json_t *json;     /* rows as written */
 } comparison;
@@ -399,7 +400,7 @@ static sora_status write_result(const comparison *c, const sora_comparison_row *
 {
     sora_status status = SORA_OK;
     char *path = NULL;
-    json_t *result = json_pack("{s:o,s:O*}", "options", options_json(c, row), "row", finished);
+    json_t *result = json_pack("{s:o,s:s,s:O*}", "options", options_json(c, row), "data", c->data, "row", finished);
     SORA_TRY(sora_format(&path, error, "%s/result.json", folder));
     SORA_TRY(write_json(path, result, 17, error));
 cleanup:
@@ -420,6 +421,10 @@ static sora_status train_row(comparison *c, sora_comparison_row *row, const char
     if (begun && root && !json_equal(json_object_get(root, "options"), options))
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: was trained with other options or from other weights; choose another --out",
                   folder);
+    const char *data = json_string_value(json_object_get(root, "data")); /* older comparisons have none */
+    if (begun && data && !is(data, c->data))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: was trained on other data (hash %s, now %s); choose another --out", folder,
+                  data, c->data);
     if (begun && recall_row(root, &row->result)) {
         tell(c, "%s, seed %llu: taken over from an earlier call", row->label, (unsigned long long)row->seed);
         goto cleanup;
@@ -634,6 +639,7 @@ sora_status sora_compare(sora_context *context, const sora_run_options *options,
     comparison c = { .context = context, .options = options, .asked = asked, .watcher = watcher, .task = task };
     int lock = -1;
     bool made_room = false;
+    uint64_t hash;
     *rows = NULL;
     *count = 0;
     if (!options->from[0]) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s", task->from_missing);
@@ -641,7 +647,8 @@ sora_status sora_compare(sora_context *context, const sora_run_options *options,
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--adapter %s: a comparison's rows start with adapters of their own; leave it out",
                   options->adapter);
     SORA_TRY(plan_rows(&c, error));
-    SORA_TRY(task->open_data(task->self, error));
+    SORA_TRY(task->open_data(task->self, &hash, error));
+    snprintf(c.data, sizeof c.data, "%016llx", (unsigned long long)hash);
     c.examples = task->count(task->self);
     SORA_TRY(open_folder(&c, &lock, &made_room, error));
     c.json = json_array();

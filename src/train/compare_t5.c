@@ -23,19 +23,18 @@ typedef struct t5_comparison {
 
 /* ---- Data and models --------------------------------------------------------------------------------------------- */
 
-static sora_status open_data(void *self, sora_error *error)
+static sora_status open_data(void *self, uint64_t *hash, sora_error *error)
 {
     sora_status status = SORA_OK;
     t5_comparison *c = self;
     const char *path = c->asked->test ? c->asked->test : c->options->eval_data;
     sora_text_options reading = sora_t5_text_options(c->options);
-    sora_text_pairs *training = NULL;
-    if (!c->options->data[0])
-        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--train FILE is needed: .csv or .jsonl with texts and summaries");
+    sora_text_pairs *training = NULL, *evaluating = NULL;
     if (reading.target_optional)
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--objective %s: summaries are compared, which needs pairs", c->options->objective);
     if (!*path) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--dev FILE or --test FILE is needed: what the rows are measured on");
-    SORA_TRY(sora_text_open(c->options->data, &reading, &training, error));
+    SORA_TRY(sora_t5_open_data(c->options, &training, &evaluating, error));
+    *hash = sora_t5_data_hash(training, evaluating);
     reading.limit = c->asked->eval_limit;
     SORA_TRY(sora_text_open(path, &reading, &c->pairs, error));
     SORA_TRY(sora_text_check_disjoint(training, c->pairs, error));
@@ -43,6 +42,7 @@ static sora_status open_data(void *self, sora_error *error)
     SORA_TRY(sora_allocate(sora_text_count(c->pairs), sizeof *c->texts, "summaries", &c->texts, error));
 cleanup:
     sora_text_close(&training);
+    sora_text_close(&evaluating);
     return status;
 }
 

@@ -26,14 +26,17 @@ typedef struct unet_comparison {
     json_t *overlays;         /* the grid */
 } unet_comparison;
 
-static sora_status open_data(void *self, sora_error *error)
+static sora_status open_data(void *self, uint64_t *hash, sora_error *error)
 {
+    sora_status status = SORA_OK;
     unet_comparison *c = self;
     if (c->asked->overlays > MAX_OVERLAYS)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "--overlays %d: expected at most %d", c->asked->overlays, MAX_OVERLAYS);
-    sora_status status = sora_unet_open_data(c->options, &c->data, &c->eval_data, error);
-    return status == SORA_OK ? sora_allocate(sora_dataset_count(c->eval_data), sizeof *c->counts, "metrics", &c->counts, error)
-                             : status;
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "--overlays %d: expected at most %d", c->asked->overlays, MAX_OVERLAYS);
+    SORA_TRY(sora_unet_open_data(c->options, &c->data, &c->eval_data, error));
+    SORA_TRY(sora_unet_data_hash(c->data, c->eval_data, hash, error));
+    SORA_TRY(sora_allocate(sora_dataset_count(c->eval_data), sizeof *c->counts, "metrics", &c->counts, error));
+cleanup:
+    return status;
 }
 
 static size_t count_images(const void *self)

@@ -22,8 +22,8 @@ typedef struct sora_comparison_task {
     const char *measures[SORA_COMPARISON_MEASURES];
     size_t measure_count;
 
-    /* The data, refused before anything is written; how many examples a row is scored on. */
-    sora_status (*open_data)(void *self, sora_error *error);
+    /* The data, refused before anything is written, and the hash of what rows train on; how many examples a row is scored on. */
+    sora_status (*open_data)(void *self, uint64_t *hash, sora_error *error);
     size_t (*count)(const void *self);
     /* What the rows have in common of the illustrations; the folder is there. */
     sora_status (*begin)(void *self, sora_error *error);

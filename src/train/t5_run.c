@@ -29,7 +29,7 @@ sora_text_options sora_t5_text_options(const sora_run_options *o)
                                  .target_optional = is(o->objective, "spans") };
 }
 
-static sora_status open_texts(const sora_run_options *o, sora_text_pairs **pairs, sora_text_pairs **eval_pairs, sora_error *error)
+sora_status sora_t5_open_data(const sora_run_options *o, sora_text_pairs **pairs, sora_text_pairs **eval_pairs, sora_error *error)
 {
     sora_status status = SORA_OK;
     bool spans = is(o->objective, "spans");
@@ -42,6 +42,12 @@ static sora_status open_texts(const sora_run_options *o, sora_text_pairs **pairs
     if (!spans) SORA_TRY(sora_text_check_disjoint(*pairs, *eval_pairs, error));
 cleanup:
     return status;
+}
+
+uint64_t sora_t5_data_hash(const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs)
+{
+    uint64_t hash = sora_text_hash(pairs, 0);
+    return eval_pairs ? sora_text_hash(eval_pairs, hash) : hash;
 }
 
 /* ---- The model --------------------------------------------------------------------------------------------------- */
@@ -182,7 +188,7 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     *result = (sora_run_result) { .rank_max = -1, .rank_kept = -1 };
     if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(sora_run_check_method(&options, error));
-    SORA_TRY(open_texts(&options, &pairs, &eval_pairs, error));
+    SORA_TRY(sora_t5_open_data(&options, &pairs, &eval_pairs, error));
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), false, error));
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));

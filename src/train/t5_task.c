@@ -173,8 +173,7 @@ sora_status sora_t5_task_create(sora_t5 *t5, const sora_tokenizer *tokenizer, co
     task->tokenizer = tokenizer;
     task->pairs = pairs;
     task->eval_pairs = eval_pairs;
-    task->data_hash = sora_text_hash(pairs, 0);
-    if (eval_pairs) task->data_hash = sora_text_hash(eval_pairs, task->data_hash);
+    task->data_hash = sora_t5_data_hash(pairs, eval_pairs);
     task->options = *options;
     task->train.t5 = task->eval.t5 = t5;
     sora_t5_generation_default(&task->generation);

@@ -28,6 +28,11 @@ sora_task sora_t5_task_of(sora_t5_task *task);
 
 /* How a run reads its texts. */
 sora_text_options sora_t5_text_options(const sora_run_options *options);
+/* What it trains on and, disjoint from it, evaluates on: NULL where no --dev is named. */
+sora_status sora_t5_open_data(const sora_run_options *options, sora_text_pairs **pairs, sora_text_pairs **eval_pairs,
+                              sora_error *error);
+/* Of both: a run goes on with the same alone. */
+uint64_t sora_t5_data_hash(const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs);
 
 /* Refuses a target that means the head or the embedding. */
 sora_status sora_t5_check_target(const sora_t5 *t5, const char *target, sora_error *error);

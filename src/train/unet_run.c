@@ -51,6 +51,13 @@ cleanup:
     return status;
 }
 
+sora_status sora_unet_data_hash(const sora_dataset *data, const sora_dataset *eval_data, uint64_t *out, sora_error *error)
+{
+    uint64_t hash;
+    sora_status status = sora_dataset_hash(data, 0, &hash, error);
+    return status == SORA_OK ? sora_dataset_hash(eval_data, hash, out, error) : status;
+}
+
 /* ---- The network ------------------------------------------------------------------------------------------------- */
 
 static sora_status new_network(sora_context *context, const sora_run_options *options, const sora_dataset *data, sora_unet **out,

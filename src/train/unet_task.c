@@ -145,8 +145,7 @@ sora_status sora_unet_task_create(sora_unet *unet, const sora_dataset *data, con
     SORA_TRY(
         sora_allocate(size * size * (size_t)options->batch, sizeof *task->probability, "predictions", &task->probability, error));
     SORA_TRY(sora_allocate(sora_dataset_count(eval_data), sizeof *task->counts, "metrics", &task->counts, error));
-    SORA_TRY(sora_dataset_hash(data, 0, &task->data_hash, error));
-    SORA_TRY(sora_dataset_hash(eval_data, task->data_hash, &task->data_hash, error));
+    SORA_TRY(sora_unet_data_hash(data, eval_data, &task->data_hash, error));
     *out = task;
     task = NULL;
 cleanup:

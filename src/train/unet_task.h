@@ -26,5 +26,7 @@ sora_task sora_unet_task_of(sora_unet_task *task);
 /* The training set and, disjoint from it, the evaluation set (by default the same set's test split). */
 sora_status sora_unet_open_data(const sora_run_options *options, sora_dataset **data, sora_dataset **eval_data,
                                 sora_error *error);
+/* Of both: a run goes on with the same alone. */
+sora_status sora_unet_data_hash(const sora_dataset *data, const sora_dataset *eval_data, uint64_t *out, sora_error *error);
 
 #endif

@@ -503,6 +503,14 @@ def own_start(option, *words):
     check("what stood there still does", (work / "study/compare.json").exists() and last_checkpoint("study/full-s1").exists())
 
 
+def changed(file, added, *words):
+    """A comparison's rows are not taken over where what they trained on has changed since."""
+    before = (work / file).read_bytes()
+    (work / file).write_bytes(before + added)
+    refused(f"rows of another {file}", 2, "was trained on other data (hash ", *words, "--out", "study")
+    (work / file).write_bytes(before)
+
+
 def part_compare():
     pretrain()
     words = ["compare", "unet", "--from", "base", "--data", "gtea:gtea", "--epochs", "1", "--target", "bottleneck .*conv[12]|bottleneck", "--rank", "8,2", "--lambda", "0.1,500",
@@ -554,6 +562,8 @@ def part_compare():
     (work / "alike/overlays/mine.png").unlink()
     run(*alike, "--overwrite", "--seeds", "1")
     check("a comparison of nothing else is replaced", not (work / "alike.earlier").exists() and not (work / "alike" / rows[7]["folder"]).exists())
+    picture = sorted((work / "gtea/GTEA/Images").glob("*.jpg"))[0].relative_to(work)
+    changed(picture, b"\0", *words)
     run("unet", "train", "--data", "egohands:ego", "--steps", "1", "--seed", "2", "--out", "base", "--overwrite", "--quiet", *SMALL)
     refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights", *words, "--out", "study")
     own_start("from", *words)
@@ -643,6 +653,7 @@ def part_compare_t5():
     check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
     refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
     refused("rows of another --weights", 2, "was trained with other options", *words, "--weights", "fp16", "--out", "study")
+    changed("train.csv", b"a text that came later and is long enough,a title that came later\n", *words)
     own_start("model", *words)
     adapted = [["t5", "finetune", "--model", "t5", "--train", "train.csv", "--method", "lora", "--steps", "1", "--out", "adapted", "--quiet", "--overwrite", "--seed", s] for s in (1, 2)]
     again = ["compare", "t5", "--model", "adapted", *words[4:], "--methods", "full", "--seeds", "1", "--quiet", "--out", "again"]
