@@ -119,7 +119,15 @@ sora_status sora_devices_list(sora_device **devices, size_t *count, sora_error *
         SORA_TRY(sora_reserve(&list, &capacity, used + found, sizeof *list, error));
         for (cl_uint d = 0; d < found; d++, used++) fill_device(platforms[p], ids[d], (int)used, &list[used]);
     }
-    if (used == 0) SORA_FAIL(error, SORA_ERROR_DEVICE, "%s", nothing_found);
+    if (used == 0) {
+        char name[sizeof list->platform] = "";
+        clGetPlatformInfo(platforms[0], CL_PLATFORM_NAME, sizeof name, name, NULL);
+        SORA_FAIL(
+            error, SORA_ERROR_DEVICE,
+            "no OpenCL device found: the driver %s is installed but offers none. PoCL does so where it can't write its cache "
+            "(POCL_CACHE_DIR, or pocl in ~/.cache), GPUs' drivers without rights for /dev/dri (group render)",
+            name);
+    }
     *devices = list;
     *count = used;
     list = NULL;

@@ -76,6 +76,8 @@ def part_words():
     devices = json.loads(run("devices", "--json").stdout)["devices"]
     check("devices --json", sum(d["picked"] for d in devices) == 1 and all(d["limits"]["global_bytes"] > 0 and d["index"] == i for i, d in enumerate(devices)), devices)
     check("devices", "* " in run("devices").stdout)
+    if all(d["platform"] == "Portable Computing Language" for d in devices):
+        refused("PoCL without a cache", 4, "is installed but offers none", "devices", env={"POCL_CACHE_DIR": "/proc/none"})
     check("no platform", run("devices", code=None, env={"OCL_ICD_VENDORS": str(work / "none")}).returncode == 4)
     refused("devices launches nothing to profile", 2, "no option --profile", "devices", "--profile", "trace.json")
     for words in (["--help"], ["--version"], ["unet", "train", "--help"], ["devices"], ["devices", "--json"]):
