@@ -45,4 +45,8 @@ sora_status sora_program_expect(sora_context *context, const char *file, const c
 /* The text of kernels/FILE.cl with its #include "..." lines replaced, each file once; freed with free(). */
 sora_status sora_program_source(const sora_context *context, const char *file, char **out, sora_error *error);
 
+/* Whether -cl-denorms-are-zero would make a call of every fma() and vload8() on a platform of that CL_PLATFORM_VERSION: PoCL's built-in
+ * functions keep denormals, and LLVM 17 and later inlines no function into one that treats them otherwise. */
+bool sora_pocl_calls_builtins(const char *platform_version);
+
 #endif

@@ -369,12 +369,30 @@ static void test_memory_refused(void **state)
     sora_context_destroy(&context);
 }
 
+static void test_calls_of_builtins(void **state)
+{
+    (void)state;
+    assert_true(sora_pocl_calls_builtins(
+        "OpenCL 3.0 PoCL 6.0+debian  Linux, None+Asserts, RELOC, SPIR-V, LLVM 18.1.8, SLEEF, DISTRO, POCL_DEBUG"));
+    assert_false(sora_pocl_calls_builtins(
+        "OpenCL 3.0 PoCL 3.1+debian  Linux, None+Asserts, RELOC, SPIR, LLVM 15.0.6, SLEEF, DISTRO, POCL_DEBUG"));
+    assert_false(sora_pocl_calls_builtins("OpenCL 3.1 LINUX"));
+    assert_false(sora_pocl_calls_builtins("OpenCL 2.1 AMD-APP, LLVM 19"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),  cmocka_unit_test(test_groups),         cmocka_unit_test(test_expected),
-        cmocka_unit_test(test_strided), cmocka_unit_test(test_cache),          cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_large),   cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
+        cmocka_unit_test(test_launch),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_expected),
+        cmocka_unit_test(test_strided),
+        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_memory_refused),
+        cmocka_unit_test(test_profile_of_odd_times),
+        cmocka_unit_test(test_calls_of_builtins),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -229,9 +229,9 @@ static void test_clblast(void **state)
     assert_true(isfinite(rows[0].standard_seconds) && rows[0].seconds <= rows[0].standard_seconds);
     assert_int_equal(rows[0].changed, sora_tuning_find(context, &key, &found));
     free(rows);
-    /* Those were small for CLBlast, which has another kernel for large ones. */
-    const int64_t large[SORA_TUNING_NUMBERS] = { 1025, 897, 900 };
-    const uint64_t operands = 4 * (1025 * 900 + 900 * 897 + 1025 * 897);
+    /* Those were small for CLBlast, which has another kernel for large ones: from 1024 x 1024 x 1024 on at the latest. */
+    const int64_t large[SORA_TUNING_NUMBERS] = { 1089, 1057, 1025 };
+    const uint64_t operands = 4 * (1089 * 1025 + 1025 * 1057 + 1089 * 1057);
     void *self = NULL;
     OK(sora_tunable_gemm.prepare(context, large, &self, &error));
     const sora_tuning_variant own = sora_gemm_tuning_variant(&(sora_gemm_variant) { .provider = SORA_GEMM_CLBLAST });

@@ -240,7 +240,7 @@ static void test_best_and_patience(void **state)
     train("patient", &run);
     assert_int_equal(run.result.steps, 5);
     OK(sora_file_read(at("patient/best"), 64, &best, &bytes, &error));
-    assert_string_equal(best, "checkpoint-3\n");
+    assert_memory_equal(best, "checkpoint-3\n", sizeof "checkpoint-3\n");
     free(best);
 }
 
