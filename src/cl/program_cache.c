@@ -8,12 +8,12 @@
 #include <string.h>
 #include <xxhash.h>
 
-static const char magic[8] = "SORACLB1";
+static const char magic[] = "SORACLB1";
 #define LARGEST (256u << 20)
 
 /* Magic, hash of what follows, the key in full (two keys of one hash must not be mixed up), the binary. */
 typedef struct header {
-    char magic[8];
+    char magic[sizeof magic - 1];
     uint64_t hash, key_bytes, binary_bytes;
 } header;
 
@@ -62,7 +62,7 @@ void sora_program_cache_read(const sora_context *context, const char *source, co
         goto cleanup;
     memcpy(&head, file, sizeof head);
     size_t rest = size - sizeof head, key_bytes = strlen(key);
-    if (memcmp(head.magic, magic, sizeof magic) != 0 || head.key_bytes != key_bytes || head.binary_bytes == 0 ||
+    if (memcmp(head.magic, magic, sizeof head.magic) != 0 || head.key_bytes != key_bytes || head.binary_bytes == 0 ||
         head.binary_bytes != rest - SORA_MIN(rest, key_bytes) || memcmp(file + sizeof head, key, key_bytes) != 0 ||
         head.hash != XXH3_64bits(file + sizeof head, rest))
         goto cleanup;
@@ -84,7 +84,7 @@ void sora_program_cache_write(const sora_context *context, const char *source, c
     if (!path || bytes == 0 || sora_folder_create(context->cache, NULL) != SORA_OK) goto cleanup;
     size_t key_bytes = strlen(key);
     header head = { .key_bytes = key_bytes, .binary_bytes = bytes };
-    memcpy(head.magic, magic, sizeof magic);
+    memcpy(head.magic, magic, sizeof head.magic);
     if (sora_allocate(1, sizeof head + key_bytes + bytes, "program binary", &file, NULL) != SORA_OK) goto cleanup;
     memcpy(file + sizeof head, key, key_bytes);
     memcpy(file + sizeof head + key_bytes, binary, bytes);

@@ -10,6 +10,7 @@
 #include <sentencepiece_trainer.h>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 struct sora_sentencepiece {
@@ -234,7 +235,8 @@ class Parts : public sentencepiece::SentenceIterator
     {
         return current;
     }
-    sentencepiece::util::Status status() const override
+    /* The library's own Status, or Abseil's in newer ones. */
+    decltype(std::declval<sentencepiece::SentenceIterator>().status()) status() const override
     {
         return {};
     }

@@ -98,7 +98,7 @@ static void start(run *r, sora_t5 *t5, const json_t *model, bool training, float
     OK(sora_graph_forward(r->graph.graph, r->batch.count, 0, 0, &error));
 }
 
-static void stop(run *r)
+static void end(run *r)
 {
     sora_error error;
     sora_graph_destroy(&r->graph.graph);
@@ -193,10 +193,10 @@ static void check_forward(const char *name)
     start(&r, t5, model, false, 0.0f);
     check_loss(&r, json_number_value(json_object_get(model, "loss")));
     check_logits(&r, json_object_get(model, "logits"));
-    stop(&r);
+    end(&r);
     start(&r, t5, model, true, 0.1f);
     check_loss(&r, json_number_value(json_object_get(model, "smoothed_loss")));
-    stop(&r);
+    end(&r);
     sora_t5_destroy(&t5);
 }
 
@@ -252,7 +252,7 @@ static void check_full(const char *name)
         if (!want) fail_msg("%s has no gradient in expected.json", sora_param_name(param));
         check_gradient(sora_param_name(param), param, want);
     }
-    stop(&r);
+    end(&r);
     sora_t5_destroy(&t5);
 }
 
@@ -320,7 +320,7 @@ static void check_adapters(const char *name)
         for (size_t i = 0; i < 3; i++) norm = fmax(norm, fabs(number(gates, i)));
         for (size_t i = 0; i < 3; i++) check_near(text, (double)got[i], number(gates, i), norm, 1e-4);
     }
-    stop(&r);
+    end(&r);
     sora_t5_destroy(&t5);
 }
 
@@ -355,7 +355,7 @@ static void test_peft(void **state)
         start(&r, t5, at_path(expected, "models", model), true, 0.0f);
         check_loss(&r, json_number_value(json_object_get(want, "loss")));
         check_logits(&r, json_object_get(want, "logits"));
-        stop(&r);
+        end(&r);
         sora_t5_destroy(&t5);
     }
 }
