@@ -19,10 +19,10 @@ INLINE floatx normalised(floatx x, float m, float scale, float b, int relu)
 
 /* Statistics of a part: pixels, their mean, the sum of squares of what they differ from it. Sums are of x - shift, with the first pixel for the
  * shift: one pass, without the cancellation of E[x^2] - E[x]^2. */
-__kernel void norm_parts(__global const float *restrict x, ulong x_at, __global float *restrict partial, ulong partial_at, long stride, int n, int runs,
-                         int images, int group)
+__kernel void norm_parts(__global const float *restrict x, ulong x_at, __global float *restrict partial, ulong partial_at, long stride, int channels, int n,
+                         int runs, int images, int group)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     x += x_at + (long)c * n;
@@ -148,10 +148,10 @@ INLINE void arriving_squares(const floatx *x, floatx pooled, float m, float scal
 __kernel void norm_gradient_parts(__global const float *restrict x, ulong x_at, __global const float *restrict dy, ulong dy_at,
                                   __global const float *restrict mean, ulong mean_at, __global const float *restrict deviation, ulong deviation_at,
                                   __global const float *restrict gamma, ulong gamma_at, __global const float *restrict beta, ulong beta_at,
-                                  __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int n, int runs, int images, int group,
-                                  int relu)
+                                  __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int channels, int n, int runs, int images,
+                                  int group, int relu)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
@@ -178,10 +178,10 @@ __kernel void norm_pool_gradient_parts(__global const float *restrict x, ulong x
                                        __global const float *restrict pooled, ulong pooled_at, __global const float *restrict mean, ulong mean_at,
                                        __global const float *restrict deviation, ulong deviation_at, __global const float *restrict gamma, ulong gamma_at,
                                        __global const float *restrict beta, ulong beta_at, __global float *restrict partial, ulong partial_at,
-                                       long x_stride, long dy_stride, long pooled_stride, int n, int width, int runs, int images, int group, int relu,
-                                       int has_dy)
+                                       long x_stride, long dy_stride, long pooled_stride, int channels, int n, int width, int runs, int images, int group,
+                                       int relu, int has_dy)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), channels = (int)get_global_size(1), g = (int)get_global_id(2);
+    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];

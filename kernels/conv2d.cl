@@ -391,13 +391,14 @@ __kernel void conv_gradient_total(__global const float *restrict partial, ulong 
 }
 
 /* Sums of dy over parts of each plane, [outputs][images][parts]; then of each output's, into the gradient. */
-__kernel void conv_bias_parts(__global const float *restrict dy, ulong dy_at, __global float *restrict partial, ulong partial_at, long dy_stride, int n)
+__kernel void conv_bias_parts(__global const float *restrict dy, ulong dy_at, __global float *restrict partial, ulong partial_at, long dy_stride, int images,
+                              int n)
 {
     long part = (long)get_global_id(0), parts = (long)get_global_size(0), o = (long)get_global_id(1), image = (long)get_global_id(2);
     float sum;
     dy += dy_at + image * dy_stride + o * n;
     SUM_PART(sum, PART_FIRST(n, parts, part), PART_LAST(n, parts, part), i, dy[i]);
-    partial[partial_at + (o * (long)get_global_size(2) + image) * parts + part] = sum;
+    partial[partial_at + (o * images + image) * parts + part] = sum;
 }
 
 __kernel void conv_bias_total(__global const float *restrict partial, ulong partial_at, __global float *restrict gradient, ulong gradient_at, long parts)

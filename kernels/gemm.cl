@@ -746,7 +746,7 @@ gemm_local(__global const float *restrict a, ulong a_at, __global const B_ELEMEN
 {
     NEXT_PRODUCT((long)get_global_id(2), a, b, c);
     __local float left[TK * (TM + 1)], right[TK * (TN + 1)];
-    int row = (int)get_group_id(1) * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
+    int row = (int)get_global_id(1) / LY * TM, column = (int)get_group_id(0) * TN, x = (int)get_local_id(0), y = (int)get_local_id(1);
     float sum[IM][IN];
     FOR(i, IM) FOR(j, IN) sum[i][j] = 0.0f;
     ADD_PRODUCT(a + a_at, a_row, a_term, STAGE_B, b + b_at, b_term, b_column, k)

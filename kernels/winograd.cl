@@ -394,9 +394,9 @@ __kernel void winograd_near_gradient(__global const float *restrict x, ulong x_a
 /* G g G' of w(o, c, tap), which stands at o * out_stride + c * in_stride + tap, taps in reverse on request. Rows are input channels.
  * Work-items: (groups of outputs, inputs). */
 __kernel void winograd_weights(__global const float *restrict w, ulong w_at, __global float *restrict out, ulong out_at, long out_stride, long in_stride,
-                               int outputs, int flip, long matrix, int panel)
+                               int inputs, int outputs, int flip, long matrix, int panel)
 {
-    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1), inputs = (int)get_global_size(1);
+    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1);
     floatx lines[3][POINTS];
     w += w_at + c * in_stride;
     out += out_at + ((long)(o / panel) * inputs + c) * panel + o % panel;
@@ -422,10 +422,10 @@ __kernel void winograd_weights(__global const float *restrict w, ulong w_at, __g
 
 /* gradient[o][c] += scale * row[o] * column[c] * G' u G, where rows of u are input channels and u is the sum of `parts`, in order. Work-items: (groups of outputs, inputs). */
 __kernel void winograd_weights_gradient(__global const float *restrict u, ulong u_at, __global float *restrict gradient, ulong gradient_at,
-                                        __global const float *restrict row, ulong row_at, __global const float *restrict column, ulong column_at, int outputs,
-                                        long matrix, int leading, int parts, float scale, int has_row, int has_column)
+                                        __global const float *restrict row, ulong row_at, __global const float *restrict column, ulong column_at, int inputs,
+                                        int outputs, long matrix, int leading, int parts, float scale, int has_row, int has_column)
 {
-    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1), inputs = (int)get_global_size(1);
+    int o = (int)get_global_id(0) * XV, c = (int)get_global_id(1);
     floatx lines[3][POINTS];
     u += u_at + (long)c * leading + o;
     _Pragma("nounroll") for (int j = 0; j < POINTS; j++)

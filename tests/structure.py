@@ -93,7 +93,14 @@ def library_is_silent():
             yield f"{relative(path)}: {found.group(0).strip()}"
 
 
+def kernels_ask_for_ids():
+    """A large launch comes in parts of its second and third dimension (src/cl/launch.c), in which ids go on and nothing else does."""
+    word = re.compile(r"\b(get_(?:global_size|group_id|global_offset)\((?!0\))[^)]*\)|get_num_groups\([^)]*\))")
+    for path in sorted((root / "kernels").glob("*.*")):
+        yield from (f"{relative(path)}: {found.group(0)}" for found in word.finditer(path.read_text()))
+
+
 for rule in (includes_go_down, ops_are_paired, sources_are_short, nothing_is_left_for_later, files_say_their_licence, what_is_declared_is_used,
-             headers_stand_alone, library_is_silent):
+             headers_stand_alone, library_is_silent, kernels_ask_for_ids):
     check(rule.__name__.replace("_", " "), list(rule()))
 print(f"1..{number}")

@@ -50,11 +50,16 @@ const char *sora_cl_name(cl_int code)
     }
 }
 
+sora_status sora_cl_status(cl_int code)
+{
+    if (code == CL_SUCCESS) return SORA_OK;
+    return code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE;
+}
+
 sora_status sora_cl_check(cl_int code, const char *call, sora_error *error)
 {
     if (code == CL_SUCCESS) return SORA_OK;
-    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY;
-    return sora_fail(error, memory ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "%s: %s (%d)", call, sora_cl_name(code), (int)code);
+    return sora_fail(error, sora_cl_status(code), "%s: %s (%d)", call, sora_cl_name(code), (int)code);
 }
 
 sora_status sora_context_create(const sora_context_options *options, sora_context **out, sora_error *error)

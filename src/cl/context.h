@@ -47,7 +47,9 @@ cl_command_queue sora_context_queue(const sora_context *context);
 
 const char *sora_cl_name(cl_int code); /* "CL_OUT_OF_RESOURCES" */
 
-/* SORA_OK for CL_SUCCESS; otherwise a failure with the call's name and the code, memory codes as SORA_ERROR_MEMORY. */
+/* SORA_OK for CL_SUCCESS, SORA_ERROR_MEMORY for memory codes, SORA_ERROR_DEVICE for others; and a failure with the call's name
+ * and the code. */
+sora_status sora_cl_status(cl_int code);
 sora_status sora_cl_check(cl_int code, const char *call, sora_error *error);
 
 #endif

@@ -11,6 +11,7 @@
 /* First launches that took longer than this altogether are told of, and so often. */
 #define SLOW_SECONDS 1.0
 #define TELL_SECONDS 2.0
+#define MOST_GROUPS 65535
 
 static const char *const type_names[] = {
     [SORA_ARGUMENT_INT] = "int",       [SORA_ARGUMENT_UINT] = "uint",   [SORA_ARGUMENT_LONG] = "long",
@@ -133,11 +134,45 @@ static void choose_groups(const sora_device_limits *limits, const sora_launch_de
     }
 }
 
+/* Groups in one command, which is all of them but in the second and third dimension of a large launch. */
+static sora_status enqueue_part(sora_context *context, const sora_launch_desc *desc, cl_kernel kernel, const size_t *from,
+                                const size_t *global, const size_t *local, double share, sora_error *error)
+{
+    cl_event event = NULL;
+    cl_int code =
+        clEnqueueNDRangeKernel(context->queue, kernel, 3, from, global, local, 0, NULL, context->profile ? &event : NULL);
+    if (code != CL_SUCCESS)
+        return sora_fail(error, sora_cl_status(code), "kernel %s (%s): %s (%d)", desc->kernel,
+                         desc->label ? desc->label : desc->file, sora_cl_name(code), (int)code);
+    if (!context->profile) return SORA_OK;
+    return sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, share * desc->flops,
+                            share * desc->bytes, error);
+}
+
+/* CUDA's devices take no more groups than MOST_GROUPS in these two dimensions, and OpenCL has no question for that: what is more
+ * comes in commands behind. Ids go on from one to the next; sizes and groups' numbers in these dimensions would not, so kernels
+ * don't ask for those (tests/structure.py). */
+static sora_status enqueue(sora_context *context, const sora_launch_desc *desc, cl_kernel kernel, const size_t *global,
+                           const size_t *local, sora_error *error)
+{
+    size_t most[3] = { global[0], global[1], global[2] };
+    for (int i = 1; i < 3 && context->device.limits.type != SORA_DEVICE_CPU; i++)
+        most[i] = SORA_MIN(global[i], MOST_GROUPS * local[i]);
+    for (size_t z = 0; z < global[2]; z += most[2])
+        for (size_t y = 0; y < global[1]; y += most[1]) {
+            const size_t from[3] = { 0, y, z };
+            const size_t part[3] = { global[0], SORA_MIN(most[1], global[1] - y), SORA_MIN(most[2], global[2] - z) };
+            double share = (double)part[1] * (double)part[2] / ((double)global[1] * (double)global[2]);
+            sora_status status = enqueue_part(context, desc, kernel, y || z ? from : NULL, part, local, share, error);
+            if (status != SORA_OK) return status;
+        }
+    return SORA_OK;
+}
+
 sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_kernel *kernel;
-    cl_event event = NULL;
     size_t global[3], local[3], group = 1;
     if (desc->global[0] == 0) return SORA_OK;
     for (int i = 0; i < 3; i++) global[i] = desc->global[i] ? desc->global[i] : 1;
@@ -158,17 +193,10 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
     double start = first ? now() : 0;
     SORA_TRY(sora_kernel_build(context, kernel, error));
     SORA_TRY(set_arguments(desc, kernel, error));
-    cl_int code =
-        clEnqueueNDRangeKernel(context->queue, kernel->handle, 3, NULL, global, local, 0, NULL, context->profile ? &event : NULL);
-    if (code != CL_SUCCESS)
-        SORA_FAIL(error, code == CL_MEM_OBJECT_ALLOCATION_FAILURE ? SORA_ERROR_MEMORY : SORA_ERROR_DEVICE, "kernel %s (%s): %s",
-                  desc->kernel, desc->label ? desc->label : desc->file, sora_cl_name(code));
+    SORA_TRY(enqueue(context, desc, kernel->handle, global, local, error));
     if (first) SORA_TRY(end_first(context, start, error));
     context->work.launches++;
     context->work.flops += desc->flops;
-    if (context->profile)
-        SORA_TRY(sora_profile_add(context->profile, event, desc->kernel, desc->label ? desc->label : desc->kernel, desc->flops,
-                                  desc->bytes, error));
 cleanup:
     return status;
 }

@@ -453,15 +453,16 @@ sora_status sora_conv_bias_gradient(sora_context *context, const sora_view *dy, 
     int64_t images = dy->shape.dim[0], outputs = dy->shape.dim[1], n = dy->shape.dim[2] * dy->shape.dim[3],
             runs = sora_sum_parts(n);
     program_options(context, 1, 1, tiles_of(&sora_context_device(context)->limits, 1), false, false, options);
-    sora_status status = sora_launch(context,
-                                     &(sora_launch_desc) { .file = "conv2d",
-                                                           .kernel = "conv_bias_parts",
-                                                           .options = options,
-                                                           .global = { (size_t)runs, (size_t)outputs, (size_t)images },
-                                                           .label = label,
-                                                           .arguments = SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(workspace),
-                                                                                       SORA_LONG(dy->stride), SORA_INT(n)) },
-                                     error);
+    sora_status status =
+        sora_launch(context,
+                    &(sora_launch_desc) { .file = "conv2d",
+                                          .kernel = "conv_bias_parts",
+                                          .options = options,
+                                          .global = { (size_t)runs, (size_t)outputs, (size_t)images },
+                                          .label = label,
+                                          .arguments = SORA_ARGUMENTS(SORA_VIEW(dy), SORA_VIEW(workspace), SORA_LONG(dy->stride),
+                                                                      SORA_INT(images), SORA_INT(n)) },
+                    error);
     if (status != SORA_OK) return status;
     return sora_launch(
         context,

@@ -217,8 +217,8 @@ static sora_status transform_weights(sora_context *context, const sora_conv_desc
                               .global = { groups_of(context, outputs), (size_t)inputs },
                               .label = d->label,
                               .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->weight), SORA_VIEW(out), SORA_LONG(strides.out),
-                                                          SORA_LONG(strides.in), SORA_INT(outputs), SORA_INT(d->back),
-                                                          SORA_LONG(m.matrix), SORA_INT(m.row)) };
+                                                          SORA_LONG(strides.in), SORA_INT(inputs), SORA_INT(outputs),
+                                                          SORA_INT(d->back), SORA_LONG(m.matrix), SORA_INT(m.row)) };
     return launch(context, desc, true, error);
 }
 
@@ -373,16 +373,16 @@ sora_status sora_winograd_gradient(sora_context *context, const sora_conv_gradie
         SORA_TRY(transform_image(context, d->dy, false, first, product.k, &right, &p.right, d->label, error));
         SORA_TRY(sora_gemm(context, &product, error));
     }
-    SORA_TRY(launch(
-        context,
-        (sora_launch_desc) { .kernel = "winograd_weights_gradient",
-                             .global = { groups_of(context, outputs), (size_t)inputs },
-                             .label = d->label,
-                             .arguments = SORA_ARGUMENTS(SORA_VIEW(&result), SORA_VIEW(d->gradient), SORA_VIEW(row),
-                                                         SORA_VIEW(column), SORA_INT(outputs), SORA_LONG(p.result.matrix),
-                                                         SORA_INT(p.result.row), SORA_INT(parts), SORA_FLOAT(d->scale),
-                                                         SORA_INT(row->memory != NULL), SORA_INT(column->memory != NULL)) },
-        true, error));
+    SORA_TRY(launch(context,
+                    (sora_launch_desc) {
+                        .kernel = "winograd_weights_gradient",
+                        .global = { groups_of(context, outputs), (size_t)inputs },
+                        .label = d->label,
+                        .arguments = SORA_ARGUMENTS(SORA_VIEW(&result), SORA_VIEW(d->gradient), SORA_VIEW(row), SORA_VIEW(column),
+                                                    SORA_INT(inputs), SORA_INT(outputs), SORA_LONG(p.result.matrix),
+                                                    SORA_INT(p.result.row), SORA_INT(parts), SORA_FLOAT(d->scale),
+                                                    SORA_INT(row->memory != NULL), SORA_INT(column->memory != NULL)) },
+                    true, error));
 cleanup:
     return status;
 }

@@ -30,7 +30,10 @@ static const char kernel_text[] =
     "{\n    int i = get_global_id(0);\n    if (i < n) y[y_at + i] = twice(x[x_at + i]) + OFFSET;\n}\n";
 
 static const char groups_text[] = "__kernel void groups(__global float *y, ulong y_at)\n"
-                                  "{\n    for (int i = 0; i < 3; i++) y[y_at + i] = get_local_size(i);\n}\n";
+                                  "{\n    for (int i = 0; i < 3; i++) y[y_at + i] = get_local_size(i);\n}\n"
+                                  "__kernel void rows(__global float *y, ulong y_at)\n"
+                                  "{\n    int row = get_global_id(1) + get_global_id(2);\n"
+                                  "    y[y_at + 2 * row + get_global_id(0)] += 1 + row;\n}\n";
 
 typedef struct fixture {
     char folder[64];
@@ -174,6 +177,58 @@ static void test_groups(void **state)
         sora_buffer_destroy(&buffer);
         sora_context_destroy(&contexts[gpu]);
     }
+}
+
+/* The most groups of a command in its second and third dimension. */
+static size_t widest;
+
+cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint dimensions, const size_t *offset,
+                              const size_t *global, const size_t *local, cl_uint count, const cl_event *events, cl_event *event)
+{
+    cl_int (*real)(cl_command_queue, cl_kernel, cl_uint, const size_t *, const size_t *, const size_t *, cl_uint,
+                   const cl_event *, cl_event *) = dlsym(RTLD_NEXT, "clEnqueueNDRangeKernel");
+    for (cl_uint i = 1; i < dimensions; i++) widest = SORA_MAX(widest, global[i] / local[i]);
+    return real(queue, kernel, dimensions, offset, global, local, count, events, event);
+}
+
+/* A launch of more groups than CUDA's devices take comes in parts, on a CPU as one; every work-item comes once. */
+static void test_many_groups(void **state)
+{
+    enum { ROWS = 2 * 65535 + 7 };
+    const fixture *f = *state;
+    sora_error error;
+    sora_context *contexts[2] = { open_context(f, false) };
+    sora_device_limits limits = gpu_limits(contexts[0]);
+    OK(sora_context_create(
+        &(sora_context_options) { .kernels = f->kernels, .cache = f->cache, .limits = &limits, .profile = true }, &contexts[1],
+        &error));
+    float *out = malloc(2 * ROWS * sizeof *out);
+    assert_non_null(out);
+    for (int gpu = 0; gpu < 2; gpu++) {
+        for (int dimension = 1; dimension < 3; dimension++) {
+            sora_buffer buffer;
+            OK(sora_buffer_create(contexts[gpu], 2 * ROWS * sizeof *out, "test", &buffer, &error));
+            sora_view y = sora_view_dense(&buffer, 0, SORA_SHAPE(2 * ROWS));
+            for (int i = 0; i < 2 * ROWS; i++) out[i] = 0.0f;
+            OK(sora_view_write(contexts[gpu], &y, out, &error));
+            sora_launch_desc desc = { .file = "groups",
+                                      .kernel = "rows",
+                                      .options = "",
+                                      .global = { 2, 1, 1 },
+                                      .local = { 2, 1, 1 },
+                                      .arguments = SORA_ARGUMENTS(SORA_VIEW(&y)) };
+            desc.global[dimension] = ROWS;
+            widest = 0;
+            OK(sora_launch(contexts[gpu], &desc, &error));
+            bool cpu = sora_context_device(contexts[gpu])->limits.type == SORA_DEVICE_CPU;
+            assert_int_equal(widest, cpu ? ROWS : 65535);
+            OK(sora_view_read(contexts[gpu], &y, out, &error));
+            for (int i = 0; i < 2 * ROWS; i++) assert_true(out[i] == (float)(1 + i / 2));
+            sora_buffer_destroy(&buffer);
+        }
+        sora_context_destroy(&contexts[gpu]);
+    }
+    free(out);
 }
 
 /* Memory that a CPU device takes from the host stays while something is under way. */
@@ -383,15 +438,11 @@ static void test_calls_of_builtins(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_expected),
-        cmocka_unit_test(test_strided),
-        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_memory_refused),
-        cmocka_unit_test(test_profile_of_odd_times),
+        cmocka_unit_test(test_launch),         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_expected),       cmocka_unit_test(test_many_groups),
+        cmocka_unit_test(test_strided),        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_profile),        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
         cmocka_unit_test(test_calls_of_builtins),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
