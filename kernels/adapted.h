@@ -28,3 +28,17 @@ static inline void up_gradients(float8 product, float8 g, __global const float *
     if (up_gradient) add_to_side(g * product, up_gradient, ranks);
     if (gate_gradient) *gate_gradient += side_of(up, ranks) * product;
 }
+
+/* A gate's gradient, of what the items of a group have, all of which come here; NULL where the group has none to add. */
+#ifdef SORA_CPU
+#define ADD_TO_GATE(sum, gradient, ranks) \
+    if (gradient) add_to_side(sum, gradient, ranks)
+#else
+#define ADD_TO_GATE(sum, gradient, ranks)                                                     \
+    do {                                                                                      \
+        float gate_sums[SIDE];                                                                \
+        vstore8(sum, 0, gate_sums);                                                           \
+        FOR(j, SIDE) gate_sums[j] = TOTAL_OF_GROUP(gate_sums[j]);                             \
+        if ((gradient) && GROUP_ITEM == 0) add_to_side(vload8(0, gate_sums), gradient, ranks); \
+    } while (0)
+#endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
-#include "adapted.h"
 #include "vector.h"
+#include "sum.h"
+#include "group.h"
+#include "adapted.h"
 
 /* Layers of one x: their outputs and ranks stand one behind the other, and so do their up factors, [outputs, rank] each. */
 #define LAYERS int layers, int4 layer_outputs, int4 layer_ranks, float4 layer_scales
@@ -61,17 +63,17 @@ static inline void up_gradients_from(int at, __global const float *products, int
 }
 
 /* Gradients from sums over rows: parts of P = t^T dy [rank, outputs] of each layer, one behind the other, and of Q = dt^T x [rank, inputs]: dW_d += Q; dW_u and dg from P
- * (adapted.h). Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
+ * (adapted.h). The gate's are sums over all columns: a GPU's first group makes them. Work-items: (columns, which are one item's where there are several parts; layers' runs of SIDE ranks, each one twice: for the up and the down factors). */
 __kernel void adapted_gradients(__global float *restrict up_parts, ulong up_parts_at, __global float *restrict down_parts, ulong down_parts_at,
                                 __global const float *restrict up, ulong up_at, __global const float *restrict gate, ulong gate_at, __global float *restrict up_gradient,
                                 ulong up_gradient_at, __global float *restrict gate_gradient, ulong gate_gradient_at, __global float *restrict down_gradient,
                                 ulong down_gradient_at, int up_count, int down_count, int q, int rank, int has_gate, int wants_up, int wants_gate, int wants_down, LAYERS)
 {
+    GROUP_MEMORY;
     LAYER_TABLES;
     int id = (int)get_global_id(1), run = id >> 1, is_down = id & 1, l = 0, column = 0;
     long factors = 0, at = 0;
     for (int i = 0; i < layers; i++) factors += (long)outputs[i] * ranks[i];
-    if (is_down ? !wants_down : !(wants_up || wants_gate)) return;
     for (; run >= (ranks[l] + SIDE - 1) / SIDE; l++) {
         at += (long)outputs[l] * ranks[l];
         column += ranks[l];
@@ -81,18 +83,21 @@ __kernel void adapted_gradients(__global float *restrict up_parts, ulong up_part
     column += j;
     long columns = is_down ? q : outputs[l], part = is_down ? (long)rank * q : factors;
     __global float *total = is_down ? down_parts + down_parts_at + (long)column * q : up_parts + up_parts_at + at + j * columns;
-    for (int i = 0; i < side; i++)
+    __global float *to_gate = wants_gate && !is_down && GROUP_ID == 0 ? gate_gradient + gate_gradient_at + column : 0;
+    int wanted = is_down ? wants_down : wants_up || to_gate;
+    for (int i = 0; wanted && i < side; i++)
         for (int k = 1; k < count; k++)
             for (long o = 0; o < columns; o++) total[i * columns + o] += total[k * part + i * columns + o];
-    if (is_down) {
-        EACH(o, side * columns) down_gradient[down_gradient_at + (long)column * q + o] += total[o];
-        return;
-    }
     float8 g = has_gate ? side_of(gate + gate_at + column, side) : (float8)1.0f, sum = (float8)0.0f;
-    int runs = (columns + XV - 1) / XV, alone = get_global_size(0) == 1, last = wants_gate && get_global_id(0) == 0;
+    int runs = wanted && !is_down ? (columns + XV - 1) / XV : 0;
     up += up_at + at + j;
     up_gradient = wants_up ? up_gradient + up_gradient_at + at + j : 0;
-    EACH(o, runs) up_gradients_from(o * XV, total, columns, scales[l], g, up, ranks[l], up_gradient, last && alone ? &sum : 0, side);
-    for (int o = 0; last && !alone && o < runs; o++) up_gradients_from(o * XV, total, columns, scales[l], g, up, ranks[l], 0, &sum, side);
-    if (last) add_to_side(sum, gate_gradient + gate_gradient_at + column, side);
+    if (wanted && is_down) EACH(o, side * columns) down_gradient[down_gradient_at + (long)column * q + o] += total[o];
+#ifdef SORA_CPU
+    EACH(o, runs) up_gradients_from(o * XV, total, columns, scales[l], g, up, ranks[l], up_gradient, to_gate ? &sum : 0, side);
+#else
+    EACH(o, runs) up_gradients_from(o, total, columns, scales[l], g, up, ranks[l], up_gradient, 0, side);
+    if (to_gate) IN_GROUP(o, runs) up_gradients_from(o, total, columns, scales[l], g, up, ranks[l], 0, &sum, side);
+#endif
+    ADD_TO_GATE(sum, to_gate, side);
 }

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "sum.h"
+#include "group.h"
 
-/* One work-item a row. */
+/* A group has a row. */
 __kernel void rms_norm_forward(__global const float *restrict x, ulong x_at, __global const float *restrict weight, ulong weight_at, __global float *restrict y,
                                ulong y_at, __global float *restrict root, ulong root_at, int width, float epsilon, int has_root)
 {
-    long row = (long)get_global_id(0);
+    GROUP_MEMORY;
+    long row = GROUP_ID;
     float squares;
     x += x_at + row * width;
     y += y_at + row * width;
     weight += weight_at;
-    SUM_PART(squares, 0, width, i, x[i] * x[i]);
+    GROUP_SUM(squares, 0, width, i, x[i] * x[i]);
     float r = rsqrt(squares / (float)width + epsilon);
-    for (int i = 0; i < width; i++) y[i] = x[i] * r * weight[i];
-    if (has_root) root[root_at + row] = r;
+    IN_GROUP(i, width) y[i] = x[i] * r * weight[i];
+    if (GROUP_ITEM == 0 && has_root) root[root_at + row] = r;
 }
 
 /* dx = r (w dy - x r^2 mean(w dy x)) + besides; dx may stand in dy's memory or in that of `besides`. */
@@ -22,19 +24,20 @@ __kernel void rms_norm_backward(__global const float *restrict x, ulong x_at, __
                                 ulong dy_at, __global const float *restrict root, ulong root_at, __global const float *besides, ulong besides_at,
                                 __global float *dx, ulong dx_at, int width, int has_besides)
 {
-    long row = (long)get_global_id(0);
+    GROUP_MEMORY;
+    long row = GROUP_ID;
     float product, r = root[root_at + row];
     x += x_at + row * width;
     dy += dy_at + row * width;
     dx += dx_at + row * width;
     weight += weight_at;
-    SUM_PART(product, 0, width, i, weight[i] * dy[i] * x[i]);
+    GROUP_SUM(product, 0, width, i, weight[i] * dy[i] * x[i]);
     float mean = product * r * r / (float)width;
     besides += besides_at + row * width;
     if (has_besides)
-        for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean) + besides[i];
+        IN_GROUP(i, width) dx[i] = r * (weight[i] * dy[i] - x[i] * mean) + besides[i];
     else
-        for (int i = 0; i < width; i++) dx[i] = r * (weight[i] * dy[i] - x[i] * mean);
+        IN_GROUP(i, width) dx[i] = r * (weight[i] * dy[i] - x[i] * mean);
 }
 
 /* Part p of the rows of dw = sum of dy x r; some columns a work-item. */

@@ -11,21 +11,13 @@ sora_status sora_gradient_norm(sora_context *context, const sora_view *gradients
                                float gradient_scale, const sora_view *control, const sora_view *workspace, sora_error *error)
 {
     int64_t n = gradients->memory ? sora_view_elements(gradients) : 0, parts = n ? sora_sum_parts(n) : 0;
-    sora_launch_desc squares = { .file = "range",
-                                 .kernel = "norm_squares",
-                                 .options = sora_range_options(context),
-                                 .global = { (size_t)parts },
-                                 .arguments =
-                                     SORA_ARGUMENTS(SORA_VIEW(gradients), SORA_VIEW(workspace), SORA_LONG(n), SORA_LONG(parts)) };
-    sora_status status = parts ? sora_launch(context, &squares, error) : SORA_OK;
-    if (status != SORA_OK) return status;
-    return sora_launch(
-        context,
-        &(sora_launch_desc) { .file = "range",
-                              .kernel = "norm_control",
-                              .options = sora_range_options(context),
-                              .global = { 1 },
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(loss), SORA_VIEW(control),
-                                                          SORA_LONG(parts), SORA_FLOAT(clip), SORA_FLOAT(gradient_scale)) },
-        error);
+    const sora_launch_desc squares = { .kernel = "norm_squares",
+                                       .arguments = SORA_ARGUMENTS(SORA_VIEW(gradients), SORA_VIEW(workspace), SORA_LONG(n),
+                                                                   SORA_LONG(parts)) };
+    const sora_launch_desc factor = { .kernel = "norm_control",
+                                      .arguments =
+                                          SORA_ARGUMENTS(SORA_VIEW(workspace), SORA_VIEW(loss), SORA_VIEW(control),
+                                                         SORA_LONG(parts), SORA_FLOAT(clip), SORA_FLOAT(gradient_scale)) };
+    sora_status status = sora_launch_groups(context, squares, parts, error);
+    return status == SORA_OK ? sora_launch_groups(context, factor, 1, error) : status;
 }

@@ -54,17 +54,10 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
     return SORA_OK;
 }
 
-static sora_status launch(const sora_op_run *run, const char *kernel, int64_t rows, const sora_argument *arguments,
-                          sora_error *error)
+static sora_status launch_rows(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
 {
-    return sora_launch(run->context,
-                       &(sora_launch_desc) { .file = "range",
-                                             .kernel = kernel,
-                                             .options = sora_range_options(run->context),
-                                             .global = { (size_t)rows },
-                                             .label = run->name,
-                                             .arguments = arguments },
-                       error);
+    const sora_launch_desc desc = { .kernel = kernel, .label = run->name, .arguments = arguments };
+    return sora_launch_groups(run->context, desc, rows_of(&run->inputs[LABELS].shape), error);
 }
 
 /* The weight's rows from `first` on. */
@@ -129,18 +122,25 @@ static sora_status forward(const sora_op_run *run, sora_error *error)
     for (int64_t first = 0; first < classes; first += n) {
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
-        SORA_TRY(
-            launch(run, "cross_entropy_chunk", m,
-                   SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(product), SORA_INT(first),
-                                  SORA_INT(columns), SORA_INT(run->inputs[WEIGHT].shape.dim[1]), SORA_INT(early)),
-                   error));
+        SORA_TRY(launch_rows(run, "cross_entropy_chunk",
+                             SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(product),
+                                            SORA_INT(first), SORA_INT(columns), SORA_INT(run->inputs[WEIGHT].shape.dim[1]),
+                                            SORA_INT(early)),
+                             error));
         if (early) SORA_TRY(back_through(run, first, columns, &logits, 1.0f, product, &workspace, error));
     }
-    SORA_TRY(launch(run, "cross_entropy_loss", 1,
-                    SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]),
-                                   SORA_VIEW(&run->saved[SUMS]), SORA_VIEW(&run->saved[COUNT]), SORA_INT(m), SORA_INT(classes),
-                                   SORA_INT(a->ignored), SORA_FLOAT(a->smoothing), SORA_INT(run->training), SORA_INT(early)),
-                    error));
+    SORA_TRY(sora_launch(
+        run->context,
+        &(sora_launch_desc) { .file = "range",
+                              .kernel = "cross_entropy_loss",
+                              .options = sora_range_options(run->context),
+                              .global = { 1 },
+                              .label = run->name,
+                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&state), SORA_VIEW(labels), SORA_VIEW(&run->outputs[0]),
+                                                          SORA_VIEW(&run->saved[SUMS]), SORA_VIEW(&run->saved[COUNT]),
+                                                          SORA_INT(m), SORA_INT(classes), SORA_INT(a->ignored),
+                                                          SORA_FLOAT(a->smoothing), SORA_INT(run->training), SORA_INT(early)) },
+        error));
 cleanup:
     return status;
 }
@@ -149,12 +149,13 @@ static sora_status finish_early(const sora_op_run *run, sora_error *error)
 {
     const sora_linear_cross_entropy_attributes *a = attributes_of(run->attributes);
     const sora_view *labels = &run->inputs[LABELS], *w = &run->inputs[WEIGHT];
-    return launch(run, "cross_entropy_input_gradient", rows_of(&labels->shape),
-                  SORA_ARGUMENTS(SORA_VIEW(&run->saved[PRODUCT]), SORA_VIEW(w), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
-                                 SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]),
-                                 SORA_VIEW(&run->input_gradients[X]), SORA_INT(w->shape.dim[0]), SORA_INT(w->shape.dim[1]),
-                                 SORA_INT(a->ignored), SORA_FLOAT(a->scale), SORA_INT(w->dtype == SORA_F16)),
-                  error);
+    return launch_rows(run, "cross_entropy_input_gradient",
+                       SORA_ARGUMENTS(SORA_VIEW(&run->saved[PRODUCT]), SORA_VIEW(w), SORA_VIEW(labels),
+                                      SORA_VIEW(&run->saved[SUMS]), SORA_VIEW(&run->saved[COUNT]),
+                                      SORA_VIEW(&run->output_gradients[0]), SORA_VIEW(&run->input_gradients[X]),
+                                      SORA_INT(w->shape.dim[0]), SORA_INT(w->shape.dim[1]), SORA_INT(a->ignored),
+                                      SORA_FLOAT(a->scale), SORA_INT(w->dtype == SORA_F16)),
+                       error);
 }
 
 static sora_status backward(const sora_op_run *run, sora_error *error)
@@ -169,11 +170,11 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     for (int64_t first = 0; first < classes; first += n) {
         int64_t columns = SORA_MIN(n, classes - first);
         SORA_TRY(chunk_logits(run, first, columns, &logits, &workspace, error));
-        SORA_TRY(launch(run, "cross_entropy_gradient", m,
-                        SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
-                                       SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]), SORA_INT(first),
-                                       SORA_INT(columns), SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
-                        error));
+        SORA_TRY(launch_rows(run, "cross_entropy_gradient",
+                             SORA_ARGUMENTS(SORA_VIEW(&logits), SORA_VIEW(labels), SORA_VIEW(&run->saved[SUMS]),
+                                            SORA_VIEW(&run->saved[COUNT]), SORA_VIEW(&run->output_gradients[0]), SORA_INT(first),
+                                            SORA_INT(columns), SORA_INT(classes), SORA_INT(a->ignored), SORA_FLOAT(a->smoothing)),
+                             error));
         if (gradients[X].memory) SORA_TRY(back_through(run, first, columns, &logits, a->scale, &gradients[X], &workspace, error));
         if (gradients[WEIGHT].memory)
             SORA_TRY(sora_gemm(run->context,

@@ -39,15 +39,21 @@ static sora_status launch(const sora_op_run *run, const char *kernel, int64_t ac
                        error);
 }
 
+static sora_status launch_rows(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
+{
+    const sora_launch_desc desc = { .kernel = kernel, .label = run->name, .arguments = arguments };
+    return sora_launch_groups(run->context, desc, rows_of(&run->inputs[X].shape), error);
+}
+
 static sora_status forward(const sora_op_run *run, sora_error *error)
 {
     const sora_view *x = &run->inputs[X];
     float epsilon = ((const sora_rms_norm_attributes *)run->attributes)->epsilon;
-    return launch(run, "rms_norm_forward", rows_of(&x->shape), 1,
-                  SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[WEIGHT]), SORA_VIEW(&run->outputs[0]),
-                                 SORA_VIEW(&run->saved[0]), SORA_INT(run->inputs[WEIGHT].shape.dim[0]), SORA_FLOAT(epsilon),
-                                 SORA_INT(run->saved[0].memory != NULL)),
-                  error);
+    return launch_rows(run, "rms_norm_forward",
+                       SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[WEIGHT]), SORA_VIEW(&run->outputs[0]),
+                                      SORA_VIEW(&run->saved[0]), SORA_INT(run->inputs[WEIGHT].shape.dim[0]), SORA_FLOAT(epsilon),
+                                      SORA_INT(run->saved[0].memory != NULL)),
+                       error);
 }
 
 static sora_status weight_gradient(const sora_op_run *run, sora_error *error)
@@ -70,11 +76,11 @@ static sora_status backward(const sora_op_run *run, sora_error *error)
     const sora_view *x = &run->inputs[X], *dx = &run->input_gradients[X];
     sora_status status = run->input_gradients[WEIGHT].memory ? weight_gradient(run, error) : SORA_OK;
     if (status != SORA_OK || !dx->memory) return status;
-    return launch(run, "rms_norm_backward", rows_of(&x->shape), 1,
-                  SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[WEIGHT]), SORA_VIEW(&run->output_gradients[0]),
-                                 SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->besides), SORA_VIEW(dx),
-                                 SORA_INT(run->inputs[WEIGHT].shape.dim[0]), SORA_INT(run->besides.memory != NULL)),
-                  error);
+    return launch_rows(run, "rms_norm_backward",
+                       SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(&run->inputs[WEIGHT]), SORA_VIEW(&run->output_gradients[0]),
+                                      SORA_VIEW(&run->saved[0]), SORA_VIEW(&run->besides), SORA_VIEW(dx),
+                                      SORA_INT(run->inputs[WEIGHT].shape.dim[0]), SORA_INT(run->besides.memory != NULL)),
+                       error);
 }
 
 const sora_op sora_op_rms_norm = { .name = "rms_norm",

@@ -20,6 +20,7 @@ static const check_case cases[] = {
       .small = true,
       .as_gpu = true },
     { .label = "1x1, rank 11", CASE(1, 2, 5, 3, 11, 3, 5), .batch = 2, .as_gpu = true },
+    { .label = "1x1, 70 outputs", CASE(1, 1, 2, 70, 3, 3, 3), .samples = 30, .as_gpu = true },
     { .label = "evaluation", CASE(3, 2, 3, 4, 2, 8, 8), .evaluation = true, .as_gpu = true },
     { .label = "dropout",
       .inputs = { SORA_SHAPE(3, 2, 5, 3), SORA_SHAPE(3, 2, 3, 3), SORA_SHAPE(3), SORA_SHAPE(2, 2, 3, 3), SORA_SHAPE(3, 2),

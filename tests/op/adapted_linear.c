@@ -5,10 +5,9 @@ static const sora_adapted_attributes plain = { .scale = 0.5f }, relu = { .scale 
                                      dropped = { .scale = 1.5f, .dropout = 0.25f },
                                      both = { .scale = 1.5f, .dropout = 0.25f, .relu = true };
 /* Three layers of 5, 9 and 3 outputs, ranks 3, 0 and 2: down [5, q], up flat with 5 · 3 + 3 · 2 elements. */
-static const sora_adapted_attributes packed = { .modules = 3, .outputs = { 5, 9, 3 }, .ranks = { 3, 0, 2 }, .scales = { 0.5f, 1, 2 } },
-                                     packed_dropped = {
-                                         .dropout = 0.25f, .modules = 3, .outputs = { 5, 9, 3 }, .ranks = { 3, 0, 2 }, .scales = { 0.5f, 1, 2 }
-                                     };
+static const sora_adapted_attributes
+    packed = { .modules = 3, .outputs = { 5, 9, 3 }, .ranks = { 3, 0, 2 }, .scales = { 0.5f, 1, 2 } },
+    packed_dropped = { .dropout = 0.25f, .modules = 3, .outputs = { 5, 9, 3 }, .ranks = { 3, 0, 2 }, .scales = { 0.5f, 1, 2 } };
 #define PACKED(n, t) \
     .inputs = { SORA_SHAPE(n, t, 17), SORA_SHAPE(17, 17), { 0 }, SORA_SHAPE(5, 17), SORA_SHAPE(21), SORA_SHAPE(5) }
 #define CASE(m, q, p, r) \
@@ -39,7 +38,7 @@ static const check_case cases[] = {
       .as_gpu = true },
     { .label = "dropout and relu", CASE(5, 17, 9, 3), .attributes = &both, .batch = 3, .first_sample = 5, .as_gpu = true },
     { .label = "rank 17", CASE(33, 65, 40, 17), .attributes = &plain, .samples = 40 },
-    { .label = "factors of several work-items", CASE(5, 257, 300, 17), .attributes = &plain, .samples = 40 },
+    { .label = "factors of several work-items", CASE(5, 257, 300, 17), .attributes = &plain, .samples = 40, .as_gpu = true },
     { .label = "sequences",
       .inputs = { SORA_SHAPE(4, 5, 17), SORA_SHAPE(9, 17), { 0 }, SORA_SHAPE(3, 17), SORA_SHAPE(9, 3), SORA_SHAPE(3) },
       .attributes = &relu,
@@ -47,7 +46,12 @@ static const check_case cases[] = {
       .small = true,
       .as_gpu = true },
     { .label = "three layers in one", PACKED(4, 5), .attributes = &packed, .batch = 3, .small = true, .as_gpu = true },
-    { .label = "three layers in one, dropout", PACKED(4, 5), .attributes = &packed_dropped, .batch = 3, .first_sample = 5, .as_gpu = true },
+    { .label = "three layers in one, dropout",
+      PACKED(4, 5),
+      .attributes = &packed_dropped,
+      .batch = 3,
+      .first_sample = 5,
+      .as_gpu = true },
     { .label = "three layers without gates",
       .inputs = { SORA_SHAPE(2, 3, 17), SORA_SHAPE(17, 17), { 0 }, SORA_SHAPE(5, 17), SORA_SHAPE(21), { 0 } },
       .attributes = &packed },
@@ -117,8 +121,8 @@ static void reference(const check_reference *r)
 /* Sums inside sums: q · r terms forward, with a scale of at most 2 · 4/3; backward the rows come on top. */
 static check_tolerance tolerance(const check_case *test, check_kind kind, int index)
 {
-    double p = (double)test->inputs[1].dim[0], q = (double)test->inputs[1].dim[1],
-           r = (double)test->inputs[3].dim[0], m = check_elements(test, 0) / q;
+    double p = (double)test->inputs[1].dim[0], q = (double)test->inputs[1].dim[1], r = (double)test->inputs[3].dim[0],
+           m = check_elements(test, 0) / q;
     (void)index;
     double terms = kind == CHECK_OUTPUT ? q * (1 + 3 * r) : 3 * (m + 1) * SORA_MAX(p, q) * (1 + r);
     return (check_tolerance) { terms * 40, 16 };
