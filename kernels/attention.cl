@@ -422,26 +422,26 @@ __kernel void attention_backward(BACKWARD_PARAMETERS)
 
 /* BLOCK_KEYS, chosen by the host: keys whose scores share one change of the running maximum. */
 
-static inline float dot_row(const float *row, __global const float *restrict x)
+INLINE float dot_row(const float *row, __global const float *x)
 {
     float sum = 0.0f;
-    for (int c = 0; c < DK; c++) sum = fma(row[c], x[c], sum);
+    FOR(c, DK) sum = MAD(row[c], x[c], sum);
     return sum;
 }
 
-static inline void add_row(float factor, __global const float *restrict x, float *sums)
+INLINE void add_row(float factor, __global const float *x, float *sums)
 {
-    for (int c = 0; c < DK; c++) sums[c] = fma(factor, x[c], sums[c]);
+    FOR(c, DK) sums[c] = MAD(factor, x[c], sums[c]);
 }
 
-static inline void take_row(__global const float *restrict x, float *row)
+INLINE void take_row(__global const float *x, float *row)
 {
-    for (int c = 0; c < DK; c++) row[c] = x[c];
+    FOR(c, DK) row[c] = x[c];
 }
 
-static inline void put_row(const float *row, __global float *restrict x)
+INLINE void put_row(const float *row, __global float *x)
 {
-    for (int c = 0; c < DK; c++) x[c] = row[c];
+    FOR(c, DK) x[c] = row[c];
 }
 
 static inline float kept(int i, int j, int h, dropout_key k)
@@ -464,7 +464,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
     line += line_at + (long)h * (queries + keys - 1) - i + queries - 1;
     k += k_at + b * keys * k_stride + h * DK;
     v += v_at + b * keys * k_stride + h * DK;
-    for (int c = 0; c < DK; c++) sums[c] = 0.0f;
+    FOR(c, DK) sums[c] = 0.0f;
     for (int j0 = 0; j0 < end; j0 += BLOCK_KEYS) {
         float top = most;
         for (int x = 0; x < BLOCK_KEYS; x++) {
@@ -474,7 +474,7 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
         }
         float shrink = exp(most - top);
         total *= shrink;
-        for (int c = 0; c < DK; c++) sums[c] *= shrink;
+        FOR(c, DK) sums[c] *= shrink;
         most = top;
         for (int x = 0; x < BLOCK_KEYS && j0 + x < end; x++) {
             float e = exp(s[x] - top);
@@ -482,13 +482,13 @@ __kernel void attention_forward(FORWARD_PARAMETERS)
             add_row(e * kept(i, j0 + x, h, random), v + (j0 + x) * k_stride, sums);
         }
     }
-    for (int c = 0; c < DK; c++) sums[c] *= 1.0f / total;
+    FOR(c, DK) sums[c] *= 1.0f / total;
     if (has_logs) logs[logs_at + bh * queries + i] = most + log(total);
     put_row(sums, o + o_at + (b * queries + i) * (long)(heads * DK) + h * DK);
 }
 
 /* The gradient of a pair's score: p (dp keep - delta). */
-static inline float score_gradient(const float *row, const float *gradient, __global const float *restrict k, __global const float *restrict v, float bias, float log_sum,
+INLINE float score_gradient(const float *row, const float *gradient, __global const float *k, __global const float *v, float bias, float log_sum,
                                    float delta, float keep)
 {
     return exp(dot_row(row, k) + bias - log_sum) * (dot_row(gradient, v) * keep - delta);
@@ -507,7 +507,7 @@ __kernel void attention_query_gradient(BACKWARD_PARAMETERS)
     line += line_at + (long)h * (queries + keys - 1) - i + queries - 1;
     k += k_at + b * keys * k_stride + h * DK;
     v += v_at + b * keys * k_stride + h * DK;
-    for (int c = 0; c < DK; c++) sums[c] = 0.0f;
+    FOR(c, DK) sums[c] = 0.0f;
     for (int j = 0; j < end; j++, k += k_stride, v += k_stride)
         add_row(score_gradient(row, gradient, k, v, has_bias ? line[j] : 0.0f, log_sum, sum, kept(i, j, h, random)), k, sums);
     put_row(sums, dq + dq_at + (b * queries + i) * q_stride + h * DK);
@@ -547,7 +547,7 @@ __kernel void attention_key_gradient(BACKWARD_PARAMETERS)
     line += line_at + (long)h * (queries + keys - 1) + j + queries - 1;
     q += q_at + b * queries * q_stride + h * DK;
     dy += dy_at + b * queries * y_stride + h * DK;
-    for (int c = 0; c < DK; c++) key_sums[c] = value_sums[c] = 0.0f;
+    FOR(c, DK) key_sums[c] = value_sums[c] = 0.0f;
     for (int i = causal ? j : 0; j < limit && i < queries; i++) {
         float p = exp(dot_row(key_row, q + i * q_stride) + (has_bias ? line[-i] : 0.0f) - logs[logs_at + bh * queries + i]), keep = kept(i, j, h, random);
         float ds = p * (dot_row(value_row, dy + i * y_stride) * keep - delta[delta_at + bh * queries + i]);

@@ -4,8 +4,6 @@
  *
  * Squares are inside where halves of a register lie within a row: two loads for each row of pixels, which are taken apart. Others are rare and functions
  * of their own; a loop that keeps sums in registers must branch around both ways, because a call within would put them all into memory. */
-#define INLINE __attribute__((always_inline)) static inline
-
 INLINE int square_at(int at, int width, int pitch)
 {
     int row = at / width;

@@ -4,6 +4,8 @@
 /* A function that stays one. PoCL compiles what is in a kernel three times, for itself and for launches of two kinds, but what it calls once: so it is with what a long
  * work-item does, which is told which item it is, as what asks for get_global_id() would become part of the kernel again; and with what needs registers for itself. */
 #define BY_ITSELF __attribute__((noinline))
+/* One that never is: where it takes an array that should be registers. */
+#define INLINE __attribute__((always_inline)) static inline
 /* A loop over sums in registers, which an array is only where every index is known. */
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 /* A loop over the lanes at an edge, which is rare: unrolled it would be most of what there is to compile. */
