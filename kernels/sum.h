@@ -15,6 +15,13 @@ static inline float add_lanes(const float *s)
     return (a + b) + (c + d);
 }
 
+/* The last ones, fewer than lanes. On a GPU lanes are registers only where each is known by its number. */
+#ifdef SORA_CPU
+#define REST_OF_LANES(l, rest) for (int l = 0; l < (rest); l++)
+#else
+#define REST_OF_LANES(l, rest) _Pragma("unroll") for (int l = 0; l < LANES; l++) if (l < (rest))
+#endif
+
 /* SUM_PART(result, first, last, i, expression of i) */
 #define SUM_PART(result, first, last, i, expression)                                                                             \
     do {                                                                                                                         \
@@ -26,7 +33,11 @@ static inline float add_lanes(const float *s)
                 long i = sum_at + sum_l;                                                                                         \
                 sum_lanes[sum_l] += (expression);                                                                                \
             }                                                                                                                    \
-        for (long i = sum_at; i < sum_last; i++) sum_lanes[i - sum_at] += (expression);                                          \
+        REST_OF_LANES(sum_l, (int)(sum_last - sum_at))                                                                           \
+        {                                                                                                                        \
+            long i = sum_at + sum_l;                                                                                             \
+            sum_lanes[sum_l] += (expression);                                                                                    \
+        }                                                                                                                        \
         result = add_lanes(sum_lanes);                                                                                           \
     } while (0)
 
@@ -43,10 +54,12 @@ static inline float add_lanes(const float *s)
                 sum_one[sum_l] += (first_expression);                                                                            \
                 sum_two[sum_l] += (second_expression);                                                                           \
             }                                                                                                                    \
-        for (long i = sum_at; i < sum_last; i++) {                                                                               \
+        REST_OF_LANES(sum_l, (int)(sum_last - sum_at))                                                                           \
+        {                                                                                                                        \
+            long i = sum_at + sum_l;                                                                                             \
             float value;                                                                                                         \
-            sum_one[i - sum_at] += (first_expression);                                                                           \
-            sum_two[i - sum_at] += (second_expression);                                                                          \
+            sum_one[sum_l] += (first_expression);                                                                                \
+            sum_two[sum_l] += (second_expression);                                                                               \
         }                                                                                                                        \
         first_result = add_lanes(sum_one);                                                                                       \
         second_result = add_lanes(sum_two);                                                                                      \
