@@ -3,6 +3,7 @@
 
 #include "cl/context.h"
 #include "cl/profile.h"
+#include "op/range.h"
 
 #include <clblast_c.h>
 
@@ -69,9 +70,9 @@ static sora_status library_product(sora_context *context, const sora_gemm_desc *
                                           a->view.offset, (size_t)a->leading, b->view.memory, b->view.offset, (size_t)b->leading,
                                           beta, d->c.memory, d->c.offset, (size_t)d->c_leading, &queue,
                                           context->profile ? &event : NULL, context->scratch.memory);
-    if (code != CLBlastSuccess)
-        return sora_fail(error, SORA_ERROR_DEVICE, "CLBlast's product of %lld x %lld x %lld failed: status %d", (long long)d->m,
-                         (long long)d->n, (long long)k, (int)code);
+    if (code != CLBlastSuccess) /* what OpenCL said, or a code of its own, which is none of OpenCL's */
+        return sora_fail(error, sora_cl_status((cl_int)code), "CLBlast's product of %lld x %lld x %lld failed: status %d",
+                         (long long)d->m, (long long)d->n, (long long)k, (int)code);
     double flops = 2.0 * (double)(d->m * d->n * k);
     context->work.launches++;
     context->work.flops += flops;
@@ -86,18 +87,15 @@ sora_status sora_gemm_clblast(sora_context *context, const sora_gemm_desc *d, co
     SORA_TRY(put_parameters(context, variant, error));
     SORA_TRY(library_product(context, d, d->k, &d->a, &d->b, d->accumulate ? 1.0f : 0.0f, error));
     if (d->k2 > 0) SORA_TRY(library_product(context, d, d->k2, &d->a2, &d->b2, 1.0f, error));
-    if (d->bias.memory || d->relu)
-        status =
-            sora_launch(context,
-                        &(sora_launch_desc) { .file = "gemm_clblast",
-                                              .kernel = "gemm_clblast_epilogue",
-                                              .options = "-D XV=1",
-                                              .label = d->label,
-                                              .global = { (size_t)SORA_MIN(d->m * d->n, 65536) },
-                                              .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->c), SORA_LONG(d->c_leading),
-                                                                          SORA_INT(d->m), SORA_INT(d->n), SORA_VIEW(&d->bias),
-                                                                          SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu)) },
-                        error);
+    if (d->bias.memory || d->relu) {
+        const sora_launch_desc epilogue = { .file = "gemm_clblast",
+                                            .kernel = "gemm_clblast_epilogue",
+                                            .label = d->label,
+                                            .arguments = SORA_ARGUMENTS(SORA_VIEW(&d->c), SORA_LONG(d->c_leading), SORA_INT(d->m),
+                                                                        SORA_INT(d->n), SORA_VIEW(&d->bias),
+                                                                        SORA_INT(d->bias.memory != NULL), SORA_INT(d->relu)) };
+        SORA_TRY(sora_launch_range(context, epilogue, d->m * d->n, 1, error));
+    }
 cleanup:
     return status;
 }
