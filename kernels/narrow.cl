@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "apart.h"
+#include "range.h"
 #include "narrow.h"
+
+/* P of a GPU's parts, in order. */
+__kernel void narrow_total(__global const float *restrict parts, ulong parts_at, __global float *restrict total, ulong total_at, long n, int count)
+{
+    EACH(i, n)
+    {
+        float sum = 0.0f;
+        for (int p = 0; p < count; p++) sum += parts[parts_at + p * n + i];
+        total[total_at + i] = sum;
+    }
+}
 
 #if XV > 1
 

@@ -11,11 +11,19 @@
 #define PARTS 8
 #define PART_LEAST 128
 #define PART_MOST 256
+/* On a GPU a P has few numbers, and one product of few groups would go through all rows of it: parts of so many rows are products
+ * side by side. */
+#define GPU_PARTS 16
+#define GPU_PART_LEAST 64
+
+static int64_t rounded_up(int64_t group, int64_t rows)
+{
+    return (rows + group - 1) / group * group;
+}
 
 static int64_t rows_of_part(int64_t m)
 {
-    int64_t rows = SORA_MAX(PART_LEAST, SORA_MIN(PART_MOST, (m + PARTS - 1) / PARTS));
-    return (rows + GROUP_ROWS - 1) / GROUP_ROWS * GROUP_ROWS;
+    return rounded_up(GROUP_ROWS, SORA_MAX(PART_LEAST, SORA_MIN(PART_MOST, (m + PARTS - 1) / PARTS)));
 }
 
 int64_t sora_narrow_parts(const sora_device_limits *limits, int64_t m)
@@ -28,7 +36,7 @@ uint64_t sora_narrow_workspace(const sora_device_limits *limits, int64_t m, int6
 {
     return limits->type == SORA_DEVICE_CPU
                ? 0
-               : SORA_MAX(sora_gemm_workspace(limits, rank, columns), sora_gemm_workspace(limits, columns, m));
+               : (uint64_t)(SORA_MIN(GPU_PARTS, (m + GPU_PART_LEAST - 1) / GPU_PART_LEAST) * columns * rank);
 }
 
 static int64_t rank_of(const sora_narrow_desc *d)
@@ -44,7 +52,45 @@ static sora_view behind(sora_view view, int64_t elements)
     return view;
 }
 
-/* As products, of which each is the only part. */
+/* P of a layer, A and B being its S and X. */
+static sora_status sum_over_rows(sora_context *context, const sora_narrow_desc *d, const sora_narrow_layer *l,
+                                 const sora_gemm_operand *a, const sora_gemm_operand *b, const sora_view *out, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    int64_t rows = SORA_MAX(GPU_PART_LEAST, rounded_up(GPU_PART_LEAST / 4, (d->m + GPU_PARTS - 1) / GPU_PARTS));
+    int64_t size = l->rank * l->columns, whole = d->m / rows, rest = d->m - whole * rows, parts = whole + (rest > 0);
+    const sora_view *to = parts > 1 ? &d->workspace : out;
+    sora_gemm_desc product = { .m = l->rank,
+                               .n = l->columns,
+                               .k = rows,
+                               .batch = { whole, rows * a->leading, rows * b->leading, size },
+                               .a = *a,
+                               .b = *b,
+                               .c = *to,
+                               .c_leading = l->columns,
+                               .label = d->label };
+    if (whole) SORA_TRY(sora_gemm(context, &product, error));
+    if (rest) {
+        product.k = rest;
+        product.batch = (sora_gemm_batch) { 0 };
+        product.a.view = behind(a->view, whole * rows * a->leading);
+        product.b.view = behind(b->view, whole * rows * b->leading);
+        product.c = behind(*to, whole * size);
+        SORA_TRY(sora_gemm(context, &product, error));
+    }
+    if (parts > 1) {
+        const sora_launch_desc total = { .file = "range",
+                                         .kernel = "narrow_total",
+                                         .label = d->label,
+                                         .arguments =
+                                             SORA_ARGUMENTS(SORA_VIEW(to), SORA_VIEW(out), SORA_LONG(size), SORA_INT(parts)) };
+        SORA_TRY(sora_launch_range(context, total, size, 1, error));
+    }
+cleanup:
+    return status;
+}
+
+/* As products, each P being the only part. */
 static sora_status run_products(sora_context *context, const sora_narrow_desc *d, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -52,7 +98,7 @@ static sora_status run_products(sora_context *context, const sora_narrow_desc *d
     for (int i = 0; i < d->layer_count; i++) {
         const sora_narrow_layer *l = &d->layers[i];
         const sora_gemm_operand x = { .view = behind(d->x, column), .leading = d->x_leading };
-        sora_gemm_desc product = { .workspace = d->workspace, .label = d->label };
+        sora_gemm_desc product = { .label = d->label };
         if (l->rank > 0 && d->t.memory) {
             product.m = d->m;
             product.n = l->rank;
@@ -64,14 +110,9 @@ static sora_status run_products(sora_context *context, const sora_narrow_desc *d
             SORA_TRY(sora_gemm(context, &product, error));
         }
         if (l->rank > 0 && d->s.memory) {
-            product.m = l->rank;
-            product.n = l->columns;
-            product.k = d->m;
-            product.a = (sora_gemm_operand) { .view = behind(d->s, at), .leading = rank, .transposed = true };
-            product.b = x;
-            product.c = behind(d->parts, factor);
-            product.c_leading = l->columns;
-            SORA_TRY(sora_gemm(context, &product, error));
+            const sora_gemm_operand s = { .view = behind(d->s, at), .leading = rank, .transposed = true };
+            const sora_view out = behind(d->parts, factor);
+            SORA_TRY(sum_over_rows(context, d, l, &s, &x, &out, error));
         }
         column += l->columns;
         at += l->rank;

@@ -42,8 +42,8 @@ int64_t sora_narrow_parts(const sora_device_limits *limits, int64_t m);
 /* Multiplications and additions. */
 double sora_narrow_flops(const sora_narrow_desc *desc);
 
-/* Enqueues it. Deterministic: sums have an order that follows from the sizes alone on a CPU; on a GPU they are products
- * (op/gemm.h). */
+/* Enqueues it. Deterministic: sums have an order that follows from the sizes alone on a CPU; on a GPU they are
+ * products (op/gemm.h), of parts of the rows that follow from m. */
 sora_status sora_narrow(sora_context *context, const sora_narrow_desc *desc, sora_error *error);
 
 #endif
