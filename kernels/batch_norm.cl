@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "range.h"
 #include "sum.h"
+#include "group.h"
 #include "vector.h"
 #include "square.h"
 
 /* Planes of n pixels are taken in vectors. With a pooled output beside the normalised one (2 x 2, stride 2, even sides) they are taken in squares
  * instead, so that what pooling takes, and what comes back from it, is there while the square is in registers.
  *
- * What a channel sums over its pixels is summed in parts of fixed size: work-items are (runs of a plane's vectors, channels, groups of images),
+ * What a channel sums over its pixels is summed in parts of fixed size: work-items are (runs of a plane's vectors, on a GPU each one a work-group's, channels, groups of images),
  * where either a plane has several runs or a group several images. Part: (channel, group, run). */
 #define PART_AT(group, channel, channels, run, runs) (((long)(group) * (channels) + (channel)) * (runs) + (run))
 
@@ -22,7 +23,8 @@ INLINE floatx normalised(floatx x, float m, float scale, float b, int relu)
 __kernel void norm_parts(__global const float *restrict x, ulong x_at, __global float *restrict partial, ulong partial_at, long stride, int channels, int n,
                          int runs, int images, int group)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
+    GROUP_MEMORY;
+    int run = (int)GROUP_ID, c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     x += x_at + (long)c * n;
@@ -30,8 +32,8 @@ __kernel void norm_parts(__global const float *restrict x, ulong x_at, __global 
     floatx sum = (floatx)0.0f, squares = (floatx)0.0f;
     for (int image = g * group; image < end; image++) {
         __global const float *plane = x + image * stride;
-        int at = first;
-        for (; at + XV <= last; at += XV) {
+        int at = first + GROUP_ITEM * XV;
+        for (; at + XV <= last; at += GROUP_ITEMS * XV) {
             floatx d = LOADX(plane + at) - shift;
             sum += d;
             squares = MAD(d, d, squares);
@@ -42,11 +44,13 @@ __kernel void norm_parts(__global const float *restrict x, ulong x_at, __global 
             squares = MAD(d, d, squares);
         }
     }
-    float count = (float)max(0, last - first) * (float)(end - g * group), total = SUM_LANES(sum), offset = count > 0.0f ? total / count : 0.0f;
+    float count = (float)max(0, last - first) * (float)(end - g * group), total = TOTAL_OF_GROUP(SUM_LANES(sum)), offset = count > 0.0f ? total / count : 0.0f;
+    float all_squares = TOTAL_OF_GROUP(SUM_LANES(squares));
+    if (GROUP_ITEM != 0) return;
     partial += partial_at + 3 * PART_AT(g, c, channels, run, runs);
     partial[0] = count;
     partial[1] = shift + offset;
-    partial[2] = max(SUM_LANES(squares) - total * offset, 0.0f);
+    partial[2] = max(all_squares - total * offset, 0.0f);
 }
 
 /* All parts of a channel, groups [groups][channels][runs] that stand `stride` apart, in order. */
@@ -151,7 +155,8 @@ __kernel void norm_gradient_parts(__global const float *restrict x, ulong x_at, 
                                   __global float *restrict partial, ulong partial_at, long x_stride, long dy_stride, int channels, int n, int runs, int images,
                                   int group, int relu)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
+    GROUP_MEMORY;
+    int run = (int)GROUP_ID, c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
@@ -159,14 +164,16 @@ __kernel void norm_gradient_parts(__global const float *restrict x, ulong x_at, 
     dy += dy_at + (long)c * n;
     floatx sum = (floatx)0.0f, product = (floatx)0.0f;
     for (int image = g * group; image < end; image++)
-        for (int at = first; at < last; at += XV) {
+        for (int at = first + GROUP_ITEM * XV; at < last; at += GROUP_ITEMS * XV) {
             floatx v = load_within(x + image * x_stride, at, n), d = arriving(v, load_within(dy + image * dy_stride, at, n), m, scale, b, relu);
             sum += d;
             product = MAD(d, v - m, product);
         }
+    float sums[2] = { TOTAL_OF_GROUP(SUM_LANES(sum)), TOTAL_OF_GROUP(SUM_LANES(product)) };
+    if (GROUP_ITEM != 0) return;
     partial += partial_at + 2 * PART_AT(g, c, channels, run, runs);
-    partial[0] = SUM_LANES(sum);
-    partial[1] = SUM_LANES(product);
+    partial[0] = sums[0];
+    partial[1] = sums[1];
 }
 
 /* dy of a square's pixels, which may be absent: then only pooling sends something. */
@@ -181,7 +188,8 @@ __kernel void norm_pool_gradient_parts(__global const float *restrict x, ulong x
                                        long x_stride, long dy_stride, long pooled_stride, int channels, int n, int width, int runs, int images, int group,
                                        int relu, int has_dy)
 {
-    int run = (int)get_global_id(0), c = (int)get_global_id(1), g = (int)get_global_id(2);
+    GROUP_MEMORY;
+    int run = (int)GROUP_ID, c = (int)get_global_id(1), g = (int)get_global_id(2);
     int first = (int)PART_FIRST((n + XV - 1) / XV, runs, run) * XV, last = min(n, (int)PART_LAST((n + XV - 1) / XV, runs, run) * XV);
     int end = min(images, (g + 1) * group);
     float m = mean[mean_at + c], scale = deviation[deviation_at + c] * gamma[gamma_at + c], b = beta[beta_at + c];
@@ -190,7 +198,7 @@ __kernel void norm_pool_gradient_parts(__global const float *restrict x, ulong x
     pooled += pooled_at + (long)c * n;
     floatx sum = (floatx)0.0f, product = (floatx)0.0f;
     for (int image = g * group; image < end; image++)
-        for (int at = first; at < last; at += XV) {
+        for (int at = first + GROUP_ITEM * XV; at < last; at += GROUP_ITEMS * XV) {
             floatx v[4], d[4];
             load_squares(x + image * x_stride, at, n, width, 2 * width, v);
             LOAD_DY(dy + image * dy_stride, at)
@@ -201,9 +209,11 @@ __kernel void norm_pool_gradient_parts(__global const float *restrict x, ulong x
                 product = MAD(d[t], v[t] - m, product);
             }
         }
+    float sums[2] = { TOTAL_OF_GROUP(SUM_LANES(sum)), TOTAL_OF_GROUP(SUM_LANES(product)) };
+    if (GROUP_ITEM != 0) return;
     partial += partial_at + 2 * PART_AT(g, c, channels, run, runs);
-    partial[0] = SUM_LANES(sum);
-    partial[1] = SUM_LANES(product);
+    partial[0] = sums[0];
+    partial[1] = sums[1];
 }
 
 /* total[c] = (sum of dy, sum of dy * normalised x), added to the gradients of beta and gamma where those are wanted. */

@@ -71,18 +71,16 @@ static sora_view part_of(const sora_view *workspace, uint64_t offset)
 static sora_status statistics_of_parts(const sora_op_run *run, const parts *p, const sora_view *partial, sora_error *error)
 {
     const sora_view *x = &run->inputs[X];
-    return sora_launch(
-        run->context,
-        &(sora_launch_desc) { .file = "batch_norm",
-                              .kernel = "norm_parts",
-                              .options = sora_range_options(run->context),
-                              .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
-                              .label = run->name,
-                              .bytes = bytes_of(x, 1),
-                              .arguments = SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride),
-                                                          SORA_INT(x->shape.dim[1]), SORA_INT(pixels_of(&x->shape)),
-                                                          SORA_INT(p->runs), SORA_INT(x->shape.dim[0]), SORA_INT(p->group)) },
-        error);
+    const sora_launch_desc desc = { .file = "batch_norm",
+                                    .kernel = "norm_parts",
+                                    .global = { 0, (size_t)x->shape.dim[1], (size_t)p->groups },
+                                    .label = run->name,
+                                    .bytes = bytes_of(x, 1),
+                                    .arguments =
+                                        SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(partial), SORA_LONG(x->stride),
+                                                       SORA_INT(x->shape.dim[1]), SORA_INT(pixels_of(&x->shape)),
+                                                       SORA_INT(p->runs), SORA_INT(x->shape.dim[0]), SORA_INT(p->group)) };
+    return sora_launch_groups(run->context, desc, p->runs, error);
 }
 
 /* From those of parts that came with x, else of our own. */
@@ -190,8 +188,7 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
     const sora_view *x = &run->inputs[X], *dy = &run->output_gradients[0], *pooled = &run->output_gradients[1];
     const sora_view *mean = &run->saved[0], *deviation = &run->saved[1];
     sora_launch_desc desc = { .file = "batch_norm",
-                              .options = sora_range_options(run->context),
-                              .global = { (size_t)p->runs, (size_t)x->shape.dim[1], (size_t)p->groups },
+                              .global = { 0, (size_t)x->shape.dim[1], (size_t)p->groups },
                               .label = run->name };
     if (pooled->memory) {
         desc.kernel = "norm_pool_gradient_parts";
@@ -201,7 +198,7 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
                            SORA_LONG(x->stride), SORA_LONG(dy->stride), SORA_LONG(pooled->stride), SORA_INT(x->shape.dim[1]),
                            SORA_INT(pixels_of(&pooled->shape)), SORA_INT(pooled->shape.dim[3]), SORA_INT(p->runs),
                            SORA_INT(x->shape.dim[0]), SORA_INT(p->group), SORA_INT(a->relu), SORA_INT(dy->memory != NULL));
-        return sora_launch(run->context, &desc, error);
+        return sora_launch_groups(run->context, desc, p->runs, error);
     }
     desc.kernel = "norm_gradient_parts";
     desc.bytes = bytes_of(x, 2);
@@ -209,7 +206,7 @@ static sora_status gradient_parts(const sora_op_run *run, const parts *p, const 
         SORA_ARGUMENTS(SORA_VIEW(x), SORA_VIEW(dy), NORM_VIEWS(mean, deviation), SORA_VIEW(partial), SORA_LONG(x->stride),
                        SORA_LONG(dy->stride), SORA_INT(x->shape.dim[1]), SORA_INT(pixels_of(&x->shape)), SORA_INT(p->runs),
                        SORA_INT(x->shape.dim[0]), SORA_INT(p->group), SORA_INT(a->relu));
-    return sora_launch(run->context, &desc, error);
+    return sora_launch_groups(run->context, desc, p->runs, error);
 }
 
 static sora_status parameter_sums(const sora_op_run *run, const sora_view *total, const sora_view *partial, sora_error *error)

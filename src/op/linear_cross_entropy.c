@@ -56,7 +56,7 @@ static sora_status infer(sora_op_shape_rule *rule, sora_error *error)
 
 static sora_status launch_rows(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
 {
-    const sora_launch_desc desc = { .kernel = kernel, .label = run->name, .arguments = arguments };
+    const sora_launch_desc desc = { .file = "range", .kernel = kernel, .label = run->name, .arguments = arguments };
     return sora_launch_groups(run->context, desc, rows_of(&run->inputs[LABELS].shape), error);
 }
 

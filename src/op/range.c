@@ -32,7 +32,6 @@ sora_status sora_launch_range(sora_context *context, sora_launch_desc desc, int6
 sora_status sora_launch_groups(sora_context *context, sora_launch_desc desc, int64_t groups, sora_error *error)
 {
     bool cpu = sora_is_cpu(context);
-    desc.file = "range";
     desc.options = sora_range_options(context);
     desc.global[0] = (size_t)(cpu ? groups : groups * SORA_RANGE_GPU_GROUP);
     desc.local[0] = cpu ? 0 : SORA_RANGE_GPU_GROUP;

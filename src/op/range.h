@@ -26,7 +26,8 @@ const char *sora_range_options(const sora_context *context);
 /* `desc` without sizes and options; elements of each of `rows` rows, the second dimension of the launch. */
 sora_status sora_launch_range(sora_context *context, sora_launch_desc desc, int64_t elements, int64_t rows, sora_error *error);
 
-/* `desc` without sizes and options, of the program "range": `groups` work-items, or on a GPU groups of those (kernels/group.h). */
+/* `desc` without options and the size of its first dimension, in which are `groups` work-items, or on a GPU groups of those
+ * (kernels/group.h). */
 sora_status sora_launch_groups(sora_context *context, sora_launch_desc desc, int64_t groups, sora_error *error);
 
 /* Work-items in the first dimension of a launch for each that has work, where those are long and few (kernels/apart.h). */

@@ -41,7 +41,7 @@ static sora_status launch(const sora_op_run *run, const char *kernel, int64_t ac
 
 static sora_status launch_rows(const sora_op_run *run, const char *kernel, const sora_argument *arguments, sora_error *error)
 {
-    const sora_launch_desc desc = { .kernel = kernel, .label = run->name, .arguments = arguments };
+    const sora_launch_desc desc = { .file = "range", .kernel = kernel, .label = run->name, .arguments = arguments };
     return sora_launch_groups(run->context, desc, rows_of(&run->inputs[X].shape), error);
 }
 
