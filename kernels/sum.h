@@ -15,11 +15,22 @@ static inline float add_lanes(const float *s)
     return (a + b) + (c + d);
 }
 
-/* The last ones, fewer than lanes. On a GPU lanes are registers only where each is known by its number. */
+/* What is done with term i and lane l of the last ones, fewer than lanes. On a GPU lanes are registers only where each is known by its number. */
 #ifdef SORA_CPU
-#define REST_OF_LANES(l, rest) for (int l = 0; l < (rest); l++)
+#define REST_OF_LANES(first, last, i, l, body)       \
+    for (long i = (first); i < (last); i++) {        \
+        long l = i - (first);                        \
+        body                                         \
+    }
 #else
-#define REST_OF_LANES(l, rest) _Pragma("unroll") for (int l = 0; l < LANES; l++) if (l < (rest))
+#define REST_OF_LANES(first, last, i, l, body)       \
+    _Pragma("unroll") for (int l = 0; l < LANES; l++) \
+    {                                                \
+        long i = (first) + l;                        \
+        if (i < (last)) {                            \
+            body                                     \
+        }                                            \
+    }
 #endif
 
 /* SUM_PART(result, first, last, i, expression of i) */
@@ -33,11 +44,7 @@ static inline float add_lanes(const float *s)
                 long i = sum_at + sum_l;                                                                                         \
                 sum_lanes[sum_l] += (expression);                                                                                \
             }                                                                                                                    \
-        REST_OF_LANES(sum_l, (int)(sum_last - sum_at))                                                                           \
-        {                                                                                                                        \
-            long i = sum_at + sum_l;                                                                                             \
-            sum_lanes[sum_l] += (expression);                                                                                    \
-        }                                                                                                                        \
+        REST_OF_LANES(sum_at, sum_last, i, sum_l, sum_lanes[sum_l] += (expression);)                                             \
         result = add_lanes(sum_lanes);                                                                                           \
     } while (0)
 
@@ -54,13 +61,8 @@ static inline float add_lanes(const float *s)
                 sum_one[sum_l] += (first_expression);                                                                            \
                 sum_two[sum_l] += (second_expression);                                                                           \
             }                                                                                                                    \
-        REST_OF_LANES(sum_l, (int)(sum_last - sum_at))                                                                           \
-        {                                                                                                                        \
-            long i = sum_at + sum_l;                                                                                             \
-            float value;                                                                                                         \
-            sum_one[sum_l] += (first_expression);                                                                                \
-            sum_two[sum_l] += (second_expression);                                                                               \
-        }                                                                                                                        \
+        REST_OF_LANES(sum_at, sum_last, i, sum_l, float value; sum_one[sum_l] += (first_expression);                             \
+                      sum_two[sum_l] += (second_expression);)                                                                    \
         first_result = add_lanes(sum_one);                                                                                       \
         second_result = add_lanes(sum_two);                                                                                      \
     } while (0)
