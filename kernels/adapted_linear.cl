@@ -14,7 +14,12 @@
     vstore4(layer_ranks, 0, ranks);     \
     vstore4(layer_scales, 0, scales)
 
-#define RUN 16 /* columns, a cache line of neighbours: a panel holds whole runs or is the only one */
+/* Columns of a work-item: a cache line of neighbours, on a GPU one, beside which its neighbours have theirs. A panel holds whole runs or is the only one. */
+#ifdef SORA_CPU
+#define RUN 16
+#else
+#define RUN 1
+#endif
 
 static inline int whole_panels(int columns, int panel) { return (columns + panel - 1) / panel * panel; }
 static inline int factor_runs(int columns, int panel) { return (whole_panels(columns, panel) + RUN - 1) / RUN; }
