@@ -131,10 +131,11 @@ void sora_launches_rehearsed(sora_context *context)
 
 /* What the launch says; where it says nothing, single work-items on a CPU, and on a GPU, which would leave the other lanes of each
  * empty, powers of two that divide the launch, up to a wave of 64. */
-static void choose_groups(const sora_device_limits *limits, const sora_launch_desc *desc, const size_t *global, size_t *local)
+static void choose_groups(const sora_device_limits *limits, size_t most, const sora_launch_desc *desc, const size_t *global,
+                          size_t *local)
 {
     size_t left = desc->local[0] || limits->type == SORA_DEVICE_CPU ? 1 : 64;
-    while (left > limits->work_group) left /= 2;
+    while (left > most) left /= 2;
     for (int i = 0; i < 3; i++) {
         local[i] = desc->local[i] ? desc->local[i] : left;
         while (!desc->local[i] && (global[i] % local[i] != 0 || local[i] > limits->work_item[i])) local[i] /= 2;
@@ -184,7 +185,7 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
     size_t global[3], local[3], group = 1;
     if (desc->global[0] == 0) return SORA_OK;
     for (int i = 0; i < 3; i++) global[i] = desc->global[i] ? desc->global[i] : 1;
-    choose_groups(&context->device.limits, desc, global, local);
+    choose_groups(&context->device.limits, context->device.limits.work_group, desc, global, local);
     for (int i = 0; i < 3; i++) {
         group *= local[i];
         if (global[i] % local[i] != 0 || local[i] > context->device.limits.work_item[i])
@@ -200,6 +201,13 @@ sora_status sora_launch(sora_context *context, const sora_launch_desc *desc, sor
     if (first) SORA_TRY(sora_context_finish(context, error));
     double start = first ? now() : 0;
     SORA_TRY(sora_kernel_build(context, kernel, error));
+    if (group > kernel->work_group) {
+        choose_groups(&context->device.limits, kernel->work_group, desc, global, local);
+        group = local[0] * local[1] * local[2];
+    }
+    if (group > kernel->work_group)
+        SORA_FAIL(error, SORA_ERROR_DEVICE, "kernel %s: a work-group of %zu, its code takes %zu on %s", desc->kernel, group,
+                  kernel->work_group, context->device.name);
     SORA_TRY(set_arguments(desc, kernel, error));
     SORA_TRY(enqueue(context, desc, kernel->handle, global, local, error));
     if (first) SORA_TRY(end_first(context, start, error));

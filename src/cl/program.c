@@ -284,6 +284,9 @@ sora_status sora_kernel_build(sora_context *context, sora_kernel *kernel, sora_e
                   sora_cl_name(code));
     SORA_TRY(sora_cl_check(clGetKernelInfo(handle, CL_KERNEL_NUM_ARGS, sizeof kernel->arguments, &kernel->arguments, NULL),
                            "clGetKernelInfo", error));
+    if (clGetKernelWorkGroupInfo(handle, context->device.device_id, CL_KERNEL_WORK_GROUP_SIZE, sizeof kernel->work_group,
+                                 &kernel->work_group, NULL) != CL_SUCCESS)
+        kernel->work_group = SIZE_MAX;
     kernel->handle = handle;
     handle = NULL;
 cleanup:

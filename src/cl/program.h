@@ -10,7 +10,8 @@ typedef struct sora_kernel {
     char *name;
     cl_kernel handle; /* NULL until its first launch */
     cl_uint arguments;
-    bool checked; /* the types of a first launch agreed with the source */
+    size_t work_group; /* the largest that its code may be launched in: registers may leave less than the device takes */
+    bool checked;      /* the types of a first launch agreed with the source */
 } sora_kernel;
 
 typedef enum sora_program_state {

@@ -166,6 +166,48 @@ static void test_other_type_names(void **state)
     sora_context_destroy(&context);
 }
 
+/* The most that a kernel's code may be launched in, in the place of what the driver says. */
+static size_t group_told;
+
+cl_int clGetKernelWorkGroupInfo(cl_kernel kernel, cl_device_id device, cl_kernel_work_group_info what, size_t bytes, void *out,
+                                size_t *size)
+{
+    cl_int (*real)(cl_kernel, cl_device_id, cl_kernel_work_group_info, size_t, void *, size_t *) =
+        dlsym(RTLD_NEXT, "clGetKernelWorkGroupInfo");
+    if (!group_told) return real(kernel, device, what, bytes, out, size);
+    *(size_t *)out = group_told;
+    return CL_SUCCESS;
+}
+
+/* A kernel that takes less than the device gets less, where the launch doesn't say; else the message does. */
+static void test_small_groups(void **state)
+{
+    const fixture *f = *state;
+    sora_error error;
+    sora_context *own = open_context(f, false), *context;
+    sora_device_limits limits = gpu_limits(own);
+    OK(sora_context_create(&(sora_context_options) { .kernels = f->kernels, .cache = f->cache, .limits = &limits }, &context,
+                           &error));
+    sora_buffer buffer;
+    OK(sora_buffer_create(context, 64, "test", &buffer, &error));
+    sora_view y = sora_view_dense(&buffer, 0, SORA_SHAPE(3));
+    float out[3];
+    sora_launch_desc desc = {
+        .file = "groups", .kernel = "groups", .options = "", .global = { 640 }, .arguments = SORA_ARGUMENTS(SORA_VIEW(&y))
+    };
+    group_told = 24;
+    OK(sora_launch(context, &desc, &error));
+    group_told = 0;
+    OK(sora_view_read(context, &y, out, &error));
+    assert_int_equal((int)out[0], 16);
+    desc.local[0] = 64;
+    assert_int_equal(sora_launch(context, &desc, &error), SORA_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "a work-group of 64, its code takes 24"));
+    sora_buffer_destroy(&buffer);
+    sora_context_destroy(&context);
+    sora_context_destroy(&own);
+}
+
 /* Where a launch doesn't say: a GPU's work-items by the wave, as far as they divide the launch. */
 static void test_groups(void **state)
 {
@@ -459,17 +501,10 @@ static void test_calls_of_builtins(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_expected),
-        cmocka_unit_test(test_many_groups),
-        cmocka_unit_test(test_other_type_names),
-        cmocka_unit_test(test_strided),
-        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_memory_refused),
-        cmocka_unit_test(test_profile_of_odd_times),
+        cmocka_unit_test(test_launch),      cmocka_unit_test(test_groups),         cmocka_unit_test(test_expected),
+        cmocka_unit_test(test_many_groups), cmocka_unit_test(test_small_groups),   cmocka_unit_test(test_other_type_names),
+        cmocka_unit_test(test_strided),     cmocka_unit_test(test_cache),          cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_large),       cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_profile_of_odd_times),
         cmocka_unit_test(test_calls_of_builtins),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
