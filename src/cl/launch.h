@@ -106,7 +106,8 @@ typedef struct sora_argument {
 typedef struct sora_launch_desc {
     const char *file, *kernel;
     const char *options; /* "-D TILE=8"; NULL: none. Only for tiles, dtypes and epilogues: never for sizes of a batch */
-    size_t global[3];    /* in work-items; 0 in y, z counts as 1. Must be multiples of local where local is given */
+    size_t global[3];    /* in work-items; 0 in y, z counts as 1. Must be multiples of local where local is given. Where a GPU may
+                            not take so many groups in y or z, it is several commands */
     size_t local[3];   /* 0, 0, 0: single work-items on a CPU, up to 64 that divide `global` on a GPU; never left to the driver */
     const char *label; /* in the profile: the op's or node's name; NULL: the kernel's */
     double flops,
