@@ -41,7 +41,7 @@ static void start(set *s, const sora_optimizer_options *options)
     OK(sora_graph_forward(s->graph, 1, 0, 0, &error));
 }
 
-static void stop(set *s)
+static void end(set *s)
 {
     sora_error error;
     sora_graph_destroy(&s->graph);
@@ -256,7 +256,7 @@ static void check_50_steps(void)
         close_reference(&all[i]);
     }
     free(all);
-    stop(&s);
+    end(&s);
     sora_params_destroy(&s.params);
     assert_int_equal(sora_context_memory(context).current, 0);
 }
@@ -328,7 +328,7 @@ static void check_case(const json_t *root, const json_t *one)
     assert_int_equal(json_array_size(moments), shape.rank > 1 ? 2 : 1);
     for (size_t i = 0; i < json_array_size(moments); i++) expect_list(text, param, (int)i + 1, json_array_get(moments, i));
     free(gradient);
-    stop(&s);
+    end(&s);
     sora_params_destroy(&s.params);
 }
 
@@ -419,9 +419,9 @@ static void test_resume(void **state)
     steps(&again, 4, 6);
     steps(&whole, 4, 6);
     expect_equal_sets(&whole, &again);
-    stop(&whole); /* and on the host nothing is different */
+    end(&whole); /* and on the host nothing is different */
     expect_equal_sets(&whole, &again);
-    stop(&again);
+    end(&again);
     sora_params_destroy(&whole.params);
     sora_params_destroy(&again.params);
 }
@@ -453,8 +453,8 @@ static void test_nonfinite(void **state)
     OK(sora_optimizer_read(good.optimizer, &finite, &norm, &error));
     assert_true(finite);
     expect_equal_sets(&good, &bad);
-    stop(&good);
-    stop(&bad);
+    end(&good);
+    end(&bad);
     sora_params_destroy(&good.params);
     sora_params_destroy(&bad.params);
 }
