@@ -220,11 +220,13 @@ typedef struct sora_evaluation_options {
 SORA_API sora_status sora_unet_evaluate(sora_unet *unet, const sora_dataset *dataset, const sora_evaluation_options *options,
                                         sora_quality *out, sora_error *error);
 
-/* Probabilities [size][size] of images, in batches; call `use` for each image with its own width and height kept apart. */
+/* Probabilities [size][size] of images, in batches; call `use` for each image with its own width and height kept apart. A picture that
+ * cannot be read goes to `unreadable`, with the reason, and the others go on; where that is NULL it ends the prediction. */
 typedef struct sora_prediction_options {
     int batch;
     sora_status (*use)(void *self, size_t index, const sora_image *image, const float *probability /* at the image's own size */,
                        sora_error *error);
+    void (*unreadable)(void *self, size_t index, const sora_error *why);
     void *self;
 } sora_prediction_options;
 SORA_API sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t count,

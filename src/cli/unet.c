@@ -115,6 +115,8 @@ typedef struct prediction {
     const char *out;
     bool probability, silent; /* silent: names of pictures are not printed as they are written */
     double threshold;
+    bool *unreadable; /* [paths] */
+    size_t failures;
 } prediction;
 
 static const char *base_name(const char *path)
@@ -169,6 +171,7 @@ static sora_status print_pictures(const prediction *p, size_t count, sora_error 
     char mask[4096], overlay[4096], probability[4096];
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
+        if (p->unreadable[i]) continue;
         picture_path(p, i, "mask", mask);
         picture_path(p, i, "overlay", overlay);
         picture_path(p, i, "probability", probability);
@@ -205,6 +208,14 @@ static sora_status use_prediction(void *self, size_t index, const sora_image *im
     return status;
 }
 
+static void on_unreadable(void *self, size_t index, const sora_error *why)
+{
+    prediction *p = self;
+    p->unreadable[index] = true;
+    p->failures++;
+    cli_fail(why->status, why);
+}
+
 int cli_unet_predict(int argc, char **argv)
 {
     cli_globals globals = { 0 };
@@ -219,6 +230,7 @@ int cli_unet_predict(int argc, char **argv)
         CLI_GLOBALS(globals),
     };
     const char **words = calloc((size_t)argc + 1, sizeof *words);
+    bool *unreadable = calloc((size_t)argc + 1, sizeof *unreadable);
     cli_command command = { .name = "unet predict",
                             .summary = "hand masks for images (JPEG or PNG)",
                             .usage = "unet predict --from RUN IMAGE... --out DIR",
@@ -230,10 +242,11 @@ int cli_unet_predict(int argc, char **argv)
     sora_error error;
     sora_context *context = NULL;
     sora_unet *unet = NULL;
-    sora_status status =
-        words ? cli_parse(&command, argc, argv, &help, &error) : cli_error(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
+    sora_status status = words && unreadable ? cli_parse(&command, argc, argv, &help, &error)
+                                             : cli_error(&error, SORA_ERROR_MEMORY, "%s", "no host memory");
     if (status != SORA_OK || help) {
         free(words);
+        free(unreadable);
         return cli_fail(status, &error);
     }
     char *end = NULL;
@@ -253,11 +266,15 @@ int cli_unet_predict(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
     if (status == SORA_OK) sora_params_freeze(sora_unet_params(unet));
-    prediction self = { words, out, probability, globals.quiet || globals.json, level };
-    sora_prediction_options prediction_options = { .use = use_prediction, .self = &self };
+    prediction self = { words, out, probability, globals.quiet || globals.json, level, unreadable, 0 };
+    sora_prediction_options prediction_options = { .use = use_prediction, .unreadable = on_unreadable, .self = &self };
     if (status == SORA_OK) status = sora_unet_predict(unet, words, command.word_count, &prediction_options, &error);
     if (status == SORA_OK && globals.json) status = print_pictures(&self, command.word_count, &error);
+    if (status == SORA_OK && self.failures > 0)
+        status = cli_error(&error, SORA_ERROR_INPUT, "%zu of %zu images could not be read; they have no masks", self.failures,
+                           command.word_count);
     sora_unet_destroy(&unet);
     free(words);
+    free(unreadable);
     return cli_finish(&globals, &context, status, &error);
 }

@@ -91,27 +91,52 @@ static sora_status prepare(const sora_unet *unet, const sora_image *image, float
     return SORA_OK;
 }
 
-static sora_status predict_batch(sora_unet *unet, const sora_unet_graph *graph, const char *const *paths, size_t first, int count,
-                                 sora_image *images, float *input, const float *no_mask, float *probability,
+/* Pictures on their way through the network. */
+typedef struct batch {
+    sora_image *images;
+    size_t *indices; /* of each, among the paths */
+    float *input;
+    int room, count;
+} batch;
+
+/* Fills it from *next on. A picture that cannot be read is told of and left out. */
+static sora_status read_batch(const sora_unet *unet, const char *const *paths, size_t count, size_t *next, batch *b,
+                              const sora_prediction_options *options, sora_error *error)
+{
+    int size = sora_unet_config(unet)->size;
+    size_t pixels = (size_t)size * (size_t)size;
+    sora_error why;
+    for (b->count = 0; b->count < b->room && *next < count; ++*next) {
+        sora_image *image = &b->images[b->count];
+        sora_status status = sora_image_read(paths[*next], 3, image, &why);
+        if (options->unreadable && (status == SORA_ERROR_INPUT || status == SORA_ERROR_IO)) {
+            options->unreadable(options->self, *next, &why);
+            continue;
+        }
+        if (status != SORA_OK && error) *error = why;
+        if (status == SORA_OK) status = prepare(unet, image, b->input + (size_t)b->count * 3 * pixels, error);
+        if (status != SORA_OK) return status;
+        b->indices[b->count++] = *next;
+    }
+    return SORA_OK;
+}
+
+static sora_status predict_batch(const sora_unet_graph *graph, int size, const batch *b, const float *no_mask, float *probability,
                                  const sora_prediction_options *options, sora_error *error)
 {
     sora_status status = SORA_OK;
     float *native = NULL;
-    int size = sora_unet_config(unet)->size;
     size_t pixels = (size_t)size * (size_t)size;
-    for (int i = 0; i < count; i++) {
-        SORA_TRY(sora_image_read(paths[first + (size_t)i], 3, &images[i], error));
-        SORA_TRY(prepare(unet, &images[i], input + (size_t)i * 3 * pixels, error));
-    }
-    SORA_TRY(sora_graph_write(graph->graph, graph->image, input, count, error));
-    SORA_TRY(sora_graph_write(graph->graph, graph->mask, no_mask, count, error));
-    SORA_TRY(sora_graph_forward(graph->graph, count, 0, 0, error));
+    SORA_TRY(sora_graph_write(graph->graph, graph->image, b->input, b->count, error));
+    SORA_TRY(sora_graph_write(graph->graph, graph->mask, no_mask, b->count, error));
+    SORA_TRY(sora_graph_forward(graph->graph, b->count, 0, 0, error));
     SORA_TRY(sora_graph_read(graph->graph, graph->probability, probability, error));
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < b->count; i++) {
+        const sora_image *image = &b->images[i];
         free(native);
-        SORA_TRY(sora_allocate((size_t)images[i].width * (size_t)images[i].height, sizeof *native, "prediction", &native, error));
-        sora_probability_stretch(probability + (size_t)i * pixels, size, images[i].width, images[i].height, native);
-        SORA_TRY(options->use(options->self, first + (size_t)i, &images[i], native, error));
+        SORA_TRY(sora_allocate((size_t)image->width * (size_t)image->height, sizeof *native, "prediction", &native, error));
+        sora_probability_stretch(probability + (size_t)i * pixels, size, image->width, image->height, native);
+        SORA_TRY(options->use(options->self, b->indices[i], image, native, error));
     }
 cleanup:
     free(native);
@@ -123,27 +148,29 @@ sora_status sora_unet_predict(sora_unet *unet, const char *const *paths, size_t 
 {
     sora_status status = SORA_OK;
     sora_unet_graph graph = { 0 };
-    sora_image *images = NULL;
-    float *input = NULL, *no_mask = NULL, *probability = NULL;
-    int batch = options->batch ? options->batch : 8, size = sora_unet_config(unet)->size;
-    if ((size_t)batch > count) batch = (int)SORA_MAX(count, 1);
-    size_t pixels = (size_t)size * (size_t)size * (size_t)batch;
+    float *no_mask = NULL, *probability = NULL;
+    batch b = { .room = options->batch ? options->batch : 8 };
+    int size = sora_unet_config(unet)->size;
+    if ((size_t)b.room > count) b.room = (int)SORA_MAX(count, 1);
+    size_t pixels = (size_t)size * (size_t)size * (size_t)b.room, next = 0;
     if (check_host(unet, error) != SORA_OK) return SORA_ERROR_ARGUMENT;
-    SORA_TRY(sora_allocate((size_t)batch, sizeof *images, "images", &images, error));
-    SORA_TRY(sora_allocate(3 * pixels, sizeof *input, "images", &input, error));
+    SORA_TRY(sora_allocate((size_t)b.room, sizeof *b.images, "images", &b.images, error));
+    SORA_TRY(sora_allocate((size_t)b.room, sizeof *b.indices, "images", &b.indices, error));
+    SORA_TRY(sora_allocate(3 * pixels, sizeof *b.input, "images", &b.input, error));
     SORA_TRY(sora_allocate(pixels, sizeof *no_mask, "masks", &no_mask, error));
     SORA_TRY(sora_allocate(pixels, sizeof *probability, "predictions", &probability, error));
-    SORA_TRY(open_graph(unet, batch, SORA_LOSS_DICE, &graph, error));
-    for (size_t first = 0; first < count; first += (size_t)batch) {
-        int part = (int)SORA_MIN((size_t)batch, count - first);
-        status = predict_batch(unet, &graph, paths, first, part, images, input, no_mask, probability, options, error);
-        for (int i = 0; i < batch; i++) sora_image_free(&images[i]);
+    SORA_TRY(open_graph(unet, b.room, SORA_LOSS_DICE, &graph, error));
+    while (next < count) {
+        status = read_batch(unet, paths, count, &next, &b, options, error);
+        if (status == SORA_OK && b.count > 0) status = predict_batch(&graph, size, &b, no_mask, probability, options, error);
+        for (int i = 0; i < b.room; i++) sora_image_free(&b.images[i]);
         if (status != SORA_OK) goto cleanup;
     }
 cleanup:
     status = close_after(status, unet, &graph, error);
-    free(images);
-    free(input);
+    free(b.images);
+    free(b.indices);
+    free(b.input);
     free(no_mask);
     free(probability);
     return status;

@@ -445,6 +445,15 @@ def part_predict():
     for name, data in (("short", b"\x89PNG\r\n\x1a\n\0\0"), ("text", b"hello"), ("empty", b"")):
         (work / f"{name}.png").write_bytes(data)
         refused(f"a broken picture: {name}", 3, f"{name}.png", "unet", "predict", "--from", "base", f"{name}.png", "--out", "masks")
+    # Eight go through the network at a time: broken ones in the first and a last of their own.
+    some = [work / "short.png", *files, "none.png", work / "text.png"]
+    done = run("unet", "predict", "--from", "base", *some, "--out", "some", "--json", code=3)
+    check("broken pictures are named, each with its reason", [line.split(": ")[1:3] for line in done.stderr.splitlines()] ==
+          [[str(some[0]), "broken PNG"], ["none.png", "cannot open"], [str(some[-1]), "neither PNG nor JPEG by its first bytes"], ["3 of 10 images could not be read; they have no masks"]],
+          done.stderr)
+    check("and the others are written", [p["image"] for p in json.loads(done.stdout)] == list(map(str, files)) and
+          all(filecmp.cmp(work / "some" / f"{f.stem}.mask.png", work / "masks" / f"{f.stem}.mask.png", shallow=False) for f in files) and
+          len(list((work / "some").iterdir())) == 2 * len(files))
     huge = bytearray((pictures / "rgb.png").read_bytes())
     huge[16:24] = struct.pack(">II", 1 << 20, 1 << 20)
     huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
