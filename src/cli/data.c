@@ -18,7 +18,7 @@ static bool on_image(void *self, int done, int total)
 int cli_data_hands(int argc, char **argv)
 {
     cli_globals globals = { 0 };
-    const char *layout = "egohands", *out = NULL, *images = NULL, *width = NULL, *height = NULL, *seed = NULL;
+    const char *layout = "egohands", *out = NULL, *images = "120", *width = "320", *height = "180", *seed = "1";
     const cli_option options[] = {
         { "layout", "Data", "NAME", "folders and files as EgoHands or GTEA has them (egohands|gtea)", "egohands", NULL, &layout },
         { "out", "Data", "DIR", "folder to write to", NULL, NULL, &out },
@@ -26,6 +26,7 @@ int cli_data_hands(int argc, char **argv)
         { "width", "Data", "N", "pixels", "320", NULL, &width },
         { "height", "Data", "N", "pixels", "180", NULL, &height },
         { "seed", "Data", "N", "another seed, other pictures", "1", NULL, &seed },
+        { "json", "General", NULL, "results as JSON on stdout", NULL, &globals.json, NULL },
         { "quiet", "General", NULL, "no progress", NULL, &globals.quiet, NULL },
     };
     cli_command command = { .name = "data hands",
@@ -36,7 +37,7 @@ int cli_data_hands(int argc, char **argv)
                             .option_count = sizeof options / sizeof options[0] };
     sora_error error;
     bool help;
-    long count = 0, w = 0, h = 0, s = 1;
+    long count = 0, w = 0, h = 0, s = 0;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!out) {
@@ -55,6 +56,10 @@ int cli_data_hands(int argc, char **argv)
                                  .progress = on_image,
                                  .self = &globals.quiet };
     if (status == SORA_OK) status = sora_hands_draw(out, &hands, &error);
+    if (status == SORA_OK && globals.json)
+        status = cli_print_json(json_pack("{s:s,s:s,s:i,s:i,s:i,s:I}", "out", out, "layout", layout, "images", hands.images,
+                                          "width", hands.width, "height", hands.height, "seed", (json_int_t)s),
+                                &error);
     return cli_fail(status, &error);
 }
 

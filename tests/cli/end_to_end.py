@@ -250,6 +250,8 @@ def part_data():
     check("drawn sets are equal to the byte", same_tree(work / "gtea", work / "again"))
     run("data", "hands", "--layout", "gtea", "--images", "24", "--width", "96", "--height", "72", "--seed", "2", "--out", "other", "--quiet")
     check("another seed, other pictures", not same_tree(work / "gtea", work / "other"))
+    drawn = run("data", "hands", "--layout", "gtea", "--images", "4", "--width", "48", "--seed", "7", "--out", "few", "--json")
+    check("data hands --json", json.loads(drawn.stdout) == {"out": "few", "layout": "gtea", "images": 4, "width": 48, "height": 180, "seed": 7} and not drawn.stderr, drawn)
     refused("a folder that is not empty", 2, "not empty", "data", "hands", "--out", "gtea")
     refused("layout", 2, "expected egohands or gtea", "data", "hands", "--out", "more", "--layout", "coco")
     headlines()
