@@ -399,10 +399,13 @@ static sora_status evaluate(trainer *t, bool *stop, bool *improved, sora_error *
     if (ends_phase(t, t->state.step)) json_object_set_new(line, "xi", json_real((double)rates_of(t, t->state.step - 1).xi));
     if (line) json_object_update(line, result.fields);
     SORA_TRY(sora_events_write(t->events, line, error));
-    *improved = !t->state.has_best || result.score > t->state.best_score;
+    /* Scores may stand still while much is learned: a hand IoU is 0 until the first pixel passes the threshold. */
+    *improved = !t->state.has_best || result.score > t->state.best_score ||
+                (result.score == t->state.best_score && result.loss < t->state.best_loss);
     if (*improved) {
         t->state.has_best = true;
         t->state.best_score = result.score;
+        t->state.best_loss = result.loss;
         t->state.best_step = t->state.step;
         t->state.bad_evaluations = 0;
     } else {

@@ -57,8 +57,9 @@ sora_status sora_trainer_state_save(const sora_trainer_state *state, const sora_
     sora_status status = SORA_OK;
     char *path = NULL, *text = NULL, data[17];
     snprintf(data, sizeof data, "%016llx", (unsigned long long)state->data_hash);
-    json_t *best =
-        state->has_best ? json_pack("{s:I,s:f}", "step", (json_int_t)state->best_step, "score", state->best_score) : json_null();
+    json_t *best = state->has_best ? json_pack("{s:I,s:f,s:f}", "step", (json_int_t)state->best_step, "score", state->best_score,
+                                               "loss", state->best_loss)
+                                   : json_null();
     json_t *root = json_pack("{s:s,s:s,s:I,s:I,s:i,s:b,s:{s:f,s:o,s:i},s:o,s:i,s:f,s:I,s:o}", "format", format, "data", data,
                              "step", (json_int_t)state->step, "optimizer_steps", (json_int_t)state->optimizer_steps, "moments",
                              (int)state->moments, "finished", state->finished, "plateau", "factor", state->plateau.factor, "best",
@@ -102,7 +103,7 @@ sora_status sora_trainer_state_load(sora_trainer_state *state, const sora_layers
     json_error_t problem;
     const char *found = "", *data = NULL;
     json_int_t step, optimizer_steps, loss_count;
-    json_t *plateau_best, *best, *history;
+    json_t *plateau_best, *best, *best_loss, *history;
     int finished, moments;
     SORA_TRY(sora_format(&path, error, "%s/state.json", folder));
     SORA_TRY(sora_file_read(path, 64u << 20, &text, &bytes, error));
@@ -128,6 +129,8 @@ sora_status sora_trainer_state_load(sora_trainer_state *state, const sora_layers
     state->plateau.best = json_is_number(plateau_best) ? json_number_value(plateau_best) : INFINITY;
     state->has_best = json_is_object(best);
     state->best_score = json_number_value(json_object_get(best, "score"));
+    best_loss = json_object_get(best, "loss");
+    state->best_loss = json_is_number(best_loss) ? json_number_value(best_loss) : -INFINITY;
     state->best_step = (uint32_t)json_integer_value(json_object_get(best, "step"));
     SORA_TRY(history_from_json(state, layers, history, path, error));
 cleanup:

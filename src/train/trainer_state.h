@@ -14,7 +14,7 @@ typedef struct sora_trainer_state {
     bool finished;
     sora_plateau plateau;
     bool has_best;
-    double best_score;
+    double best_score, best_loss; /* older checkpoints have no loss: what is as good as theirs is no better */
     uint32_t best_step;
     int bad_evaluations; /* since the best */
     double loss_sum;     /* since the last line of events.jsonl */

@@ -300,9 +300,9 @@ def part_run():
         check(f"{method}: predicted memory holds", result["device_bytes_peak"] <= result["device_bytes_predicted"], result)
         again = json.loads(run("unet", "finetune", "--resume", method, "--json", "--quiet").stdout)
         check(f"--resume of the finished {method} --json", again["method"] == method and abs(again["quality"]["loss"] - result["quality"]["loss"]) < 1e-4, (again, result))
-        found = [(e["iou_per_image"], e["step"]) for e in map(json.loads, (work / method / "events.jsonl").read_text().splitlines()) if e["event"] == "evaluation"]
-        best = max(found, key=lambda f: (f[0], -f[1]))
-        check(f"{method}: the best is of the highest IoU", (work / method / "best").read_text() == f"checkpoint-{best[1]}\n" and (method != "full" or min(found) < best), found)
+        found = [(e["iou_per_image"], -e["loss"], e["step"]) for e in map(json.loads, (work / method / "events.jsonl").read_text().splitlines()) if e["event"] == "evaluation"]
+        best = max(found, key=lambda f: (*f[:2], -f[2]))
+        check(f"{method}: the best is of the highest IoU, and of those of the lowest loss", (work / method / "best").read_text() == f"checkpoint-{best[2]}\n" and (method != "full" or min(found) < best), found)
     for gate in ("adam", "official"):
         run(*finetune, "--method", "sora", "--rank", "4", "--gate", gate, "--out", gate, "--steps", "4")
         check(f"gate {gate}", json.loads((work / gate / "config.json").read_text())["options"]["gate"] == gate)

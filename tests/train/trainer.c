@@ -244,6 +244,27 @@ static void test_best_and_patience(void **state)
     free(best);
 }
 
+/* Of evaluations with one score the loss decides, which a resume has to know. */
+static void test_best_of_equal_scores(void **state)
+{
+    (void)state;
+    static const sora_evaluation script[] = { { .loss = 3 }, { .loss = 2 }, { .loss = 2 }, { .loss = 4 } };
+    watched run = {
+        .texts = "eight.csv", .settings = "steps 24 batch 8 patience 2 eval-every 1", .script = script, .script_count = 4
+    };
+    sora_error error;
+    unsigned char *best;
+    size_t bytes;
+    train("equal", &run);
+    assert_int_equal(run.result.steps, 4);
+    OK(sora_file_read(at("equal/best"), 64, &best, &bytes, &error));
+    assert_string_equal(best, "checkpoint-2\n");
+    free(best);
+    json_t *root = json_load_file(at("equal/checkpoint-4/state.json"), 0, NULL);
+    near("loss of the best", json_number_value(json_object_get(json_object_get(root, "best"), "loss")), 2, 1e-9);
+    json_decref(root);
+}
+
 /* A learning rate of 0 makes nothing better. */
 static void test_patience(void **state)
 {
@@ -286,6 +307,6 @@ int main(void)
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_accumulate), cmocka_unit_test(test_dropout_of_batches),
                                         cmocka_unit_test(test_warmup),     cmocka_unit_test(test_best_and_patience),
                                         cmocka_unit_test(test_patience),   cmocka_unit_test(test_plateau),
-                                        cmocka_unit_test(test_drop_after) };
+                                        cmocka_unit_test(test_drop_after), cmocka_unit_test(test_best_of_equal_scores) };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
