@@ -156,6 +156,24 @@ static bool picture_path(const prediction *p, size_t index, const char *kind, ch
     return snprintf(path, 4096, "%s/%.*s.%s.png", p->out, stem_length(name), name, kind) < 4096;
 }
 
+/* No image is to be written over by another one's picture, as a truth that is called NAME.mask.png would be. */
+static sora_status check_inputs(const prediction *p, size_t count, sora_error *error)
+{
+    static const char *const kinds[] = { "mask", "overlay", "probability" };
+    char path[4096];
+    struct stat written, read;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < COUNT(kinds) - !p->probability; k++) {
+            if (!picture_path(p, i, kinds[k], path)) continue;
+            for (size_t j = 0; j < count; j++)
+                if (strcmp(base_name(path), base_name(p->paths[j])) == 0 && stat(path, &written) == 0 &&
+                    stat(p->paths[j], &read) == 0 && written.st_dev == read.st_dev && written.st_ino == read.st_ino)
+                    return cli_error(error, SORA_ERROR_ARGUMENT, "%s: the %s of %s would be written over it; choose another --out",
+                                     p->paths[j], kinds[k], p->paths[i]);
+        }
+    return SORA_OK;
+}
+
 static sora_status write_one(const prediction *p, size_t index, const char *kind, const sora_image *image, sora_error *error)
 {
     char path[4096];
@@ -263,10 +281,11 @@ int cli_unet_predict(int argc, char **argv)
         if (stat(out, &info) != 0 || !S_ISDIR(info.st_mode))
             status = cli_error(&error, SORA_ERROR_IO, "%s: cannot create folder: %s", out, reason);
     }
+    prediction self = { words, out, probability, globals.quiet || globals.json, level, unreadable, 0 };
+    if (status == SORA_OK) status = check_inputs(&self, command.word_count, &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_unet_open(context, from, &unet, &error);
     if (status == SORA_OK) sora_params_freeze(sora_unet_params(unet));
-    prediction self = { words, out, probability, globals.quiet || globals.json, level, unreadable, 0 };
     sora_prediction_options prediction_options = { .use = use_prediction, .unreadable = on_unreadable, .self = &self };
     if (status == SORA_OK) status = sora_unet_predict(unet, words, command.word_count, &prediction_options, &error);
     if (status == SORA_OK && globals.json) status = print_pictures(&self, command.word_count, &error);

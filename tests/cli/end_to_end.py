@@ -444,6 +444,15 @@ def part_predict():
     shutil.copy(files[0], work / "deep.jpg")
     refused("two images, one mask", 2, f"{files[0]} and deep.jpg: both masks would be deep.mask.png", "unet", "predict", "--from", "base", *files, "deep.jpg", "--out", "twice")
     check("is said before the first", not (work / "twice").exists())
+    for kind, words in ("mask", []), ("overlay", []), ("probability", ["--probability"]):
+        truth = pictures / f"rgb.{kind}.png"
+        shutil.copy(pictures / "grey.png", truth)
+        refused(f"a {kind} over an image", 2, f"{truth}: the {kind} of {pictures / 'rgb.png'} would be written over it; choose another --out", "unet", "predict", "--from", "base", pictures / "rgb.png",
+                truth, "--out", "pictures", *words)
+        truth.unlink()
+    run("unet", "predict", "--from", "base", pictures / "rgb.png", "--out", "pictures")
+    run("unet", "predict", "--from", "base", pictures / "rgb.png", pictures / "rgb.mask.png", "--out", "masks")
+    check("what is no image of the call is written anew", filecmp.cmp(pictures / "rgb.mask.png", work / "masks/rgb.mask.png", shallow=False))
     for name, data in (("short", b"\x89PNG\r\n\x1a\n\0\0"), ("text", b"hello"), ("empty", b"")):
         (work / f"{name}.png").write_bytes(data)
         refused(f"a broken picture: {name}", 3, f"{name}.png", "unet", "predict", "--from", "base", f"{name}.png", "--out", "masks")
