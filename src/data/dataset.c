@@ -172,12 +172,14 @@ sora_status sora_dataset_open(const char *spec, const sora_dataset_options *opti
     *out = NULL;
     double share = options && options->test_share > 0.0 ? options->test_share : 0.2;
     SORA_TRY(parse_spec(spec, options ? options->fallback_split : NULL, &kind, &folder, &wanted, error));
-    if (!sora_path_is_folder(folder)) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no such folder", folder);
+    if (!sora_path_is_folder(folder))
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no such folder%s", folder,
+                  strchr(folder, ':') ? "; what may stand behind one is :train, :test or :all" : "");
     SORA_TRY(sora_allocate(1, sizeof *dataset, spec, &dataset, error));
     dataset->folder = realpath(folder, NULL);
     if (!dataset->folder) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: cannot be resolved", folder);
     SORA_TRY(kinds[kind].list(dataset, folder, error));
-    SORA_TRY(split_dataset(dataset, spec, wanted, share, error));
+    if (dataset->count > 0) SORA_TRY(split_dataset(dataset, spec, wanted, share, error));
     if (dataset->count == 0) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no images (%s)", folder, split_names[wanted]);
     for (size_t i = 0; i < dataset->count; i++) SORA_TRY(check_sizes(&dataset->items[i], error));
     *out = dataset;

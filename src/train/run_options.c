@@ -155,7 +155,7 @@ static sora_status set_number(void *field, const sora_option *option, const char
     if (option->type != SORA_OPTION_NUMBER && number != floor(number))
         return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s is no whole number", option->name, value);
     if (number < option->minimum || number > option->maximum)
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s; expected %g to %g", option->name, value, option->minimum,
+        return sora_fail(error, SORA_ERROR_ARGUMENT, "--%s: %s; expected %.16g to %.16g", option->name, value, option->minimum,
                          option->maximum);
     if (option->type == SORA_OPTION_INTEGER)
         *(int *)field = (int)number;
