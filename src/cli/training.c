@@ -56,12 +56,12 @@ static sora_status print_result(const sora_run_options *options, const char *fol
 {
     if (json) {
         json_t *object = json_pack(
-            "{s:s,s:s,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
-            (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "seconds_per_step", r->seconds_per_step,
-            "device_bytes_predicted", (json_int_t)r->device_bytes_predicted, "device_bytes_peak",
-            (json_int_t)r->device_bytes_peak, "process_bytes_peak", (json_int_t)r->process_bytes_peak, "parameters_trainable",
-            (json_int_t)r->parameters_trainable, "parameters_kept", (json_int_t)r->parameters_kept, "rank_kept",
-            r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
+            "{s:s,s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "run", folder, "method", options->method, "steps",
+            (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "seconds_per_step",
+            r->finished ? json_real(r->seconds_per_step) : json_null(), "device_bytes_predicted",
+            (json_int_t)r->device_bytes_predicted, "device_bytes_peak", (json_int_t)r->device_bytes_peak, "process_bytes_peak",
+            (json_int_t)r->process_bytes_peak, "parameters_trainable", (json_int_t)r->parameters_trainable, "parameters_kept",
+            (json_int_t)r->parameters_kept, "rank_kept", r->rank_max < 0 ? json_null() : json_integer(r->rank_kept), "rank_max",
             r->rank_max < 0 ? json_null() : json_integer(r->rank_max), "quality", sora_quality_to_json(&r->quality));
         return cli_print_json(object, error);
     }
@@ -70,8 +70,9 @@ static sora_status print_result(const sora_run_options *options, const char *fol
     cli_bytes(r->process_bytes_peak, process);
     printf("%s\n", folder);
     print_quality(&r->quality);
-    printf("  %u steps, %.1f ms a step; %llu parameters trained", r->steps, 1e3 * r->seconds_per_step,
-           (unsigned long long)r->parameters_trainable);
+    printf("  %u steps", r->steps);
+    if (r->finished) printf(", %.1f ms a step", 1e3 * r->seconds_per_step);
+    printf("; %llu parameters trained", (unsigned long long)r->parameters_trainable);
     if (r->rank_max >= 0) printf("; %d of %d ranks kept", r->rank_kept, r->rank_max);
     if (r->best_step && r->best_step != r->steps)
         printf("\n  the best is checkpoint-%u: other commands take it, unless %s:last is named", r->best_step, folder);

@@ -305,7 +305,7 @@ def part_run():
         check(f"finetune {method}", 0 <= result["quality"]["iou_per_image"] <= 1 and result["steps"] == 10 and (result["rank_max"] is None) == (method == "full"), result)
         check(f"{method}: predicted memory holds", result["device_bytes_peak"] <= result["device_bytes_predicted"], result)
         again = json.loads(run("unet", "finetune", "--resume", method, "--json", "--quiet").stdout)
-        check(f"--resume of the finished {method} --json", again["method"] == method and abs(again["quality"]["loss"] - result["quality"]["loss"]) < 1e-4, (again, result))
+        check(f"--resume of the finished {method} --json, which took no step", again["method"] == method and result["seconds_per_step"] > 0 and again["seconds_per_step"] is None and abs(again["quality"]["loss"] - result["quality"]["loss"]) < 1e-4, (again, result))
         found = [(e["iou_per_image"], -e["loss"], e["step"]) for e in map(json.loads, (work / method / "events.jsonl").read_text().splitlines()) if e["event"] == "evaluation"]
         best = max(found, key=lambda f: (*f[:2], -f[2]))
         check(f"{method}: the best is of the highest IoU, and of those of the lowest loss", (work / method / "best").read_text() == f"checkpoint-{best[2]}\n" and (method != "full" or min(found) < best), found)
@@ -354,6 +354,7 @@ def part_run():
     check("eval --json has the agreed fields", list(a) == wanted, a)
     native = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json", "--native").stdout)
     check("eval --native", native["images"] == a["images"] and native["miou_two_class"] != a["miou_two_class"], native)
+    check("nor does it print a time", "  10 steps; " in run("unet", "finetune", "--resume", "sora", "--quiet").stdout)
     refused("no adapters", 3, "has no adapters", "adapter", "show", "base")
     refused("a taken folder", 2, "holds a run", *finetune, "--method", "full", "--out", "full")
     full = [*finetune, "--method", "full", "--overwrite", "--out", "full"]
