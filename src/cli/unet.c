@@ -168,8 +168,9 @@ static sora_status check_inputs(const prediction *p, size_t count, sora_error *e
             for (size_t j = 0; j < count; j++)
                 if (strcmp(base_name(path), base_name(p->paths[j])) == 0 && stat(path, &written) == 0 &&
                     stat(p->paths[j], &read) == 0 && written.st_dev == read.st_dev && written.st_ino == read.st_ino)
-                    return cli_error(error, SORA_ERROR_ARGUMENT, "%s: the %s of %s would be written over it; choose another --out",
-                                     p->paths[j], kinds[k], p->paths[i]);
+                    return cli_error(error, SORA_ERROR_ARGUMENT,
+                                     "%s: the %s of %s would be written over it; choose another --out", p->paths[j], kinds[k],
+                                     p->paths[i]);
         }
     return SORA_OK;
 }

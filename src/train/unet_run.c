@@ -76,6 +76,24 @@ cleanup:
     return status;
 }
 
+/* What was asked for, and is not as by default, must be what the network has: it would be ignored. */
+static sora_status check_network(const sora_run_options *o, const sora_unet_options *network, sora_error *error)
+{
+    sora_run_options plain;
+    char inner[48] = "";
+    sora_run_options_default(&plain, SORA_TASK_UNET);
+    const char *other = strcmp(o->model, plain.model) != 0 && strcmp(o->model, network->model) != 0 ? "model"
+                        : o->size != plain.size && o->size != network->size                         ? "size"
+                        : o->width != plain.width && o->width != network->width                     ? "width"
+                        : o->depth != plain.depth && o->depth != network->depth                     ? "depth"
+                                                                                                    : NULL;
+    if (!other) return SORA_OK;
+    if (network->width) snprintf(inner, sizeof inner, ", width %d, depth %d", network->width, network->depth);
+    return sora_fail(error, SORA_ERROR_ARGUMENT,
+                     "--%s: the network of --from %s is a %s of size %d%s, which stays so; leave it out", other, o->from,
+                     network->model, network->size, inner);
+}
+
 /* The network to start from, as a plain one. */
 static sora_status start_network(sora_context *context, sora_run_options *options, const sora_dataset *data, const char *kept,
                                  sora_unet **out, sora_error *error)
@@ -85,6 +103,7 @@ static sora_status start_network(sora_context *context, sora_run_options *option
         SORA_TRY(sora_unet_load(context, kept, out, error));
     } else if (options->from[0]) {
         SORA_TRY(sora_unet_open(context, options->from, out, error));
+        SORA_TRY(check_network(options, sora_unet_config(*out), error));
         SORA_TRY(sora_run_merge(sora_unet_params(*out), sora_unet_layers(*out), error));
     } else {
         SORA_TRY(new_network(context, options, data, out, error));

@@ -354,6 +354,10 @@ def part_run():
     check("eval --json has the agreed fields", list(a) == wanted, a)
     native = json.loads(run("unet", "eval", "--from", "sora", "--data", "gtea:gtea", "--json", "--native").stdout)
     check("eval --native", native["images"] == a["images"] and native["miou_two_class"] != a["miou_two_class"], native)
+    for option, value in ("size", 96), ("width", 8), ("depth", 2), ("model", "unet"):
+        refused(f"another --{option} than the network's", 2, f"--{option}: the network of --from base is a unet-fc of size 64, which stays so; leave it out",
+                *finetune, "--out", "other-network", f"--{option}", value)
+    check("leaves nothing", not (work / "other-network").exists())
     check("nor does it print a time", "  10 steps; " in run("unet", "finetune", "--resume", "sora", "--quiet").stdout)
     refused("no adapters", 3, "has no adapters", "adapter", "show", "base")
     refused("a taken folder", 2, "holds a run", *finetune, "--method", "full", "--out", "full")
