@@ -25,6 +25,7 @@ typedef struct cli_command {
     const char *const *run_without; /* names in these groups that it doesn't take; ended by NULL; NULL: it takes all */
     sora_run_options *run;
     sora_task_kind run_task;
+    bool run_from; /* a new run needs --from */
     const char *const (*run_defaults)[2]; /* name and value, where they are not the table's; ended by NULL */
     bool run_given[128]; /* which of the table were given */
     const char **words;

@@ -97,6 +97,8 @@ int cli_run_training(cli_command *command, cli_globals *globals, int argc, char 
     target = (sora_run_target) { .folder = *resume ? *resume : *out, .overwrite = *overwrite, .resume = *resume != NULL };
     if (status == SORA_OK && !target.folder)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed, or --resume DIR to go on with a run");
+    if (status == SORA_OK && command->run_from && !*resume && !command->run->from[0])
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "--from RUN is needed; usage: soracl %s", command->usage);
     if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
     if (status == SORA_OK) {
         cli_follower_start(&follower, globals->quiet);

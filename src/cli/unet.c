@@ -49,6 +49,7 @@ int cli_unet_finetune(int argc, char **argv)
         .option_count = COUNT(options),
         .run_groups = groups,
         .run_task = SORA_TASK_UNET,
+        .run_from = true,
         .run = &run
     };
     return cli_run_training(&command, &globals, argc, argv, &config, &out, &resume, &overwrite);

@@ -71,6 +71,7 @@ def part_words():
     refused("a large bound is said as it is", 2, "--seed: -1; expected 0 to 9007199254740992", "unet", "train", "--seed", "-1")
     refused("no data", 2, "--data", "unet", "train", "--out", "nothing")
     refused("no out", 2, "--out", "unet", "train", "--data", "pairs:x")
+    refused("finetune of nothing", 2, "--from RUN is needed; usage: soracl unet finetune --from RUN", "unet", "finetune", "--data", "pairs:x", "--out", "nothing")
     refused("kind", 2, "egohands, gtea or pairs", "unet", "train", "--data", "photos:x", "--out", "nothing")
     refused("folder", 3, "no such folder", "unet", "train", "--data", "pairs:nowhere", "--out", "nothing")
     refused("device", 4, "no device matches", "devices", "--device", "nonesuch")
