@@ -409,18 +409,38 @@ cleanup:
     return status;
 }
 
+/* The first option that is not what it was, as "lr 0.01, now 0.02". */
+static void name_change(const json_t *then, json_t *now, char *out, size_t room)
+{
+    const char *name;
+    json_t *value;
+    out[0] = '\0';
+    json_object_foreach(now, name, value)
+    {
+        const json_t *earlier = json_object_get(then, name);
+        if (json_equal(earlier, value)) continue;
+        char *before = earlier ? json_dumps(earlier, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
+        char *after = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        snprintf(out, room, "%s %.80s, now %.80s", name, before ? before : "not there", after ? after : "");
+        free(before);
+        free(after);
+        return;
+    }
+}
+
 static sora_status train_row(comparison *c, sora_comparison_row *row, const char *folder, sora_error *error)
 {
     sora_status status = SORA_OK;
-    char *path = NULL, *config = NULL;
+    char *path = NULL, *config = NULL, change[256];
     json_t *options = options_json(c, row), *root = NULL, *figures = NULL;
     SORA_TRY(sora_format(&path, error, "%s/result.json", folder));
     SORA_TRY(sora_format(&config, error, "%s/config.json", folder));
     root = json_load_file(path, 0, NULL);
     bool begun = sora_path_exists(config);
-    if (begun && root && !json_equal(json_object_get(root, "options"), options))
-        SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: was trained with other options or from other weights; choose another --out",
-                  folder);
+    name_change(json_object_get(root, "options"), options, change, sizeof change);
+    if (begun && root && change[0])
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "%s: was trained with other options or from other weights: %s; choose another --out", folder, change);
     const char *data = json_string_value(json_object_get(root, "data")); /* older comparisons have none */
     if (begun && data && !is(data, c->data))
         SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: was trained on other data (hash %s, now %s); choose another --out", folder,

@@ -599,7 +599,7 @@ def part_compare():
     picture = sorted((work / "gtea/GTEA/Images").glob("*.jpg"))[0].relative_to(work)
     changed(picture, b"\0", *words)
     run("unet", "train", "--data", "egohands:ego", "--steps", "1", "--seed", "2", "--out", "base", "--overwrite", "--quiet", *SMALL)
-    refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights", *words, "--out", "study")
+    refused("rows of other weights", 2, "study/full-s1: was trained with other options or from other weights: start_weights ", *words, "--out", "study")
     own_start("from", *words)
 
 
@@ -685,8 +685,8 @@ def part_compare_t5():
     check("--test evaluates finished rows on another file", done.stderr.count("taken over") == len(rows) - 2 and tested["test"] == "test.csv" and all(r["quality"]["examples"] == 5 for r in tested["runs"])
           and [r["parameters_kept"] for r in tested["runs"]] == [r["parameters_kept"] for r in rows], done.stderr)
     check("the table", "of LoRA's" in run(*words, "--quiet", "--out", "study").stdout)
-    refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options", *words, "--lr", "0.02", "--out", "study")
-    refused("rows of another --weights", 2, "was trained with other options", *words, "--weights", "fp16", "--out", "study")
+    refused("rows of other options", 2, "study/lora-r2-s1: was trained with other options or from other weights: lr 0.01, now 0.02; choose another --out", *words, "--lr", "0.02", "--out", "study")
+    refused("rows of another --weights", 2, 'other weights: weights "fp32", now "fp16";', *words, "--weights", "fp16", "--out", "study")
     changed("train.csv", b"a text that came later and is long enough,a title that came later\n", *words)
     own_start("model", *words)
     adapted = [["t5", "finetune", "--model", "t5", "--train", "train.csv", "--method", "lora", "--steps", "1", "--out", "adapted", "--quiet", "--overwrite", "--seed", s] for s in (1, 2)]
