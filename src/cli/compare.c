@@ -101,24 +101,27 @@ static sora_status print_file(const char *folder, sora_error *error)
     return failed ? cli_error(error, SORA_ERROR_IO, "%s: %s", path, "could not be read to its end") : SORA_OK;
 }
 
-static sora_status read_number(const char *name, const char *text, double *out, sora_error *error)
-{
-    char *end;
-    if (!text) return SORA_OK;
-    *out = strtod(text, &end);
-    if (*text && !*end && *out >= 0.0 && *out <= 1e9) return SORA_OK;
-    return cli_error(error, SORA_ERROR_ARGUMENT, "--%s: expected a number from 0", name);
-}
-
 /* What the command line says of a comparison. */
 typedef struct words {
     const char *out, *methods, *target, *rank, *lambda, *seeds, *shown, *shown_name, *full_lr, *test, *eval_limit;
+    long most_shown;
     bool overwrite;
 } words;
 
-static sora_status read_comparison(const words *w, sora_comparison_options *out, sora_error *error)
+/* It becomes the --lr of rows, which read it back from their config.json. */
+static sora_status read_full_lr(const words *w, sora_run_options run, double *out, sora_error *error)
 {
-    double limit = 0.0, shown = 0.0;
+    sora_error found;
+    if (!w->full_lr) return SORA_OK;
+    if (sora_run_options_set(&run, "lr", w->full_lr, &found) != SORA_OK)
+        return cli_error(error, found.status, "--full-lr, as %s", found.message);
+    *out = run.lr;
+    return SORA_OK;
+}
+
+static sora_status read_comparison(const words *w, const sora_run_options *run, sora_comparison_options *out, sora_error *error)
+{
+    long limit = 0, shown = 0;
     *out = (sora_comparison_options) { .folder = w->out,
                                        .overwrite = w->overwrite,
                                        .methods = w->methods,
@@ -128,9 +131,9 @@ static sora_status read_comparison(const words *w, sora_comparison_options *out,
                                        .seeds = w->seeds,
                                        .test = w->test };
     if (!w->out) return cli_error(error, SORA_ERROR_ARGUMENT, "%s", "--out DIR is needed");
-    sora_status status = read_number("full-lr", w->full_lr, &out->full_lr, error);
-    if (status == SORA_OK) status = read_number("eval-limit", w->eval_limit, &limit, error);
-    if (status == SORA_OK) status = read_number(w->shown_name, w->shown, &shown, error);
+    sora_status status = read_full_lr(w, *run, &out->full_lr, error);
+    if (status == SORA_OK) status = cli_number("eval-limit", w->eval_limit, 0, 1000000000, &limit, error);
+    if (status == SORA_OK) status = cli_number(w->shown_name, w->shown, 1, w->most_shown, &shown, error);
     out->eval_limit = (size_t)limit;
     out->overlays = (int)shown;
     return status;
@@ -152,7 +155,7 @@ static int compare(cli_command *command, const cli_globals *globals, const words
     bool help;
     sora_status status = cli_parse(command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
-    status = read_comparison(w, &comparison, &error);
+    status = read_comparison(w, command->run, &comparison, &error);
     if (status == SORA_OK) status = cli_open_context(globals, &context, &error);
     if (status == SORA_OK) {
         cli_follower_start(&follower, globals->quiet);
@@ -176,7 +179,7 @@ int cli_compare_unet(int argc, char **argv)
 {
     cli_globals globals = { 0 };
     sora_run_options run;
-    words w = { .shown_name = "overlays" };
+    words w = { .shown_name = "overlays", .most_shown = 64 };
     const cli_option options[] = {
         { "out", "Comparison", "DIR",
           "gets a run a row, compare.json, report.html and overlays; an interrupted comparison goes on", NULL, NULL, &w.out },
@@ -212,7 +215,7 @@ int cli_compare_t5(int argc, char **argv)
 {
     cli_globals globals = { 0 };
     sora_run_options run;
-    words w = { .shown_name = "examples" };
+    words w = { .shown_name = "examples", .most_shown = 1000000 };
     const cli_option options[] = {
         { "out", "Comparison", "DIR", "gets a run a row, compare.json and report.html; an interrupted comparison goes on", NULL,
           NULL, &w.out },

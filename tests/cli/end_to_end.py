@@ -572,8 +572,10 @@ def part_compare():
     check("overlays", len(list((work / "study/overlays").glob("*.png"))) == 2 * (2 + 8))
     again = json.loads(run(*words, "--json", "--out", "study").stdout)
     check("finished rows are taken over", [r["quality"]["loss"] for r in again["runs"]] == [r["quality"]["loss"] for r in rows])
-    refused("more overlays than a report shows", 2, "--overlays 65: expected at most 64", *words, "--overlays", "65", "--out", "many")
-    check("is refused before anything is written", not (work / "many").exists())
+    for option, value, message in (("overlays", "65", '--overlays: "65"; expected 1 to 64'), ("overlays", "0", "expected 1 to 64"), ("overlays", "2.5", "expected 1 to 64"),
+                                   ("full-lr", "1e9", "--full-lr, as --lr: 1e9; expected 0 to 1000"), ("full-lr", "nan", '--full-lr, as --lr: "nan" is no number')):
+        refused(f"compare --{option} {value}", 2, message, *words, f"--{option}", value, "--out", "many")
+    check("all before anything is written", not (work / "many").exists())
     for i, name in enumerate(("green", "gr\udcfcn")):
         for kind, channels in ("img", 3), ("mask", 1):
             (work / "latin1" / kind).mkdir(parents=True, exist_ok=True)
