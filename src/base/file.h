@@ -12,7 +12,8 @@
 sora_status sora_file_read(const char *path, size_t limit, unsigned char **out, size_t *bytes, sora_error *error);
 
 /* A file being written: to a temporary beside `path`; commit flushes, syncs, renames and syncs the folder; abandon removes it.
- * Exactly one of the two ends it; both accept a writer that failed to begin. After a failed commit the old file stands. */
+ * Exactly one of the two ends it; both accept a writer that failed to begin. After a failed commit the old file stands. What is there
+ * and no regular file is refused. */
 typedef struct sora_file_writer {
     FILE *stream;
     char *path, *temporary;

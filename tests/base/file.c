@@ -26,6 +26,25 @@ static void test_what_is_read(void **state)
     alarm(0);
 }
 
+/* A file takes the place of another file or of a link to one, and of nothing else. */
+static void test_what_is_replaced(void **state)
+{
+    (void)state;
+    sora_error error;
+    struct stat info;
+    OK(sora_file_write(at("old"), "old", 3, &error));
+    OK(sora_file_write(at("old"), "new", 3, &error));
+    assert_int_equal(symlink("old", at("link")), 0);
+    OK(sora_file_write(at("link"), "new", 3, &error));
+    assert_int_equal(mkfifo(at("pipe"), 0600), 0);
+    assert_int_equal(symlink("pipe", at("link to it")), 0);
+    FAILS(sora_file_write(at("pipe"), "abc", 3, &error), SORA_ERROR_IO, "pipe: cannot write: not a regular file");
+    FAILS(sora_file_write(at("link to it"), "abc", 3, &error), SORA_ERROR_IO, "link to it: cannot write: not a regular file");
+    assert_int_equal(lstat(at("pipe"), &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+    FAILS(sora_file_write(folder, "abc", 3, &error), SORA_ERROR_IO, "cannot write: a folder has that name");
+}
+
 /* Folders on the way are made; an empty path names none. */
 static void test_what_is_made(void **state)
 {
@@ -40,6 +59,7 @@ static void test_what_is_made(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_made) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_made),
+                                        cmocka_unit_test(test_what_is_replaced) };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
