@@ -367,6 +367,14 @@ static sora_status dtype_of(const char *name, sora_file_dtype *out, sora_error *
                                      : cli_error(error, SORA_ERROR_ARGUMENT, "--dtype: \"%s\"; expected fp32 or fp16", name);
 }
 
+/* They would be ignored. */
+static sora_status check_t5_options(const char *run, const char *model, const char *dtype, sora_error *error)
+{
+    sora_run_options options;
+    if ((!model && !dtype) || !cli_run_options(run, &options) || options.task == SORA_TASK_T5) return SORA_OK;
+    return cli_error(error, SORA_ERROR_ARGUMENT, "--%s is for runs of T5; %s is one of a U-Net", model ? "model" : "dtype", run);
+}
+
 int cli_adapter_merge(int argc, char **argv)
 {
     cli_globals globals = { 0 };
@@ -399,6 +407,7 @@ int cli_adapter_merge(int argc, char **argv)
     if (command.word_count == 0 || !out)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "a run and --out are needed; usage: soracl %s", command.usage);
     if (status == SORA_OK) status = dtype_of(dtype, &numbers, &error);
+    if (status == SORA_OK) status = check_t5_options(words[0], base, dtype, &error);
     if (status == SORA_OK) status = check_out(out, words[0], &error);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = open_model(context, words[0], base, true, &model, &error);

@@ -344,6 +344,8 @@ def part_run():
     (work / "link").symlink_to("sora")
     for out in ("sora", "sora/base.safetensors", "sora/new.safetensors", "sora/new/merged.safetensors", "link/base.safetensors"):
         refused(f"adapter merge --out {out}", 2, "lies in sora", "adapter", "merge", "sora:last", "--out", out)
+    for option in ["--dtype", "fp16"], ["--model", "base"]:
+        refused(f"adapter merge {option[0]} of a U-Net", 2, f"{option[0]} is for runs of T5; sora:last is one of a U-Net", "adapter", "merge", "sora:last", *option, "--out", "other.safetensors")
     refused("adapter merge onto another run", 2, "holds config.json", "adapter", "merge", "sora", "--out", "base")
     check("and all is as it was", not (work / "sora/new.safetensors").exists() and all((work / f"sora/{name}").read_bytes() == data for name, data in kept.items()))
     refused("JSON of a name that is no UTF-8", 2, "no UTF-8", "adapter", "merge", "sora", "--out", "gr\udcfc.safetensors", "--json")
