@@ -166,7 +166,7 @@ static sora_status list_from_folders(sora_dataset *dataset, const char *labelled
     for (size_t i = 0; i < count; i++) {
         free(path);
         SORA_TRY(sora_format(&path, error, "%s/%s", labelled, names[i]));
-        if (sora_path_is_folder(path)) SORA_TRY(add_video(dataset, labelled, names[i], error));
+        if (is_plain_name(names[i]) && sora_path_is_folder(path)) SORA_TRY(add_video(dataset, labelled, names[i], error));
     }
 cleanup:
     sora_names_free(names, count);

@@ -362,6 +362,11 @@ def part_run():
                 *finetune, "--out", "other-network", f"--{option}", value)
     check("leaves nothing", not (work / "other-network").exists())
     check("nor does it print a time", "  10 steps; " in run("unet", "finetune", "--resume", "sora", "--quiet").stdout)
+    shutil.copytree(work / "ego", work / "unlisted")
+    (work / "unlisted/metadata.mat").unlink()
+    (work / "unlisted/_LABELLED_SAMPLES/.ipynb_checkpoints").mkdir()
+    listed, unlisted = (json.loads(run("unet", "eval", "--from", "base", "--data", f"egohands:{name}:all", "--json").stdout) for name in ("ego", "unlisted"))
+    check("EgoHands without metadata.mat: folders that are not hidden", unlisted["images"] == 30 and abs(listed["loss"] - unlisted["loss"]) < 1e-5, unlisted)
     refused("no adapters", 3, "has no adapters", "adapter", "show", "base")
     refused("a taken folder", 2, "holds a run", *finetune, "--method", "full", "--out", "full")
     full = [*finetune, "--method", "full", "--overwrite", "--out", "full"]
