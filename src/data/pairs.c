@@ -32,6 +32,18 @@ static const char *find_stem(char *const *list, size_t count, const char *name)
     return NULL;
 }
 
+/* Of two pictures of one stem the first would be taken for both. */
+static sora_status check_stems(const char *folder, char *const *list, size_t count, sora_error *error)
+{
+    for (size_t i = 1; i < count; i++) {
+        const char *earlier = is_picture(list[i]) ? find_stem(list, i, list[i]) : NULL;
+        if (earlier)
+            return sora_fail(error, SORA_ERROR_INPUT, "%s/%s: beside %s of the same stem; expected one picture of each", folder,
+                             list[i], earlier);
+    }
+    return SORA_OK;
+}
+
 static bool is_jpeg(const char *name)
 {
     const char *dot = strrchr(name, '.');
@@ -72,6 +84,8 @@ sora_status sora_pairs_add(sora_dataset *dataset, const char *images, const char
     size_t image_count = 0, mask_count = 0;
     SORA_TRY(sora_folder_list(images, &image_names, &image_count, error));
     SORA_TRY(sora_folder_list(masks, &mask_names, &mask_count, error));
+    SORA_TRY(check_stems(images, image_names, image_count, error));
+    SORA_TRY(check_stems(masks, mask_names, mask_count, error));
     for (size_t i = 0; i < image_count; i++) {
         if (!is_picture(image_names[i])) continue;
         const char *mask = find_stem(mask_names, mask_count, image_names[i]);

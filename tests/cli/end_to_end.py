@@ -264,6 +264,10 @@ def part_data():
         for i in range(4):
             png(work / name / "img" / f"{i}.png", 16, 16)
             png(work / name / "mask" / f"{i}.png", 16, 16, 1)
+    for kind in "img", "mask":
+        (work / "missing" / kind / "3.JPG").symlink_to("3.png")
+        refused(f"two pictures of one stem in {kind}", 3, f"missing/{kind}/3.png: beside 3.JPG of the same stem", *train, "--data", "pairs:missing")
+        (work / "missing" / kind / "3.JPG").unlink()
     (work / "missing/mask/2.png").unlink()
     for split in "train", "all":
         (work / "none/img").mkdir(parents=True, exist_ok=True)
