@@ -613,6 +613,9 @@ static sora_status go_on(trainer *t, sora_error *error)
     t->state.data_hash = t->task->data_hash;
     if (count == 0) goto cleanup;
     SORA_TRY(sora_trainer_state_load(&t->state, t->task->layers, folder, error));
+    if (t->state.step != steps[count - 1])
+        SORA_FAIL(error, SORA_ERROR_INPUT, "%s/state.json: is of step %u; expected %u, as the folder is called", folder,
+                  t->state.step, steps[count - 1]);
     if (t->state.moments != sora_optimizer_moments(&t->optimizer_options))
         SORA_FAIL(error, SORA_ERROR_INPUT, "%s: holds moments of layout %d, this run's optimiser has %d", folder,
                   (int)t->state.moments, (int)sora_optimizer_moments(&t->optimizer_options));

@@ -526,7 +526,10 @@ def part_resume():
         refused(f"{picture.name} that changed", 3, "its data changed", "unet", "finetune", "--resume", "stopped")
         picture.write_bytes(data)
     state_file = last_checkpoint("stopped") / "state.json"
-    state_file.write_text(state_file.read_text()[:-30])
+    text = state_file.read_text()
+    state_file.write_text(text.replace('"step": ', '"step": 9', 1))
+    refused("a checkpoint of another step than its folder's", 3, f"{state_file.parent.name}/state.json: is of step 9", "unet", "finetune", "--resume", "stopped")
+    state_file.write_text(text[:-30])
     broken = state_file.parent
     for other in (work / "stopped").glob("checkpoint-*"):
         if other != broken:
