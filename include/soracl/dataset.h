@@ -54,8 +54,11 @@ SORA_API sora_status sora_dataset_hash(const sora_dataset *dataset, uint64_t see
 /* SORA_ERROR_INPUT naming the first group, name or file (by identity on disk and by content hash) that stands in both. */
 SORA_API sora_status sora_dataset_check_disjoint(const sora_dataset *a, const sora_dataset *b, sora_error *error);
 
+/* SORA_ERROR_INPUT where none of the masks (at most `limit` of them, evenly spaced; 0: all) has a hand pixel. Reads until one has. */
+SORA_API sora_status sora_dataset_check_hands(const sora_dataset *dataset, size_t limit, sora_error *error);
+
 /* Mean and standard deviation of each channel of value / 255 over the set's images stretched to size × size (at most
- * `limit` images, evenly spaced; 0: all). SORA_ERROR_INPUT where no image of those seen has a hand pixel. */
+ * `limit` images, evenly spaced; 0: all). */
 SORA_API sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3],
                                              float deviation[3], sora_error *error);
 

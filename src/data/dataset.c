@@ -228,18 +228,38 @@ sora_status sora_dataset_load(const sora_dataset *dataset, size_t index, sora_im
     return status;
 }
 
+static size_t seen_of(const sora_dataset *dataset, size_t limit)
+{
+    return limit && limit < dataset->count ? limit : dataset->count;
+}
+
+sora_status sora_dataset_check_hands(const sora_dataset *dataset, size_t limit, sora_error *error)
+{
+    size_t seen = seen_of(dataset, limit);
+    for (size_t k = 0; k < seen; k++) {
+        sora_image image = { 0 }, mask = { 0 };
+        sora_status status = sora_dataset_load(dataset, k * dataset->count / seen, &image, &mask, error);
+        bool hand = status == SORA_OK && memchr(mask.pixels, 255, (size_t)mask.width * (size_t)mask.height) != NULL;
+        sora_image_free(&image);
+        sora_image_free(&mask);
+        if (status != SORA_OK || hand) return status;
+    }
+    return sora_fail(error, SORA_ERROR_INPUT,
+                     "%s: no hand in any of %zu masks; are they the right ones? A hand is above 127 in pairs' masks and in JPEG "
+                     "ones, and not 0 in GTEA's PNG",
+                     dataset->folder, seen);
+}
+
 sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_t limit, float mean[3], float deviation[3],
                                     sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_image image = { 0 }, mask = { 0 }, small = { 0 };
     double sum[3] = { 0 }, squares[3] = { 0 }, pixels = 0.0;
-    bool hands = false;
-    size_t seen = limit && limit < dataset->count ? limit : dataset->count;
+    size_t seen = seen_of(dataset, limit);
     for (size_t k = 0; k < seen; k++) {
         SORA_TRY(sora_dataset_load(dataset, k * dataset->count / seen, &image, &mask, error));
         SORA_TRY(sora_image_resize(&image, size, size, &small, error));
-        hands |= memchr(mask.pixels, 255, (size_t)mask.width * (size_t)mask.height) != NULL;
         size_t n = (size_t)size * (size_t)size;
         for (size_t i = 0; i < 3 * n; i++) {
             double v = small.pixels[i] / 255.0;
@@ -251,8 +271,6 @@ sora_status sora_dataset_statistics(const sora_dataset *dataset, int size, size_
         sora_image_free(&mask);
         sora_image_free(&small);
     }
-    if (!hands)
-        SORA_FAIL(error, SORA_ERROR_INPUT, "%s: no hand in any of %zu masks; are they the right ones?", dataset->folder, seen);
     for (int c = 0; c < 3; c++) {
         mean[c] = (float)(sum[c] / pixels);
         deviation[c] = (float)sqrt(fmax(squares[c] / pixels - sum[c] / pixels * (sum[c] / pixels), 1e-12));

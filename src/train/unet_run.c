@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Images that normalisation is measured on. */
+/* Images that normalisation is measured on, and a hand is looked for in. */
 #define STATISTICS_IMAGES 512
 
 /* ---- Data -------------------------------------------------------------------------------------------------------- */
@@ -43,6 +43,7 @@ sora_status sora_unet_open_data(const sora_run_options *options, sora_dataset **
     if (!options->eval_data[0]) cut_split(spec);
     SORA_TRY(sora_dataset_open(spec, &evaluating, eval_data, error));
     SORA_TRY(sora_dataset_check_disjoint(*data, *eval_data, error));
+    SORA_TRY(sora_dataset_check_hands(*data, STATISTICS_IMAGES, error));
 cleanup:
     if (status != SORA_OK) {
         sora_dataset_close(data);

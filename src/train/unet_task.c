@@ -96,7 +96,10 @@ static sora_status evaluate(void *self, sora_evaluation *out, sora_error *error)
     out->loss = task->quality.loss;
     out->quality = &task->quality;
     out->fields = sora_quality_to_json(&task->quality);
-    if (m->positive_share <= 0.0)
+    if (m->images_scored == 0)
+        snprintf(out->warning, sizeof out->warning,
+                 "no mask of the evaluation set has a hand, and the network marks none: its figures say nothing");
+    else if (m->positive_share <= 0.0)
         snprintf(out->warning, sizeof out->warning,
                  "the network marks no pixel as hand in the whole evaluation: it collapsed; lower --lr or lengthen --warmup");
     if (m->positive_share >= 1.0)

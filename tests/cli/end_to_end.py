@@ -286,7 +286,19 @@ def part_data():
         at = data.index(b"IDAT")
         (work / "empty/mask" / f"{i}.png").write_bytes(data[: at - 4] + struct.pack(">I", len(black)) + b"IDAT" + black + struct.pack(">I", zlib.crc32(b"IDAT" + black)) + data[-12:])
         (work / "empty/img" / f"{i}.png").write_bytes((work / "empty/img" / f"{i}.png").read_bytes() + bytes([i]))
-    refused("no hand anywhere", 3, "no hand", *train, "--data", "pairs:empty")
+    pretrain()
+    for begin in train, ["unet", "finetune", "--from", "base", "--out", "nothing", *SMALL]:
+        refused(f"no hand anywhere, {begin[1]}", 3, "no hand in any of 3 masks; are they the right ones? A hand is above 127 in pairs' masks", *begin, "--data", "pairs:empty")
+    # A network that marks nothing is right about masks without a hand, and collapsed where there are some.
+    data = bytearray((work / "base/base.safetensors").read_bytes())
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    at = start + json.loads(data[8:start])["head.bias"]["data_offsets"][0]
+    data[at : at + 4] = struct.pack("<f", -100)
+    (work / "dark.safetensors").write_bytes(data)
+    dark = ["unet", "finetune", "--from", "dark.safetensors", "--data", "gtea:gtea", "--steps", "1", "--lr", "0", *SMALL, "--out", "dark", "--overwrite"]
+    check("a network that marks nothing where there is something", "it collapsed" in run(*dark).stderr)
+    done = run(*dark, "--eval-data", "pairs:empty:all")
+    check("and where there is nothing", "no mask of the evaluation set has a hand" in done.stderr and "it collapsed" not in done.stderr, done.stderr)
     refused("overlapping sets", 3, "overlap", *train, "--data", "gtea:gtea:all", "--eval-data", "gtea:gtea:test")
     shutil.copytree(work / "ego", work / "broken")
     mat = next((work / "broken").rglob("polygons.mat"))

@@ -80,9 +80,8 @@ static void test_specs_and_broken_sets(void **state)
         write_image(at(text), 16, 12, 1, 0);
     }
     sora_dataset *dataset;
-    float mean[3], deviation[3];
     OK(sora_dataset_open(spec("pairs", "empty"), NULL, &dataset, &error));
-    FAILS(sora_dataset_statistics(dataset, 16, 0, mean, deviation, &error), SORA_ERROR_INPUT, "no hand");
+    FAILS(sora_dataset_check_hands(dataset, 0, &error), SORA_ERROR_INPUT, "no hand");
     sora_dataset_close(&dataset);
 }
 
