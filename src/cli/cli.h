@@ -8,7 +8,7 @@
 
 /* The program on top of the public library. Results go to stdout; progress, messages and errors to stderr. */
 
-/* An option of a command: --name VALUE, --name=VALUE; a switch takes no value and has --no-name. */
+/* An option of a command: --name VALUE, --name=VALUE; a switch takes no value and has --no-name. Behind "--" there are none. */
 typedef struct cli_option {
     const char *name, *group, *value, *help; /* value: what the help shows for it; NULL: a switch */
     const char *fallback;                    /* shown as the default; NULL: none */

@@ -208,13 +208,18 @@ sora_status cli_parse(cli_command *command, int argc, char **argv, bool *help, s
         sora_status status = sora_run_options_set(command->run, (*d)[0], (*d)[1], error);
         if (status != SORA_OK) return status;
     }
+    bool words_alone = false; /* behind "--" */
     for (int at = 0; at < argc; at++) {
-        if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+        if (!words_alone && strcmp(argv[at], "--") == 0) {
+            words_alone = true;
+            continue;
+        }
+        if (!words_alone && (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0)) {
             *help = true;
             cli_print_help(command);
             return SORA_OK;
         }
-        if (strncmp(argv[at], "--", 2) == 0 && argv[at][2]) {
+        if (!words_alone && strncmp(argv[at], "--", 2) == 0) {
             sora_status status = parse_option(command, argc, argv, &at, error);
             if (status != SORA_OK) return status;
         } else if (command->word_count < command->word_room) {

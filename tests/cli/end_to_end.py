@@ -487,6 +487,11 @@ def part_predict():
         truth.unlink()
     run("unet", "predict", "--from", "base", pictures / "rgb.png", "--out", "pictures")
     run("unet", "predict", "--from", "base", pictures / "rgb.png", pictures / "rgb.mask.png", "--out", "masks")
+    shutil.copy(pictures / "rgb.png", work / "--help")
+    shutil.copy(pictures / "rgb.png", work / "--odd.png")
+    refused("a name that begins as options do", 2, "no option --odd.png", "unet", "predict", "--from", "base", "--out", "masks", "--odd.png")
+    done = run("unet", "predict", "--from", "base", "--out", "masks", "--", "--odd.png", "--help")
+    check("behind -- it is a name", done.stdout.splitlines() == [f"masks/{name}.{kind}.png" for name in ("--odd", "--help") for kind in ("mask", "overlay")], done.stdout)
     check("what is no image of the call is written anew", filecmp.cmp(pictures / "rgb.mask.png", work / "masks/rgb.mask.png", shallow=False))
     for name, data in (("short", b"\x89PNG\r\n\x1a\n\0\0"), ("text", b"hello"), ("empty", b"")):
         (work / f"{name}.png").write_bytes(data)
