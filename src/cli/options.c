@@ -148,6 +148,9 @@ static sora_status take_value(const char *name, const char *attached, int argc, 
     *value = attached;
     if (attached) return SORA_OK;
     if (*at + 1 >= argc) return fail(error, "--%s needs a value%s", name, "");
+    /* Far more often a value that was forgotten. */
+    if (strncmp(argv[*at + 1], "--", 2) == 0)
+        return fail(error, "--%s needs a value; one that begins as %s is given behind =", name, argv[*at + 1]);
     *value = argv[++*at];
     return SORA_OK;
 }

@@ -66,6 +66,8 @@ def part_words():
             done = run(group, *words, code=2)
             check(f"{' '.join([group, *words])} names them, too", done.stderr.splitlines() == lines and not done.stdout, done.stderr)
     refused("unknown option", 2, "did you mean --epochs?", "unet", "train", "--epoch", "3")
+    refused("a forgotten value", 2, "--from needs a value; one that begins as --data is given behind =", "unet", "train", "--from", "--data", "pairs:x", "--out", "nothing")
+    refused("a value that begins like an option", 3, "--odd: no such folder", "unet", "train", "--data=pairs:--odd", "--out=--nothing")
     refused("no number", 2, "no number", "unet", "train", "--lr", "fast")
     refused("out of range", 2, "expected", "unet", "train", "--batch", "0")
     refused("a large bound is said as it is", 2, "--seed: -1; expected 0 to 9007199254740992", "unet", "train", "--seed", "-1")
