@@ -4,6 +4,7 @@
 #include "data/exif.h"
 #include "data/image_format.h"
 
+#include <errno.h>
 #include <png.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -129,7 +130,7 @@ static void on_write_error(png_structp png, png_const_charp message)
 
 static void on_write(png_structp png, png_bytep data, png_size_t bytes)
 {
-    if (fwrite(data, 1, bytes, png_get_io_ptr(png)) != bytes) png_error(png, "the disk did not take it");
+    if (fwrite(data, 1, bytes, png_get_io_ptr(png)) != bytes) png_error(png, strerror(errno));
 }
 
 static void on_flush(png_structp png)

@@ -8,6 +8,8 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <zlib.h>
 
 /* ---- PNG --------------------------------------------------------------------------------------------------------- */
@@ -417,6 +419,29 @@ static void test_resize_a_column(void **state)
     sora_image_free(&out);
 }
 
+/* Files may have 5000 bytes here, as on a disk that is nearly full; the picture does not compress. */
+static void test_no_room(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_image image;
+    struct rlimit before, limited;
+    OK(sora_image_create(100, 100, 3, &image, &error));
+    for (uint32_t i = 0, x = 1; i < 30000; i++, x = x * 1664525u + 1013904223u) image.pixels[i] = (uint8_t)(x >> 24);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limited = before;
+    limited.rlim_cur = 5000;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limited), 0);
+    sora_status png = sora_image_write_png(at("no-room.png"), &image, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    sora_image_free(&image);
+    assert_int_equal(png, SORA_ERROR_IO);
+    if (!strstr(error.message, "no-room.png: cannot write: File too large")) fail_msg("%s", error.message);
+    assert_false(sora_path_exists(at("no-room.png")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_absurd_sizes),
         cmocka_unit_test(test_resize),
         cmocka_unit_test(test_resize_a_column),
+        cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
