@@ -26,7 +26,7 @@ page = [f'.TH SORACL 1 "" "soracl {version}" "User Commands"', ".SH NAME",
                "are not needed to exactly 0, and merging makes it a plain layer again. soracl trains such modules in U-Nets for hand "
                "segmentation and in T5 for summarisation, compares them with LoRA and full fine-tuning, and reports quality, memory and time as "
                "measured on your device. "
-               "Results go to standard output; progress and messages go to standard error."),
+               "Results go to standard output; progress and messages go to standard error. Behind -- there are no options: a word may begin as one."),
         ".SH COMMANDS"]
 for name, summary in commands:
     text = help_of(*name.split()) if name != "version" else ""
