@@ -57,8 +57,8 @@ sora_status sora_trainer_state_save(const sora_trainer_state *state, const sora_
     sora_status status = SORA_OK;
     char *path = NULL, *text = NULL, data[17];
     snprintf(data, sizeof data, "%016llx", (unsigned long long)state->data_hash);
-    json_t *best = state->has_best ? json_pack("{s:I,s:f,s:f}", "step", (json_int_t)state->best_step, "score", state->best_score,
-                                               "loss", state->best_loss)
+    json_t *best = state->has_best ? json_pack("{s:I,s:f,s:o}", "step", (json_int_t)state->best_step, "score", state->best_score,
+                                               "loss", finite_or_null(state->best_loss))
                                    : json_null();
     json_t *root = json_pack("{s:s,s:s,s:I,s:I,s:i,s:b,s:{s:f,s:o,s:i},s:o,s:i,s:f,s:I,s:o}", "format", format, "data", data,
                              "step", (json_int_t)state->step, "optimizer_steps", (json_int_t)state->optimizer_steps, "moments",

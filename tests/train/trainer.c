@@ -8,6 +8,7 @@
 #include "soracl/vocabulary.h"
 #include "train/run_folder.h"
 #include "train/t5_task.h"
+#include "train/trainer_state.h"
 
 #include <math.h>
 
@@ -265,6 +266,20 @@ static void test_best_of_equal_scores(void **state)
     json_decref(root);
 }
 
+/* A checkpoint of before the loss was kept goes on, and is saved again as it was. */
+static void test_best_without_a_loss(void **state)
+{
+    (void)state;
+    sora_error error;
+    const sora_layers none = { 0 };
+    sora_trainer_state older = { .step = 3, .has_best = true, .best_score = 0.5, .best_loss = -INFINITY, .best_step = 2 }, read;
+    OK(sora_trainer_state_save(&older, &none, folder, &error));
+    OK(sora_trainer_state_create(&none, &read, &error));
+    OK(sora_trainer_state_load(&read, &none, folder, &error));
+    assert_true(read.has_best && read.best_step == 2 && read.best_score == 0.5 && read.best_loss == -INFINITY);
+    sora_trainer_state_free(&read);
+}
+
 /* A learning rate of 0 makes nothing better. */
 static void test_patience(void **state)
 {
@@ -304,9 +319,14 @@ static void test_drop_after(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_accumulate), cmocka_unit_test(test_dropout_of_batches),
-                                        cmocka_unit_test(test_warmup),     cmocka_unit_test(test_best_and_patience),
-                                        cmocka_unit_test(test_patience),   cmocka_unit_test(test_plateau),
-                                        cmocka_unit_test(test_drop_after), cmocka_unit_test(test_best_of_equal_scores) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_accumulate),
+                                        cmocka_unit_test(test_dropout_of_batches),
+                                        cmocka_unit_test(test_warmup),
+                                        cmocka_unit_test(test_best_and_patience),
+                                        cmocka_unit_test(test_patience),
+                                        cmocka_unit_test(test_plateau),
+                                        cmocka_unit_test(test_drop_after),
+                                        cmocka_unit_test(test_best_of_equal_scores),
+                                        cmocka_unit_test(test_best_without_a_loss) };
     return cmocka_run_group_tests(tests, setup, close_both);
 }
