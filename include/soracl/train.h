@@ -116,8 +116,8 @@ typedef struct sora_quality {
     sora_text_metrics text; /* T5 */
 } sora_quality;
 
-/* The task's metrics by their names, as --json and events.jsonl have them (ROUGE in 0..100): jansson's, the caller's (json_decref).
- * NULL where memory ran out or a number is not finite. */
+/* The task's metrics by their names, as --json and events.jsonl have them (ROUGE in 0..100, null where nothing was generated): jansson's, the
+ * caller's (json_decref). NULL where memory ran out or a number is not finite. */
 struct json_t;
 SORA_API struct json_t *sora_quality_to_json(const sora_quality *quality);
 

@@ -93,7 +93,7 @@ static void read_event(const report *r, entry *e, const json_t *event)
     if (strcmp(kind, "step") == 0) add_point(&e->loss, step, sora_report_number(event, "loss"));
     if (strcmp(kind, "evaluation") != 0 && strcmp(kind, "xi") != 0) return;
     double value = sora_report_number(event, measure);
-    if (sora_report_number(event, "generated") == 0.0) value = (double)NAN; /* a loss alone */
+    if (sora_report_number(event, "generated") == 0.0) value = (double)NAN; /* a loss alone: null, of earlier runs 0 */
     add_point(&e->quality, step, value);
     add_point(&e->eval_loss, step, sora_report_number(event, "loss"));
     add_point(&e->gates, step, sora_report_number(event, "rank_kept"));

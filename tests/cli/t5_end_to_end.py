@@ -130,7 +130,11 @@ def part_run():
     check("t5 eval measures what the run did", all(same(measured[m], results[m]["quality"]) for m in METHODS), (measured, [r["quality"] for r in results.values()]))
     alone = json.loads(run("t5", "eval", "--model", "base", "--adapter", "sora:last", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--batch", "3", "--json").stdout)
     check("t5 eval --adapter, and another batch", same(alone, measured["sora"]), (alone, measured["sora"]))
-    check("t5 eval --no-generate --limit", json.loads(run("t5", "eval", "--model", "base", "--data", "dev.jsonl", "--no-generate", "--limit", "3", "--json").stdout)["examples"] == 3)
+    silent = json.loads(run("t5", "eval", "--model", "base", "--data", "dev.jsonl", "--no-generate", "--limit", "3", "--json").stdout)
+    untold = lambda q: q["generated"] == 0 and [k for k in EVAL_FIELDS if q[k] is None] == ["rouge1", "rouge2", "rougeL", "rougeLsum", "generated_tokens_mean"]
+    check("t5 eval --no-generate --limit: no ROUGE is no 0", silent["examples"] == 3 and untold(silent), silent)
+    events = [json.loads(line) for line in (work / "pretrained/events.jsonl").read_text().splitlines()]
+    check("nor in a run that generates nothing", [untold(e) for e in events if e["event"] == "evaluation"] == [True], events)
     merged = json.loads(run("adapter", "merge", "sora:last", "--out", "merged", "--json").stdout)
     again = json.loads(run("t5", "eval", "--model", "merged", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--json").stdout)
     check("adapter merge", abs(again["loss"] - measured["sora"]["loss"]) < 1e-4 and merged["largest_change"] <= merged["allowed"], (merged, again, measured["sora"]))
