@@ -187,6 +187,8 @@ typedef struct sora_text_evaluation_options {
     const sora_t5_generation *generation;
     sora_rouge *scores;              /* NULL, or [number of examples]: of each that was generated */
     char **texts;                    /* NULL, or [number of examples]: gets what was generated; each the caller's (free()) */
+    const char *predictions;         /* NULL, or a file that gets a line of JSON for each: line (of the pair in its file), text,
+                                      * reference, prediction, and its ROUGE (0..100). Written at the end, as a whole or not at all */
     const sora_watcher *watcher;     /* NULL, or asked to stop and told of progress */
 } sora_text_evaluation_options;
 

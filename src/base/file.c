@@ -54,10 +54,10 @@ sora_status sora_file_begin(sora_file_writer *writer, const char *path, sora_err
     sora_status status = SORA_OK;
     struct stat info;
     *writer = (sora_file_writer) { 0 };
-    /* The rename would put a file in a device's place. */
+    /* The rename would put a file in a device's place, and says of a folder only when all is written that it is one. */
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         SORA_FAIL(error, SORA_ERROR_IO, "%s: cannot write: %s", path,
-                  S_ISDIR(info.st_mode) ? "a folder has that name" : "not a regular file");
+                  S_ISDIR(info.st_mode) ? "it is a folder" : "not a regular file");
     SORA_TRY(sora_duplicate(path, &writer->path, error));
     SORA_TRY(sora_format(&writer->temporary, error, "%s.%ld.tmp", path, (long)getpid()));
     writer->stream = fopen(writer->temporary, "wb");

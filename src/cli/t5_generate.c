@@ -344,7 +344,7 @@ int cli_t5_eval(int argc, char **argv)
 {
     cli_globals globals = { 0 };
     const char *model = NULL, *adapter = NULL, *data = NULL, *prefix = NULL, *source = NULL, *target = NULL, *limit = NULL,
-               *batch = NULL, *max_source = NULL, *max_target = NULL;
+               *batch = NULL, *max_source = NULL, *max_target = NULL, *predictions = NULL;
     generation_words w = { 0 };
     bool help, generate = true;
     const cli_option options[] = {
@@ -359,6 +359,8 @@ int cli_t5_eval(int argc, char **argv)
         { "limit", "Data", "N", "the first N pairs alone (0: all)", "0", NULL, &limit },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
         { "generate", "Generation", NULL, "summaries and their ROUGE (--no-generate: the loss alone)", NULL, &generate, NULL },
+        { "predictions", "Generation", "FILE", "gets a line of JSON a pair: text, reference, prediction, ROUGE", NULL, NULL,
+          &predictions },
         GENERATION_OPTIONS(w, "the model's, then --max-target and the start token"),
         CLI_GLOBALS(globals),
     };
@@ -380,6 +382,8 @@ int cli_t5_eval(int argc, char **argv)
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!model || !data)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "--model and --data are needed; usage: soracl %s", command.usage);
+    if (status == SORA_OK && predictions && !generate)
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--predictions beside --no-generate: nothing would stand in it");
     if (status == SORA_OK) status = set_whole("limit", limit, &pairs_limit, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
     if (status == SORA_OK) status = set_whole("max-source", max_source, &longest_source, &error);
@@ -405,6 +409,7 @@ int cli_t5_eval(int argc, char **argv)
                                                 .max_target = longest_target,
                                                 .generate = generate ? SIZE_MAX : 0,
                                                 .generation = &generation,
+                                                .predictions = predictions,
                                                 .watcher = &watcher };
     if (status == SORA_OK) status = sora_t5_evaluate(t5, pairs, &evaluation, &q, &error);
     const sora_text_metrics *m = &q.text;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/t5_measure.h"
 
+#include "base/file.h"
+
+#include <jansson.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -126,8 +129,13 @@ cleanup:
 
 /* ---- A model that is not in training ----------------------------------------------------------------------------- */
 
-sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *o, sora_quality *out,
-                             sora_error *error)
+static size_t generate_count(const sora_text_pairs *pairs, const sora_text_evaluation_options *o)
+{
+    return SORA_MIN(o->generate, sora_text_count(pairs));
+}
+
+static sora_status evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *o, sora_quality *out,
+                            sora_error *error)
 {
     sora_status status = SORA_OK;
     sora_tokenizer *tokenizer = NULL;
@@ -142,7 +150,7 @@ sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const so
     sora_t5_scoring scoring = { .pairs = pairs,
                                 .prefix = prefix,
                                 .max_source = o->max_source,
-                                .count = SORA_MIN(o->generate, sora_text_count(pairs)),
+                                .count = generate_count(pairs, o),
                                 .generation = o->generation,
                                 .scores = o->scores,
                                 .texts = o->texts,
@@ -177,5 +185,50 @@ cleanup:
     sora_t5_staging_free(&staging);
     sora_t5_batches_destroy(&batches);
     sora_tokenizer_destroy(&tokenizer);
+    return status;
+}
+
+static sora_status write_predictions(FILE *out, const sora_text_pairs *pairs, const sora_text_evaluation_options *o,
+                                     sora_error *error)
+{
+    for (size_t i = 0; i < generate_count(pairs, o); i++) {
+        sora_text_pair pair = sora_text_at(pairs, i);
+        const sora_rouge *r = &o->scores[i];
+        json_t *line = json_pack("{s:I,s:s,s:s,s:s,s:f,s:f,s:f,s:f}", "line", (json_int_t)pair.line, "text", pair.source,
+                                 "reference", pair.target, "prediction", o->texts[i], "rouge1", 100 * r->rouge1, "rouge2",
+                                 100 * r->rouge2, "rougeL", 100 * r->rougeL, "rougeLsum", 100 * r->rougeLsum);
+        if (!line) return sora_fail(error, SORA_ERROR_MEMORY, "no host memory for the predictions");
+        json_dumpf(line, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        fputc('\n', out);
+        json_decref(line);
+    }
+    return SORA_OK;
+}
+
+sora_status sora_t5_evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sora_text_evaluation_options *o, sora_quality *out,
+                             sora_error *error)
+{
+    sora_status status = SORA_OK;
+    sora_text_evaluation_options kept = *o;
+    size_t count = generate_count(pairs, o);
+    sora_file_writer file = { 0 };
+    sora_rouge *scores = NULL;
+    char **texts = NULL;
+    if (!o->predictions) return evaluate(t5, pairs, o, out, error);
+    if (count == 0) SORA_FAIL(error, SORA_ERROR_ARGUMENT, "%s: nothing is generated that could stand in it", o->predictions);
+    /* Before what takes long: a file that can't be written is told now. */
+    SORA_TRY(sora_file_begin(&file, o->predictions, error));
+    SORA_TRY(sora_allocate(count, sizeof *scores, "scores", &scores, error));
+    SORA_TRY(sora_allocate(count, sizeof *texts, "predictions", &texts, error));
+    if (!kept.scores) kept.scores = scores;
+    if (!kept.texts) kept.texts = texts;
+    SORA_TRY(evaluate(t5, pairs, &kept, out, error));
+    SORA_TRY(write_predictions(file.stream, pairs, &kept, error));
+    SORA_TRY(sora_file_commit(&file, error));
+cleanup:
+    sora_file_abandon(&file);
+    for (size_t i = 0; texts && i < count; i++) free(texts[i]);
+    free(texts);
+    free(scores);
     return status;
 }

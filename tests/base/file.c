@@ -57,9 +57,20 @@ static void test_what_is_made(void **state)
     FAILS(sora_folder_create("", &error), SORA_ERROR_ARGUMENT, "\"\": expected a folder's path");
 }
 
+/* A file that can't come to stand in its place is refused when it is begun: what is to stand in it may take hours. */
+static void test_what_is_written(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_file_writer writer;
+    OK(sora_folder_create(at("stands"), &error));
+    FAILS(sora_file_begin(&writer, at("stands"), &error), SORA_ERROR_IO, "stands: cannot write: it is a folder");
+    FAILS(sora_file_begin(&writer, at("absent/file"), &error), SORA_ERROR_IO, "file: cannot write: No such file");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_read), cmocka_unit_test(test_what_is_made),
-                                        cmocka_unit_test(test_what_is_replaced) };
+                                        cmocka_unit_test(test_what_is_replaced), cmocka_unit_test(test_what_is_written) };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -135,6 +135,20 @@ def part_run():
     check("t5 eval --no-generate --limit: no ROUGE is no 0", silent["examples"] == 3 and untold(silent), silent)
     events = [json.loads(line) for line in (work / "pretrained/events.jsonl").read_text().splitlines()]
     check("nor in a run that generates nothing", [untold(e) for e in events if e["event"] == "evaluation"] == [True], events)
+    measure = ["t5", "eval", "--model", "full:last", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--json"]
+    quality = json.loads(run(*measure, "--limit", "6", "--predictions", "predictions.jsonl").stdout)
+    lines = [json.loads(line) for line in (work / "predictions.jsonl").read_text().splitlines()]
+    pairs = [json.loads(line) for line in (work / "dev.jsonl").read_text().splitlines()][:6]
+    (work / "sources").write_text("".join(p["text"] + "\n" for p in pairs))
+    check("t5 eval --predictions: what was generated, in the file's order", [(p["line"], p["text"], p["reference"]) for p in lines] ==
+          [(i + 1, p["text"], p["title"]) for i, p in enumerate(pairs)] and
+          [p["prediction"] for p in lines] == [s["summary"] for s in summaries("--model", "full:last", "--max-source", "64", "--max-length", "17", "--lines", "sources")], lines)
+    check("its ROUGE is the evaluation's", all(abs(sum(p[k] for p in lines) / 6 - quality[k]) < 1e-6 for k in ("rouge1", "rouge2", "rougeL", "rougeLsum")), (lines, quality))
+    kept = (work / "predictions.jsonl").read_bytes()
+    refused("--predictions that is a folder", 1, "base: cannot write: it is a folder", *measure, "--predictions", "base")
+    refused("--predictions beside --no-generate", 2, "nothing would stand in it", *measure, "--no-generate", "--predictions", "predictions.jsonl")
+    refused("a model that isn't there", 3, "absent", "t5", "eval", "--model", "absent", "--data", "dev.jsonl", "--predictions", "predictions.jsonl")
+    check("and what stood there stays, alone", (work / "predictions.jsonl").read_bytes() == kept and not list(work.glob("*.tmp")))
     merged = json.loads(run("adapter", "merge", "sora:last", "--out", "merged", "--json").stdout)
     again = json.loads(run("t5", "eval", "--model", "merged", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--json").stdout)
     check("adapter merge", abs(again["loss"] - measured["sora"]["loss"]) < 1e-4 and merged["largest_change"] <= merged["allowed"], (merged, again, measured["sora"]))
