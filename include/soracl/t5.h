@@ -96,9 +96,10 @@ typedef struct sora_t5_generation {
 
 /* Greedy, 20 tokens, no penalties: what Transformers does where nothing is said. */
 SORA_API void sora_t5_generation_default(sora_t5_generation *options);
-/* What the model's folder says, over what is there: config.json's task_specific_params for summarization, as T5's first models
- * have them, and over them generation_config.json. A folder with neither changes nothing. A setting that would change
- * the output and that there is no field for is SORA_ERROR_INPUT, unless its value turns it off. */
+/* What the model's folder says, over what is there: config.json where there is no generation_config.json, over it config.json's
+ * task_specific_params for summarization, as T5's first models have them, and over them generation_config.json. A folder that says
+ * nothing changes nothing. A setting that would change the output and that there is no field for is SORA_ERROR_INPUT, unless its
+ * value turns it off. The tokens that begin and end what is generated are the model's own (sora_t5_load), in the same order. */
 SORA_API sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error);
 SORA_API sora_status sora_t5_generation_check(const sora_t5_generation *options, sora_error *error);
 

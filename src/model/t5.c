@@ -96,6 +96,8 @@ sora_status sora_t5_allocate(sora_context *context, const sora_t5_config *config
     SORA_TRY(sora_t5_config_check(config, error));
     SORA_TRY(sora_allocate(1, sizeof *t5, "network", &t5, error));
     t5->config = *config;
+    t5->start = config->start;
+    t5->eos = config->eos;
     SORA_TRY(sora_duplicate("", &t5->folder, error));
     SORA_TRY(sora_params_create(context, &t5->params, error));
     SORA_TRY(sora_layers_create(t5->params, 0, &t5->layers, error));

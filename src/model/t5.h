@@ -42,11 +42,16 @@ struct sora_t5 {
     sora_t5_stack encoder, decoder;
     char *folder;
     char base[17];
-    json_t *json; /* config.json as it was read; NULL for a new one */
+    json_t *json;   /* config.json as it was read; NULL for a new one */
+    int start, eos; /* of what is generated; labels are shifted behind the config's own start */
 };
 
+/* A JSON file of a folder, and its path; both the caller's. *root NULL where there is no such file. */
+sora_status sora_t5_read_json(const char *folder, const char *name, char **path, json_t **root, sora_error *error);
 /* config.json of a folder. *json (the caller's) is all of it. own_head is what the file says; the weights decide. */
 sora_status sora_t5_config_read(const char *folder, sora_t5_config *out, json_t **json, sora_error *error);
+/* What begins and ends what is generated: generation_config.json's, and what that doesn't say as the config has it. */
+sora_status sora_t5_config_read_ends(const char *folder, const sora_t5_config *config, int *start, int *eos, sora_error *error);
 /* What config.json says of a new model. NULL where memory ran out. */
 json_t *sora_t5_config_json(const sora_t5_config *config);
 sora_status sora_t5_config_check(const sora_t5_config *config, sora_error *error);

@@ -59,6 +59,23 @@ sora_status sora_t5_config_check(const sora_t5_config *c, sora_error *error)
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
+sora_status sora_t5_read_json(const char *folder, const char *name, char **path, json_t **root, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    unsigned char *text = NULL;
+    size_t bytes;
+    json_error_t where;
+    *root = NULL;
+    SORA_TRY(sora_format(path, error, "%s/%s", folder, name));
+    if (!sora_path_exists(*path)) goto cleanup;
+    SORA_TRY(sora_file_read(*path, 1 << 20, &text, &bytes, error));
+    *root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
+    if (!*root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", *path, where.line, where.text);
+cleanup:
+    free(text);
+    return status;
+}
+
 static sora_status read_integer(const json_t *root, const char *path, const char *key, bool needed, int *out, sora_error *error)
 {
     const json_t *value = json_object_get(root, key);
@@ -66,6 +83,8 @@ static sora_status read_integer(const json_t *root, const char *path, const char
         return needed ? sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\" is missing", path, key) : SORA_OK;
     /* generation_config.json and some configs give eos as a list of one. */
     if (json_is_array(value) && json_array_size(value) == 1) value = json_array_get(value, 0);
+    if (json_is_array(value))
+        return sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\" has %zu ids; expected one", path, key, json_array_size(value));
     if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > INT32_MAX)
         return sora_fail(error, SORA_ERROR_INPUT, "%s: \"%s\" is no whole number of 0 or more", path, key);
     *out = (int)json_integer_value(value);
@@ -118,20 +137,14 @@ sora_status sora_t5_config_read(const char *folder, sora_t5_config *out, json_t 
 {
     sora_status status = SORA_OK;
     char *path = NULL;
-    unsigned char *text = NULL;
-    size_t bytes;
-    json_error_t where;
     json_t *root = NULL;
     sora_t5_config c = { .buckets = 32, .farthest = 128, .epsilon = 1e-6f, .dropout = 0.1f, .eos = 1 };
     bool tied = true, there;
     *json = NULL;
-    SORA_TRY(sora_format(&path, error, "%s/config.json", folder));
-    if (!sora_path_exists(path))
+    SORA_TRY(sora_t5_read_json(folder, "config.json", &path, &root, error));
+    if (!root)
         SORA_FAIL(error, SORA_ERROR_INPUT,
                   "%s: there is no such file; a model is a folder with config.json, model.safetensors and spiece.model", path);
-    SORA_TRY(sora_file_read(path, 1 << 20, &text, &bytes, error));
-    root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
-    if (!root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", path, where.line, where.text);
     SORA_TRY(read_architecture(root, path, error));
     SORA_TRY(read_activation(root, path, &c.gated, error));
     SORA_TRY(read_integer(root, path, "vocab_size", true, &c.vocabulary, error));
@@ -165,7 +178,29 @@ sora_status sora_t5_config_read(const char *folder, sora_t5_config *out, json_t 
     root = NULL;
 cleanup:
     json_decref(root);
-    free(text);
+    free(path);
+    return status;
+}
+
+sora_status sora_t5_config_read_ends(const char *folder, const sora_t5_config *config, int *start, int *eos, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *path = NULL;
+    json_t *root = NULL;
+    sora_t5_config said = *config;
+    SORA_TRY(sora_t5_read_json(folder, "generation_config.json", &path, &root, error));
+    if (!root) goto cleanup;
+    SORA_TRY(read_integer(root, path, "bos_token_id", false, &said.start, error)); /* Transformers' stand-in for the next */
+    SORA_TRY(read_integer(root, path, "decoder_start_token_id", false, &said.start, error));
+    SORA_TRY(read_integer(root, path, "eos_token_id", false, &said.eos, error));
+    status = sora_t5_config_check(&said, error);
+    if (status != SORA_OK) sora_error_prefix(error, "%s", path);
+cleanup:
+    if (status == SORA_OK) {
+        *start = said.start;
+        *eos = said.eos;
+    }
+    json_decref(root);
     free(path);
     return status;
 }

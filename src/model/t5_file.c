@@ -68,6 +68,7 @@ sora_status sora_t5_load(sora_context *context, const char *folder, sora_t5 **ou
     SORA_TRY(sora_weights_open(folder, &weights, error));
     config.own_head = has_own_head(weights);
     SORA_TRY(sora_t5_allocate(context, &config, &t5, error));
+    SORA_TRY(sora_t5_config_read_ends(folder, &config, &t5->start, &t5->eos, error));
     t5->json = json;
     json = NULL;
     free(t5->folder);

@@ -530,8 +530,8 @@ static sora_status generate_batch(sora_t5_generator *g, const int32_t *const *so
     for (int i = 0; i < count; i++)
         SORA_TRY(sora_t5_search_create(&(sora_t5_search_desc) { .options = options,
                                                                 .vocabulary = c->vocabulary,
-                                                                .start = c->start,
-                                                                .eos = c->eos,
+                                                                .start = g->t5->start,
+                                                                .eos = g->t5->eos,
                                                                 .sample = places ? places[first + i] : (uint32_t)(first + i) },
                                        &searches[i], error));
     SORA_TRY(make_room(g, error));

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/file.h"
 #include "model/t5.h"
 
 #include <math.h>
@@ -169,23 +168,6 @@ cleanup:
     return status;
 }
 
-/* A JSON file of the folder; *root NULL where there is none. */
-static sora_status read_json(const char *folder, const char *name, char **path, json_t **root, sora_error *error)
-{
-    sora_status status = SORA_OK;
-    unsigned char *text = NULL;
-    size_t bytes;
-    json_error_t where;
-    SORA_TRY(sora_format(path, error, "%s/%s", folder, name));
-    if (!sora_path_exists(*path)) goto cleanup;
-    SORA_TRY(sora_file_read(*path, 1 << 20, &text, &bytes, error));
-    *root = json_loadb((char *)text, bytes, JSON_REJECT_DUPLICATES, &where);
-    if (!*root) SORA_FAIL(error, SORA_ERROR_INPUT, "%s: line %d: %s", *path, where.line, where.text);
-cleanup:
-    free(text);
-    return status;
-}
-
 sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *options, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -193,8 +175,10 @@ sora_status sora_t5_generation_read(const char *folder, sora_t5_generation *opti
     json_t *config = NULL, *generation = NULL;
     sora_t5_generation read = *options;
     new_tokens added = { NOT_SAID, NOT_SAID };
-    SORA_TRY(read_json(folder, "config.json", &paths[0], &config, error));
-    SORA_TRY(read_json(folder, "generation_config.json", &paths[1], &generation, error));
+    SORA_TRY(sora_t5_read_json(folder, "config.json", &paths[0], &config, error));
+    SORA_TRY(sora_t5_read_json(folder, "generation_config.json", &paths[1], &generation, error));
+    /* Transformers looks into config.json itself where there is no other file, and never at a task's: those are older. */
+    if (config && !generation) SORA_TRY(read_values(paths[0], config, &read, &added, error));
     const json_t *task = json_object_get(json_object_get(config, "task_specific_params"), "summarization");
     if (task) SORA_TRY(read_values(paths[0], task, &read, &added, error));
     if (generation) SORA_TRY(read_values(paths[1], generation, &read, &added, error));

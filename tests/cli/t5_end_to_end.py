@@ -275,6 +275,14 @@ def part_summarize():
                           ({"min_length": 30, "max_new_tokens": 4}, [])):
         (work / "settings/generation_config.json").write_text(json.dumps(folder))
         check(f"what contradicts itself or counts for nothing: {folder}", len(summaries("--model", "settings", *words, "--lines", "lines")) == len(texts))
+    ids = summaries("--model", "base", "--lines", "lines")[0]["tokens"]
+    (work / "settings/generation_config.json").write_text(json.dumps({"eos_token_id": ids[3], "decoder_start_token_id": 0}))
+    ended = summaries("--model", "settings", "--lines", "lines")[0]["tokens"]
+    check("generation_config.json says what ends a summary", ended == ids[: ids.index(ids[3]) + 1], (ids, ended))
+    (work / "settings/generation_config.json").write_text(json.dumps({"decoder_start_token_id": 7}))
+    begun = summaries("--model", "settings", "--lines", "lines")[0]["tokens"]
+    loss = lambda model: json.loads(run("t5", "eval", "--model", model, "--data", "dev.jsonl", "--no-generate", "--json").stdout)["loss"]
+    check("and what begins it, but not labels", begun != ids and loss("settings") == loss("base"), (ids, begun))
     (work / "settings/generation_config.json").unlink()
     config = {**CONFIG, "task_specific_params": {"summarization": {"num_beams": 3, "max_length": 9, "min_length": 9, "prefix": "summarize: "}}}
     (work / "settings/config.json").write_text(json.dumps(config))

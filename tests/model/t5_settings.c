@@ -77,11 +77,75 @@ static void test_generation(void **state)
     assert_true(got.beams == 4 && got.max_length == 200 && got.min_length == 30 && got.no_repeat_ngram == 3 && !got.sample);
 }
 
+#define CONFIG(more)                                                                                                 \
+    "{\"model_type\": \"t5\", \"vocab_size\": 200, \"d_model\": 32, \"d_kv\": 16, \"d_ff\": 64, \"num_layers\": 2, " \
+    "\"num_heads\": 2" more "}"
+
+static void ends_are(int start, int eos)
+{
+    sora_error error;
+    sora_t5_config config;
+    json_t *json;
+    int got[2];
+    OK(sora_t5_config_read(folder, &config, &json, &error));
+    json_decref(json);
+    OK(sora_t5_config_read_ends(folder, &config, &got[0], &got[1], &error));
+    assert_int_equal(got[0], start);
+    assert_int_equal(got[1], eos);
+}
+
+/* As Transformers has it: generation_config.json's ids before config.json's, which training's labels go by. */
+static void test_ends(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_t5_config config = { .vocabulary = 0 };
+    int start, eos;
+    OK(read_config(CONFIG(", \"decoder_start_token_id\": 3, \"eos_token_id\": 4"), &config, &error));
+    remove(at("generation_config.json"));
+    ends_are(3, 4);
+    write_json("generation_config.json", "{\"eos_token_id\": [5]}");
+    ends_are(3, 5);
+    write_json("generation_config.json", "{\"decoder_start_token_id\": 6, \"eos_token_id\": 7, \"pad_token_id\": 8}");
+    ends_are(6, 7);
+    write_json("generation_config.json", "{\"bos_token_id\": 9}");
+    ends_are(9, 4);
+    write_json("generation_config.json", "{\"eos_token_id\": [1, 5]}");
+    FAILS(sora_t5_config_read_ends(folder, &config, &start, &eos, &error), SORA_ERROR_INPUT,
+          "generation_config.json: \"eos_token_id\" has 2 ids; expected one");
+    write_json("generation_config.json", "{\"eos_token_id\": 200}");
+    FAILS(sora_t5_config_read_ends(folder, &config, &start, &eos, &error), SORA_ERROR_INPUT,
+          "generation_config.json: eos_token_id is 200; expected 0 to 199");
+}
+
+/* Older models have settings in config.json itself; Transformers takes them where there is no other file. */
+static void test_generation_of_config(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_t5_config config;
+    sora_t5_generation got;
+    OK(read_config(
+        CONFIG(", \"num_beams\": 3, \"max_length\": 40, \"task_specific_params\": {\"summarization\": {\"max_length\": 50}}"),
+        &config, &error));
+    OK(read_generation("{\"min_length\": 2}", &got, &error));
+    assert_true(got.beams == 1 && got.max_length == 50 && got.min_length == 2);
+    remove(at("generation_config.json"));
+    sora_t5_generation_default(&got);
+    OK(sora_t5_generation_read(folder, &got, &error));
+    assert_true(got.beams == 3 && got.max_length == 50);
+    OK(read_config(CONFIG(", \"repetition_penalty\": 2.5"), &config, &error));
+    FAILS(sora_t5_generation_read(folder, &got, &error), SORA_ERROR_INPUT,
+          "config.json: \"repetition_penalty\": 2.5: not supported");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_types),
         cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_generation_of_config),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
