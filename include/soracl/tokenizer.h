@@ -38,8 +38,8 @@ SORA_API sora_status sora_tokenizer_source(const sora_tokenizer *tokenizer, cons
  * caller's (free()). */
 SORA_API sora_status sora_tokenizer_decode(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, sora_error *error);
 
-/* The same of what a model generated: its embedding may have more rows than there are ids (T5's own has 28), and what lies beyond them
- * says nothing. */
+/* Text of what a model generated, as Transformers' skip_special_tokens has it: </s>, <pad>, <unk> and sentinels say nothing, and neither
+ * does what lies beyond all ids (an embedding may have more rows; T5's own has 28). */
 SORA_API sora_status sora_tokenizer_decode_generated(const sora_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                                                      sora_error *error);
 

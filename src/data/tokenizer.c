@@ -246,7 +246,7 @@ sora_status sora_tokenizer_decode_generated(const sora_tokenizer *tokenizer, con
     *text = NULL;
     sora_status status = sora_allocate(count, sizeof *known, "ids", &known, error);
     for (size_t i = 0; status == SORA_OK && i < count; i++)
-        if (ids[i] < sora_tokenizer_size(tokenizer)) known[n++] = ids[i];
+        if (ids[i] > SORA_TOKEN_UNKNOWN && ids[i] < tokenizer->pieces) known[n++] = ids[i];
     if (status == SORA_OK) status = sora_tokenizer_decode(tokenizer, known, n, text, error);
     free(known);
     return status;

@@ -78,7 +78,8 @@ static void test_decode(void **state)
     assert_string_equal(text, "");
     free(text);
     FAILS(sora_tokenizer_decode(tokenizer, (const int32_t[]) { 37, 32100 }, 2, &text, &error), SORA_ERROR_INPUT, "32100");
-    OK(sora_tokenizer_decode_generated(tokenizer, (const int32_t[]) { 37, 32100, 12832, 32127, 49, 1 }, 6, &text, &error));
+    OK(sora_tokenizer_decode_generated(tokenizer, (const int32_t[]) { 32099, 37, 32100, 12832, 2, 32127, 49, 0, 32000, 1 }, 10,
+                                       &text, &error));
     assert_string_equal(text, "The Wanderer");
     free(text);
     FAILS(sora_tokenizer_decode(tokenizer, (const int32_t[]) { -1 }, 1, &text, &error), SORA_ERROR_INPUT, "-1");
