@@ -13,7 +13,7 @@ typedef struct cli_option {
     const char *name, *group, *value, *help; /* value: what the help shows for it; NULL: a switch */
     const char *fallback;                    /* shown as the default; NULL: none */
     bool *flag;                              /* a switch's place */
-    const char **text;                       /* or a value's */
+    const char **text;                       /* or a value's; "on" or "off" of a switch that may be left unsaid */
 } cli_option;
 
 /* A command. Options of training runs go to `run` by their own table. Words that are no options go to words[]. */

@@ -165,12 +165,16 @@ static sora_status parse_option(cli_command *command, int argc, char **argv, int
     bool negated = strncmp(name, "no-", 3) == 0;
     for (size_t i = 0; i < command->option_count; i++) {
         const cli_option *o = &command->options[i];
-        if (o->flag && (strcmp(o->name, name) == 0 || (negated && strcmp(o->name, name + 3) == 0))) {
+        bool is_switch = !o->value, match = strcmp(o->name, name) == 0;
+        if (is_switch && (match || (negated && strcmp(o->name, name + 3) == 0))) {
             if (attached) return fail(error, "--%s takes no value%s", name, "");
-            *o->flag = strcmp(o->name, name) == 0;
+            if (o->flag)
+                *o->flag = match;
+            else
+                *o->text = match ? "on" : "off";
             return SORA_OK;
         }
-        if (o->text && strcmp(o->name, name) == 0) {
+        if (!is_switch && match) {
             sora_status status = take_value(name, attached, argc, argv, at, o->text, error);
             /* Where there is no default an empty text says nothing. */
             bool empty = status == SORA_OK && !o->fallback && !**o->text;

@@ -4,6 +4,7 @@
 #include "soracl/tokenizer.h"
 #include "soracl/vocabulary.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdint.h>
@@ -18,8 +19,8 @@
 /* ---- How to generate --------------------------------------------------------------------------------------------- */
 
 typedef struct generation_words {
-    const char *beams, *length_penalty, *no_repeat, *min_length, *max_length, *temperature, *top_k, *top_p, *seed;
-    bool early_stopping;
+    const char *beams, *length_penalty, *no_repeat, *min_length, *max_length, *sample, *temperature, *top_k, *top_p, *seed;
+    const char *early_stopping;
 } generation_words;
 
 #define GENERATION_OPTIONS(w, longest)                                                                                              \
@@ -28,7 +29,9 @@ typedef struct generation_words {
         { "no-repeat-ngram", "Generation", "N", "no N tokens twice in a row of each other (0: any)", "0", NULL, &(w).no_repeat },   \
         { "min-length", "Generation", "N", "least tokens, start token counted", "0", NULL, &(w).min_length },                       \
         { "max-length", "Generation", "N", "most tokens, start token counted", longest, NULL, &(w).max_length },                    \
-        { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, &(w).early_stopping, NULL }, \
+        { "early-stopping", "Generation", NULL, "a search ends with its first N finished beams", NULL, NULL, &(w).early_stopping }, \
+        { "sample", "Generation", NULL,       "draws tokens by their probability (--no-sample: greedy or beams)",                   \
+          NULL,     NULL,         &(w).sample },                                                                                    \
         { "temperature", "Generation", "N", "samples, with log p / N", "greedy", NULL, &(w).temperature },                          \
         { "top-k", "Generation", "N", "samples from the N likeliest tokens (0: all)", "50", NULL, &(w).top_k },                     \
         { "top-p", "Generation", "N", "samples from the fewest tokens whose probability reaches N", "1", NULL, &(w).top_p },        \
@@ -47,8 +50,23 @@ static sora_status set_whole(const char *name, const char *text, int *out, sora_
         return SORA_OK;
     }
     error->status = SORA_ERROR_ARGUMENT;
-    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\"; expected a whole number from 0", name, text);
+    snprintf(error->message, sizeof error->message, "--%s: \"%.60s\"; expected a whole number of 0 to 1000000", name, text);
     return SORA_ERROR_ARGUMENT;
+}
+
+static sora_status set_seed(const char *text, uint64_t *out, sora_error *error)
+{
+    char *end;
+    if (!text) return SORA_OK;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    if (isdigit((unsigned char)*text) && !*end && errno == 0) return SORA_OK;
+    return cli_error(error, SORA_ERROR_ARGUMENT, "--seed: \"%.60s\"; expected a whole number from 0, below 2^64", text);
+}
+
+static bool is_on(const char *word)
+{
+    return word && strcmp(word, "on") == 0;
 }
 
 static sora_status set_number(const char *name, const char *text, double *out, sora_error *error)
@@ -69,8 +87,8 @@ static sora_status set_number(const char *name, const char *text, double *out, s
 static sora_status read_generation(const generation_words *w, const char *folder, int max_length, sora_t5_generation *out,
                                    sora_error *error)
 {
-    int seed = 1;
     sora_t5_generation_default(out);
+    out->seed = 1;
     if (max_length > 0) out->max_length = max_length;
     sora_status status = sora_t5_generation_read(folder, out, error);
     if (status == SORA_OK) status = set_whole("beams", w->beams, &out->beams, error);
@@ -78,19 +96,20 @@ static sora_status read_generation(const generation_words *w, const char *folder
     if (status == SORA_OK) status = set_whole("min-length", w->min_length, &out->min_length, error);
     if (status == SORA_OK) status = set_whole("max-length", w->max_length, &out->max_length, error);
     if (status == SORA_OK) status = set_whole("top-k", w->top_k, &out->top_k, error);
-    if (status == SORA_OK) status = set_whole("seed", w->seed, &seed, error);
+    if (status == SORA_OK) status = set_seed(w->seed, &out->seed, error);
     if (status == SORA_OK) status = set_number("length-penalty", w->length_penalty, &out->length_penalty, error);
     if (status == SORA_OK) status = set_number("temperature", w->temperature, &out->temperature, error);
     if (status == SORA_OK) status = set_number("top-p", w->top_p, &out->top_p, error);
     if (status != SORA_OK) return status;
-    if (w->early_stopping) out->early_stopping = SORA_STOP_EARLY;
+    bool drawing = w->temperature || w->top_k || w->top_p, sampling = drawing || is_on(w->sample);
+    if (w->sample && !is_on(w->sample) && drawing)
+        return cli_error(error, SORA_ERROR_ARGUMENT, "%s", "--no-sample beside --temperature, --top-k or --top-p, which sample");
     /* What was said here turns off what only the folder says. */
-    bool sampling = w->temperature || w->top_k || w->top_p;
+    if (w->early_stopping) out->early_stopping = is_on(w->early_stopping) ? SORA_STOP_EARLY : SORA_STOP_HEURISTIC;
     if (sampling) out->sample = true;
     if (sampling && !w->beams) out->beams = 1;
-    if (w->beams && out->beams > 1 && !sampling) out->sample = false;
+    if (!sampling && (w->sample || (w->beams && out->beams > 1))) out->sample = false;
     if (!w->min_length && out->min_length > out->max_length) out->min_length = out->max_length;
-    out->seed = (uint64_t)seed;
     return sora_t5_generation_check(out, error);
 }
 
@@ -176,7 +195,8 @@ static sora_status read_texts(const char *name, bool lines, texts *list, sora_er
         while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r')) length--;
         status = take_text(name, lines ? number : 0, text, (size_t)length, list, error);
     }
-    if (status == SORA_OK && ferror(in)) status = cli_error(error, SORA_ERROR_IO, "%s: cannot be read", name);
+    if (status == SORA_OK && ferror(in))
+        status = cli_error(error, SORA_ERROR_IO, "%s: cannot be read: %s", name, strerror(errno));
     free(text);
     if (in != stdin) fclose(in);
     return status;

@@ -275,6 +275,18 @@ def part_summarize():
                           ({"min_length": 30, "max_new_tokens": 4}, [])):
         (work / "settings/generation_config.json").write_text(json.dumps(folder))
         check(f"what contradicts itself or counts for nothing: {folder}", len(summaries("--model", "settings", *words, "--lines", "lines")) == len(texts))
+    often = summaries("--model", "base", "--max-length", "30", "--lines", "lines")[0]["tokens"][-1]
+    def search(early, *words):
+        (work / "settings/generation_config.json").write_text(json.dumps({"eos_token_id": often, "early_stopping": early}))
+        return summaries("--model", "settings", "--beams", "4", "--length-penalty", "3", "--max-length", "30", *words, "--lines", "lines")
+    check("--no-early-stopping wins", search(True) == search(False, "--early-stopping") != search(True, "--no-early-stopping") == search(False), (often, search(False)))
+    (work / "settings/generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 0, "temperature": 2.0}))
+    drawn = summaries("--model", "settings", "--seed", "20261201", "--lines", "lines")
+    check("--sample, and --no-sample that wins", drawn == summaries("--model", "base", "--sample", "--top-k", "0", "--temperature", "2", "--seed", "20261201", "--lines", "lines") !=
+          summaries("--model", "settings", "--no-sample", "--lines", "lines") == summaries("--model", "base", "--lines", "lines"))
+    check("a seed of 64 bits", drawn != summaries("--model", "settings", "--seed", str(2**64 - 1), "--lines", "lines"))
+    for words, message in ((["--seed", str(2**64)], "below 2^64"), (["--seed", "-1"], "below 2^64"), (["--no-sample", "--top-k", "3"], "which sample"), (["--batch", "9999999"], "of 0 to 1000000")):
+        refused(f"summarize {' '.join(words)}", 2, message, "t5", "summarize", "--model", "base", *words, "lines")
     ids = summaries("--model", "base", "--lines", "lines")[0]["tokens"]
     (work / "settings/generation_config.json").write_text(json.dumps({"eos_token_id": ids[3], "decoder_start_token_id": 0}))
     ended = summaries("--model", "settings", "--lines", "lines")[0]["tokens"]
