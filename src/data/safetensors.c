@@ -130,6 +130,11 @@ static sora_status read_header(sora_safetensors *file, const char *path, sora_er
     const unsigned char *map = file->map;
     if (file->bytes < 8)
         return sora_fail(error, SORA_ERROR_INPUT, "%s: %zu bytes are too few for a safetensors file", path, file->bytes);
+    static const char pointer[] = "version https://git-lfs";
+    if (file->bytes >= sizeof pointer && memcmp(map, pointer, sizeof pointer - 1) == 0)
+        return sora_fail(error, SORA_ERROR_INPUT,
+                         "%s: a pointer of Git LFS stands in the place of the weights; git lfs pull, in its folder, fetches them",
+                         path);
     memcpy(&length, map, sizeof length);
     if (length > MAX_HEADER || length > file->bytes - 8)
         return sora_fail(error, SORA_ERROR_INPUT, "%s: a header of %llu bytes in a file of %zu; no safetensors file", path,

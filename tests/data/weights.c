@@ -140,6 +140,8 @@ static void test_absent(void **state)
     expect_refused("empty", "safe_serialization=True");
     write_text("empty/model.safetensors", "not one");
     expect_refused("empty", "no safetensors file");
+    write_text("empty/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 242043056\n");
+    expect_refused("empty", "git lfs pull");
 }
 
 static void test_broken_index(void **state)
