@@ -150,15 +150,26 @@ sora_status sora_checkpoint_set_best(const char *run, uint32_t step, sora_error 
     return status;
 }
 
+static sora_status refuse_empty(const char *run, sora_error *error)
+{
+    char *peft = NULL;
+    sora_status status = sora_format(&peft, error, "%s/adapter_config.json", run);
+    if (status != SORA_OK) return status;
+    bool is_peft = sora_path_exists(peft);
+    free(peft);
+    if (is_peft)
+        return sora_fail(error, SORA_ERROR_INPUT,
+                         "%s: a PEFT folder, no run; soracl adapter import %s --model DIR --out RUN makes one of it", run, run);
+    return sora_fail(error, SORA_ERROR_INPUT, "%s: no checkpoint in it; is it a run's folder, and did the run save one?", run);
+}
+
 sora_status sora_checkpoint_find(const char *run, bool last, char **path, sora_error *error)
 {
     uint32_t *steps = NULL, step = 0;
     size_t count = 0;
     *path = NULL;
     sora_status status = sora_checkpoint_list(run, &steps, &count, error);
-    if (status == SORA_OK && count == 0)
-        status =
-            sora_fail(error, SORA_ERROR_INPUT, "%s: no checkpoint in it; is it a run's folder, and did the run save one?", run);
+    if (status == SORA_OK && count == 0) status = refuse_empty(run, error);
     if (status == SORA_OK && (last || !read_best(run, &step))) step = steps[count - 1];
     if (status == SORA_OK) status = sora_format(path, error, "%s/%s%u", run, prefix, step);
     free(steps);

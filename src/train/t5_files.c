@@ -161,6 +161,14 @@ cleanup:
     return status;
 }
 
+bool sora_t5_has_adapters(const sora_t5 *t5)
+{
+    const sora_layers *layers = sora_t5_layers(t5);
+    bool active = false;
+    for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
+    return active;
+}
+
 sora_status sora_t5_open(sora_context *context, const char *from, const char *adapter, sora_t5 **out, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -169,6 +177,10 @@ sora_status sora_t5_open(sora_context *context, const char *from, const char *ad
     *out = NULL;
     SORA_TRY(find_run(from, &run, &checkpoint, error));
     SORA_TRY(run ? open_run(context, run, checkpoint, &t5, error) : sora_t5_load(context, from, &t5, error));
+    if (adapter && sora_t5_has_adapters(t5))
+        SORA_FAIL(error, SORA_ERROR_ARGUMENT,
+                  "%s: has adapters of its own, so %s can't be put on it; merge them into a model first (soracl adapter merge)",
+                  from, adapter);
     if (adapter) SORA_TRY(sora_t5_put_adapter(t5, adapter, error));
     *out = t5;
     t5 = NULL;
@@ -180,14 +192,6 @@ cleanup:
 }
 
 /* ---- Adapters from elsewhere ------------------------------------------------------------------------------------- */
-
-bool sora_t5_has_adapters(const sora_t5 *t5)
-{
-    const sora_layers *layers = sora_t5_layers(t5);
-    bool active = false;
-    for (size_t i = 0; i < layers->count; i++) active |= layers->items[i]->active;
-    return active;
-}
 
 /* config.json says what the adapters are: ranks and scales are in the adapter's own file. */
 static sora_status write_run(sora_context *context, const sora_t5 *t5, const char *peft, const char *run, sora_error *error)

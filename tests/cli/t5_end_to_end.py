@@ -163,6 +163,9 @@ def part_run():
     check("adapter export --json", exported == {"adapter": "peft"} and (work / "export.json").exists(), exported)
     imported = json.loads(run("adapter", "import", "peft", "--model", "base", "--out", "imported", "--json", "--profile", "import.json").stdout)
     check("adapter import --json", imported == {"run": "imported", "model": "base"} and (work / "import.json").exists(), imported)
+    for words in ["adapter", "show", "peft"], ["adapter", "merge", "peft", "--out", "x"]:
+        refused(f"a PEFT folder is no run: {words[1]}", 3, "soracl adapter import peft --model DIR --out RUN", *words)
+    refused("--adapter on adapters", 2, "lora: has adapters of its own, so peft can't be put on it", "t5", "eval", "--model", "lora", "--adapter", "peft", "--data", "dev.jsonl")
     refused("import onto adapters", 2, "has adapters of its own", "adapter", "import", "peft", "--model", "lora", "--out", "onto")
     check("paths without --json", run("adapter", "import", "peft", "--model", "base", "--out", "imported2").stdout == "imported2\n")
     done = run("adapter", "import", "peft", "--model", "base", "--out", "imported", code=2)
