@@ -75,6 +75,8 @@ static sora_status new_model(sora_context *context, const sora_run_options *o, s
     json_t *json = NULL;
     SORA_TRY(sora_t5_config_read(o->from, &config, &json, error));
     SORA_TRY(sora_t5_create(context, &config, o->seed, out, error));
+    (*out)->json = json; /* what it says beside the network's shape stays, as of a model with weights */
+    json = NULL;
     free((*out)->folder);
     (*out)->folder = NULL;
     SORA_TRY(sora_duplicate(o->from, &(*out)->folder, error));

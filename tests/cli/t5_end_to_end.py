@@ -49,7 +49,7 @@ def pretrain():
         return
     write_texts()
     run("t5", "vocab", "--size", "80", "--out", "spiece.model", "--quiet", "text")
-    write_model("new")
+    write_model("new", task_specific_params={"translation": {"prefix": "translate: "}})
     run("t5", "pretrain", "--model", "new", "--train", "train.csv", "--steps", "3", "--out", "pretrained", "--quiet")
     shutil.copytree(last_checkpoint("pretrained"), work / "base", ignore=shutil.ignore_patterns("optimizer*", "state*"))
 
@@ -92,6 +92,8 @@ def write_tensors(path, tensors):
 
 def part_run():
     results = adapted()
+    saved = json.loads((work / "base/config.json").read_text())
+    check("a new model keeps its config.json", all(saved[k] == v for k, v in json.loads((work / "new/config.json").read_text()).items()), saved)
     for command in ("finetune", "pretrain", "eval", "summarize", "tokenize", "detokenize", "vocab"):
         done = run("t5", command, "--help")
         check(f"help of t5 {command}", f"usage: soracl t5 {command}" in done.stdout and "\nexample\n" in done.stdout, done.stdout)
