@@ -117,11 +117,16 @@ static sora_status read_generation(const generation_words *w, const char *folder
 
 #define FROM_RUN(otherwise) "as the run was trained, else " otherwise
 
-/* Prefix and columns: what is given (NULL: nothing), else those of the run that --adapter, or else --model, names. */
+/* Prefix, columns and lengths: what is given (NULL: nothing), else those of the run that --adapter, or else --model, names. */
 static sora_status read_texts_options(const char *model, const char *adapter, const char *prefix, const char *source,
-                                      const char *target, sora_run_options *out, sora_error *error)
+                                      const char *target, const char *max_source, const char *max_target, sora_run_options *out,
+                                      sora_error *error)
 {
-    const char *const given[][2] = { { "prefix", prefix }, { "source-column", source }, { "target-column", target } };
+    const char *const given[][2] = { { "prefix", prefix },
+                                     { "source-column", source },
+                                     { "target-column", target },
+                                     { "max-source", max_source },
+                                     { "max-target", max_target } };
     sora_status status = SORA_OK;
     bool is_run = (adapter && cli_run_options(adapter, out)) || cli_run_options(model, out);
     if (!is_run || out->task != SORA_TASK_T5) sora_run_options_default(out, SORA_TASK_T5);
@@ -310,7 +315,7 @@ int cli_t5_summarize(int argc, char **argv)
         { "adapter", "Data", "DIR", "run or PEFT folder whose adapters are put on the model", NULL, NULL, &adapter },
         { "lines", "Data", NULL, "every line is a text of its own", NULL, &lines, NULL },
         { "prefix", "Data", "TEXT", "put before each text", FROM_RUN("\"summarize: \""), NULL, &prefix },
-        { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", "512", NULL, &max_source },
+        { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", FROM_RUN("512"), NULL, &max_source },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
         GENERATION_OPTIONS(w, "the model's, then 20"),
         CLI_GLOBALS(globals),
@@ -326,7 +331,7 @@ int cli_t5_summarize(int argc, char **argv)
                             .word_room = 1 };
     sora_error error;
     sora_context *context = NULL;
-    summarizer s = { .max_source = 512 };
+    summarizer s = { 0 };
     texts list = { 0 };
     sora_run_options run = { 0 };
     int at_once = 8;
@@ -335,11 +340,10 @@ int cli_t5_summarize(int argc, char **argv)
     if (status != SORA_OK || help) return cli_fail(status, &error);
     const char *file = command.word_count ? command.words[0] : "-";
     if (!model) status = cli_error(&error, SORA_ERROR_ARGUMENT, "--model is needed; usage: soracl %s", command.usage);
-    if (status == SORA_OK) status = set_whole("max-source", max_source, &s.max_source, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
-    if (status == SORA_OK && (s.max_source < 2 || s.max_source > 4096 || at_once < 1 || at_once > 64))
-        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source is 2 to 4096, --batch 1 to 64");
-    if (status == SORA_OK) status = read_texts_options(model, adapter, prefix, NULL, NULL, &run, &error);
+    if (status == SORA_OK && (at_once < 1 || at_once > 64))
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--batch is 1 to 64");
+    if (status == SORA_OK) status = read_texts_options(model, adapter, prefix, NULL, NULL, max_source, NULL, &run, &error);
     if (status == SORA_OK) status = read_texts(file, lines, &list, &error);
     if (status == SORA_OK && list.count == 0) status = cli_error(&error, SORA_ERROR_INPUT, "%s: holds no text", file);
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
@@ -348,6 +352,7 @@ int cli_t5_summarize(int argc, char **argv)
     if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(s.t5), 0, &generation, &error);
     if (status == SORA_OK) status = sora_t5_open_tokenizer(s.t5, sora_t5_folder(s.t5), &s.tokenizer, &error);
     s.prefix = run.prefix;
+    s.max_source = run.max_source;
     s.json = globals.json;
     s.stream = !globals.json && generation.beams == 1 && isatty(1);
     cli_catch_interrupts();
@@ -374,8 +379,8 @@ int cli_t5_eval(int argc, char **argv)
         { "source-column", "Data", "NAME", "column of the text", FROM_RUN("as the file's form has it"), NULL, &source },
         { "target-column", "Data", "NAME", "column of the summary", FROM_RUN("as the file's form has it"), NULL, &target },
         { "prefix", "Data", "TEXT", "put before each text", FROM_RUN("\"summarize: \""), NULL, &prefix },
-        { "max-source", "Data", "N", "tokens of a text, eos counted", "512", NULL, &max_source },
-        { "max-target", "Data", "N", "tokens of a summary, eos counted", "64", NULL, &max_target },
+        { "max-source", "Data", "N", "tokens of a text, eos counted", FROM_RUN("512"), NULL, &max_source },
+        { "max-target", "Data", "N", "tokens of a summary, eos counted", FROM_RUN("64"), NULL, &max_target },
         { "limit", "Data", "N", "the first N pairs alone (0: all)", "0", NULL, &limit },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
         { "generate", "Generation", NULL, "summaries and their ROUGE (--no-generate: the loss alone)", NULL, &generate, NULL },
@@ -397,7 +402,7 @@ int cli_t5_eval(int argc, char **argv)
     sora_quality q;
     sora_run_options run = { 0 };
     sora_t5_generation generation;
-    int pairs_limit = 0, at_once = 8, longest_source = 512, longest_target = 64;
+    int pairs_limit = 0, at_once = 8;
     sora_status status = cli_parse(&command, argc, argv, &help, &error);
     if (status != SORA_OK || help) return cli_fail(status, &error);
     if (!model || !data)
@@ -406,12 +411,10 @@ int cli_t5_eval(int argc, char **argv)
         status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--predictions beside --no-generate: nothing would stand in it");
     if (status == SORA_OK) status = set_whole("limit", limit, &pairs_limit, &error);
     if (status == SORA_OK) status = set_whole("batch", batch, &at_once, &error);
-    if (status == SORA_OK) status = set_whole("max-source", max_source, &longest_source, &error);
-    if (status == SORA_OK) status = set_whole("max-target", max_target, &longest_target, &error);
-    if (status == SORA_OK && (longest_source < 2 || longest_source > 4096 || longest_target < 2 || longest_target > 4096 ||
-                              at_once < 1 || at_once > 1024))
-        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--max-source and --max-target are 2 to 4096, --batch 1 to 1024");
-    if (status == SORA_OK) status = read_texts_options(model, adapter, prefix, source, target, &run, &error);
+    if (status == SORA_OK && (at_once < 1 || at_once > 1024))
+        status = cli_error(&error, SORA_ERROR_ARGUMENT, "%s", "--batch is 1 to 1024");
+    if (status == SORA_OK)
+        status = read_texts_options(model, adapter, prefix, source, target, max_source, max_target, &run, &error);
     sora_text_options text = { .source_column = run.source_column[0] ? run.source_column : NULL,
                                .target_column = run.target_column[0] ? run.target_column : NULL,
                                .limit = (size_t)pairs_limit };
@@ -419,14 +422,14 @@ int cli_t5_eval(int argc, char **argv)
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
     if (status == SORA_OK) sora_params_freeze(sora_t5_params(t5));
-    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), longest_target + 1, &generation, &error);
+    if (status == SORA_OK) status = read_generation(&w, sora_t5_folder(t5), run.max_target + 1, &generation, &error);
     cli_follower follower;
     cli_follower_start(&follower, globals.quiet);
     sora_watcher watcher = cli_watch(&follower);
     sora_text_evaluation_options evaluation = { .batch = at_once,
                                                 .prefix = run.prefix,
-                                                .max_source = longest_source,
-                                                .max_target = longest_target,
+                                                .max_source = run.max_source,
+                                                .max_target = run.max_target,
                                                 .generate = generate ? SIZE_MAX : 0,
                                                 .generation = &generation,
                                                 .predictions = predictions,

@@ -130,6 +130,10 @@ def part_run():
     check("t5 eval --json has the agreed fields", all(list(q) == EVAL_FIELDS for q in measured.values()), measured["full"])
     same = lambda a, b: abs(a["loss"] - b["loss"]) < 1e-4 and all(a[k] == b[k] for k in ("examples", "tokens_target", "generated", "generated_tokens_mean"))
     check("t5 eval measures what the run did", all(same(measured[m], results[m]["quality"]) for m in METHODS), (measured, [r["quality"] for r in results.values()]))
+    unsaid = json.loads(run("t5", "eval", "--model", "sora:last", "--data", "dev.jsonl", "--json").stdout)
+    cut = lambda words: run("t5", "summarize", "--model", "sora:last", "--json", "--lines", "--temperature", "1", "--min-length", "15", *words, "long-lines").stdout
+    (work / "long-lines").write_text("".join(json.loads(line)["text"] + " " + " ".join(WORDS) + "\n" for line in (work / "dev.jsonl").read_text().splitlines()))
+    check("with the lengths that it was trained with", same(unsaid, measured["sora"]) and cut([]) == cut(["--max-source", "64"]) != cut(["--max-source", "512"]), (unsaid, measured["sora"]))
     alone = json.loads(run("t5", "eval", "--model", "base", "--adapter", "sora:last", "--data", "dev.jsonl", "--max-source", "64", "--max-target", "16", "--batch", "3", "--json").stdout)
     check("t5 eval --adapter, and another batch", same(alone, measured["sora"]), (alone, measured["sora"]))
     silent = json.loads(run("t5", "eval", "--model", "base", "--data", "dev.jsonl", "--no-generate", "--limit", "3", "--json").stdout)
