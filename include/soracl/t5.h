@@ -94,7 +94,7 @@ typedef struct sora_t5_generation {
     uint64_t seed;
 } sora_t5_generation;
 
-/* Greedy, 20 tokens, no penalties: what Transformers does where nothing is said. */
+/* Greedy, 20 tokens behind the start token, no penalties: what Transformers does where nothing is said. */
 SORA_API void sora_t5_generation_default(sora_t5_generation *options);
 /* What the model's folder says, over what is there: config.json where there is no generation_config.json, over it config.json's
  * task_specific_params for summarization, as T5's first models have them, and over them generation_config.json. A folder that says

@@ -83,7 +83,7 @@ static sora_status set_number(const char *name, const char *text, double *out, s
     return SORA_ERROR_ARGUMENT;
 }
 
-/* What the model's folder says, and the words given on top; max_length (0: Transformers' 20) where neither does. */
+/* What the model's folder says, and the words given on top; max_length (0: Transformers') where neither does. */
 static sora_status read_generation(const generation_words *w, const char *folder, int max_length, sora_t5_generation *out,
                                    sora_error *error)
 {
@@ -317,7 +317,7 @@ int cli_t5_summarize(int argc, char **argv)
         { "prefix", "Data", "TEXT", "put before each text", FROM_RUN("\"summarize: \""), NULL, &prefix },
         { "max-source", "Data", "N", "tokens of a text, eos counted; longer ones are cut", FROM_RUN("512"), NULL, &max_source },
         { "batch", "Data", "N", "texts at once", "8", NULL, &batch },
-        GENERATION_OPTIONS(w, "the model's, then 20"),
+        GENERATION_OPTIONS(w, "the model's, then 21"),
         CLI_GLOBALS(globals),
     };
     cli_command command = { .name = "t5 summarize",

@@ -11,8 +11,9 @@
 
 void sora_t5_generation_default(sora_t5_generation *options)
 {
+    /* 20 tokens behind the start token: Transformers counts that where nobody says a length, and not in a length of 20. */
     *options = (sora_t5_generation) {
-        .beams = 1, .max_length = 20, .length_penalty = 1.0, .temperature = 1.0, .top_k = 50, .top_p = 1.0
+        .beams = 1, .max_length = 21, .length_penalty = 1.0, .temperature = 1.0, .top_k = 50, .top_p = 1.0
     };
 }
 

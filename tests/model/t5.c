@@ -473,6 +473,7 @@ static void test_active_and_merged(void **state)
             sora_param_host(layer->up)[j] = (float)((j * 37 + (int)i) % 11 - 5) * 0.01f;
     }
     sora_t5_generation_default(&options);
+    options.max_length = 20;
     for (int merged = 0; merged < 2; merged++) {
         sora_t5_generator *generator;
         for (size_t i = 0; merged && i < t5->layers->count; i++)

@@ -134,6 +134,10 @@ static void test_generation_of_config(void **state)
     sora_t5_generation_default(&got);
     OK(sora_t5_generation_read(folder, &got, &error));
     assert_true(got.beams == 3 && got.max_length == 50);
+    OK(read_config(CONFIG(""), &config, &error));
+    sora_t5_generation_default(&got);
+    OK(sora_t5_generation_read(folder, &got, &error));
+    assert_true(got.beams == 1 && got.max_length == 21);
     OK(read_config(CONFIG(", \"repetition_penalty\": 2.5"), &config, &error));
     FAILS(sora_t5_generation_read(folder, &got, &error), SORA_ERROR_INPUT,
           "config.json: \"repetition_penalty\": 2.5: not supported");
