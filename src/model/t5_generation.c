@@ -20,7 +20,8 @@ void sora_t5_generation_default(sora_t5_generation *options)
 sora_status sora_t5_generation_check(const sora_t5_generation *o, sora_error *error)
 {
     if (o->beams < 1 || o->beams > 64 || (o->sample && o->beams > 1))
-        return sora_fail(error, SORA_ERROR_ARGUMENT, "--beams %d: expected 1 to 64, and 1 where tokens are sampled", o->beams);
+        return sora_fail(error, SORA_ERROR_ARGUMENT,
+                         "--beams %d: expected 1 to 64, and 1 where tokens are sampled (--no-sample: they are not)", o->beams);
     if (o->max_length < 2 || o->max_length > MOST_LENGTH || o->min_length < 0 || o->min_length > o->max_length)
         return sora_fail(error, SORA_ERROR_ARGUMENT,
                          "--min-length %d, --max-length %d: expected a most of 2 to %d (the start token counts) and a least "
@@ -121,9 +122,10 @@ static sora_status read_value(const char *path, const char *key, const json_t *v
                    { "top_k", &o->top_k, NULL, NULL },
                    { "top_p", NULL, &o->top_p, NULL } };
     if (strcmp(key, "early_stopping") == 0) {
-        if (!json_is_boolean(value) && !json_is_string(value))
+        const char *word = json_string_value(value);
+        if (!json_is_boolean(value) && !(word && strcmp(word, "never") == 0))
             return sora_fail(error, SORA_ERROR_INPUT, "%s: \"early_stopping\" is neither true, false nor \"never\"", path);
-        o->early_stopping = json_is_string(value) ? SORA_STOP_NEVER : json_is_true(value) ? SORA_STOP_EARLY : SORA_STOP_HEURISTIC;
+        o->early_stopping = word ? SORA_STOP_NEVER : json_is_true(value) ? SORA_STOP_EARLY : SORA_STOP_HEURISTIC;
         return SORA_OK;
     }
     for (size_t i = 0; i < SORA_COUNT(fields); i++) {

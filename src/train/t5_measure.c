@@ -26,18 +26,25 @@ sora_status sora_t5_open_tokenizer(const sora_t5 *t5, const char *folder, sora_t
                      rows);
 }
 
-sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging, sora_quality *out,
-                                 sora_error *error)
+static sora_status check_stop(const sora_watcher *watcher, size_t done, size_t all, const char *what, sora_error *error)
+{
+    if (!watcher || !watcher->stop || !watcher->stop(watcher->self)) return SORA_OK;
+    return sora_fail(error, SORA_ERROR_INTERRUPTED, "stopped after %zu of %zu %s", done, all, what);
+}
+
+sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging,
+                                 const sora_watcher *watcher, sora_quality *out, sora_error *error)
 {
     sora_status status = SORA_OK;
     double sum = 0.0, start = now();
-    uint64_t all = 0;
+    uint64_t all = 0, count = sora_t5_batches_per_epoch(batches);
     sora_t5_batches_seek(batches, 0);
-    for (uint64_t i = 0; i < sora_t5_batches_per_epoch(batches); i++) {
+    for (uint64_t i = 0; i < count; i++) {
         sora_t5_batch batch;
         sora_t5_graph *graph;
         uint64_t tokens;
         float loss;
+        SORA_TRY(check_stop(watcher, i, count, "batches of the loss", error));
         SORA_TRY(sora_t5_batches_next(batches, &batch, error));
         SORA_TRY(sora_t5_graphs_run(graphs, &batch, staging, 0, 0, &graph, &tokens, error));
         SORA_TRY(sora_graph_read(graph->graph, graph->loss, &loss, error));
@@ -111,8 +118,7 @@ sora_status sora_t5_measure_rouge(sora_t5_generator *generator, const sora_t5_sc
     for (size_t i = 0; i < s->count; i++) order[i] = (uint32_t)i;
     SORA_TRY(sora_t5_longest_first(s->pairs, order, s->count, error));
     for (size_t first = 0; first < s->count; first += CHUNK) {
-        if (s->watcher && s->watcher->stop && s->watcher->stop(s->watcher->self))
-            SORA_FAIL(error, SORA_ERROR_INTERRUPTED, "stopped after %zu of %zu texts", first, s->count);
+        SORA_TRY(check_stop(s->watcher, first, s->count, "texts", error));
         SORA_TRY(score_chunk(generator, s, order + first, (int)SORA_MIN(CHUNK, s->count - first), out, error));
     }
     out->text.generated = s->count;
@@ -165,7 +171,7 @@ static sora_status evaluate(sora_t5 *t5, const sora_text_pairs *pairs, const sor
     SORA_TRY(sora_t5_staging_create(graphs.options.batch, graphs.source, graphs.target, &staging, error));
     SORA_TRY(sora_t5_graphs_open(&graphs, error));
     SORA_TRY(sora_params_upload(sora_t5_params(t5), 0, error));
-    SORA_TRY(sora_t5_measure_loss(&graphs, batches, &staging, out, error));
+    SORA_TRY(sora_t5_measure_loss(&graphs, batches, &staging, o->watcher, out, error));
     if (scoring.count > 0) {
         sora_t5_generator_options generation = { .batch = graphs.options.batch,
                                                  .source = graphs.source,

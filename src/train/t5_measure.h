@@ -5,9 +5,9 @@
 #include "soracl/train.h"
 #include "train/t5_graphs.h"
 
-/* Mean loss over the target tokens of one epoch of `batches`, with evaluation graphs. */
-sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging, sora_quality *out,
-                                 sora_error *error);
+/* Mean loss over the target tokens of one epoch of `batches`, with evaluation graphs. watcher: NULL, or asked to stop. */
+sora_status sora_t5_measure_loss(sora_t5_graphs *graphs, sora_t5_batches *batches, sora_t5_staging *staging,
+                                 const sora_watcher *watcher, sora_quality *out, sora_error *error);
 
 typedef struct sora_t5_scoring {
     const sora_text_pairs *pairs;

@@ -106,7 +106,7 @@ static sora_status evaluate(void *self, sora_evaluation *out, sora_error *error)
                                 .count = generate_count(task),
                                 .generation = &task->generation };
     task->quality = (sora_quality) { .task = SORA_TASK_T5 };
-    SORA_TRY(sora_t5_measure_loss(&task->eval, task->eval_batches, &task->eval_staging, &task->quality, error));
+    SORA_TRY(sora_t5_measure_loss(&task->eval, task->eval_batches, &task->eval_staging, NULL, &task->quality, error));
     if (scoring.count > 0) {
         sora_t5_generator_options options = generator_options(task);
         SORA_TRY(sora_t5_generator_create(task->t5, &options, &generator, error));

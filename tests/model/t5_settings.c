@@ -57,6 +57,7 @@ static void test_generation(void **state)
         { "{\"num_beam_groups\": 2}", "\"num_beam_groups\": 2" },
         { "{\"penalty_alpha\": 0.6, \"top_k\": 4}", "\"penalty_alpha\": 0.6" },
         { "{\"renormalize_logits\": true}", "\"renormalize_logits\": true" },
+        { "{\"early_stopping\": \"soon\"}", "\"early_stopping\" is neither true, false nor \"never\"" },
     };
     for (size_t i = 0; i < SORA_COUNT(refused); i++)
         FAILS(read_generation(refused[i][0], &got, &error), SORA_ERROR_INPUT, refused[i][1]);

@@ -412,6 +412,45 @@ static void test_samples_of_chunks(void **state)
     sora_t5_destroy(&t5);
 }
 
+static bool stop(void *self)
+{
+    return --*(int *)self < 0;
+}
+
+/* Whoever asks an evaluation to stop does not wait for all of its loss, and gets no file of half of it. */
+static void test_evaluation_stops(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_t5 *t5;
+    sora_text_pairs *pairs;
+    sora_quality quality;
+    sora_t5_generation generation;
+    int asked;
+    const sora_watcher watcher = { .stop = stop, .self = &asked };
+    const char *path = at("predictions.jsonl");
+    OK(sora_t5_open(context, at("model"), NULL, &t5, &error));
+    OK(sora_text_open(at("dev.csv"), NULL, &pairs, &error));
+    sora_t5_generation_default(&generation);
+    sora_text_evaluation_options options = { .batch = 1,
+                                             .max_source = 64,
+                                             .max_target = 16,
+                                             .generate = SIZE_MAX,
+                                             .generation = &generation,
+                                             .watcher = &watcher,
+                                             .predictions = path };
+    asked = 1;
+    FAILS(sora_t5_evaluate(t5, pairs, &options, &quality, &error), SORA_ERROR_INTERRUPTED, "stopped after 1 of");
+    assert_false(sora_path_exists(path));
+    asked = (int)sora_text_count(pairs);
+    FAILS(sora_t5_evaluate(t5, pairs, &options, &quality, &error), SORA_ERROR_INTERRUPTED, "stopped after 0 of");
+    asked = 1000;
+    OK(sora_t5_evaluate(t5, pairs, &options, &quality, &error));
+    assert_true(sora_path_exists(path));
+    sora_text_close(&pairs);
+    sora_t5_destroy(&t5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_labels_and_padding),
@@ -421,6 +460,7 @@ int main(void)
                                         cmocka_unit_test(test_few_evaluated),
                                         cmocka_unit_test(test_finished_is_evaluated),
                                         cmocka_unit_test(test_longest_summaries),
-                                        cmocka_unit_test(test_samples_of_chunks) };
+                                        cmocka_unit_test(test_samples_of_chunks),
+                                        cmocka_unit_test(test_evaluation_stops) };
     return cmocka_run_group_tests(tests, open_runs, close_both);
 }
