@@ -18,6 +18,24 @@ struct sora_tokenizer {
     int pieces;
 };
 
+/* The file of a path that may be its folder. Transformers of late writes tokenizer.json alone. */
+static sora_status find_file(const char *path, char **file, sora_error *error)
+{
+    sora_status status = SORA_OK;
+    char *other = NULL;
+    if (!sora_path_is_folder(path)) return sora_duplicate(path, file, error);
+    SORA_TRY(sora_format(file, error, "%s/spiece.model", path));
+    SORA_TRY(sora_format(&other, error, "%s/tokenizer.json", path));
+    if (!sora_path_exists(*file) && sora_path_exists(other))
+        SORA_FAIL(
+            error, SORA_ERROR_INPUT,
+            "%s: there is no such file; %s is not read here: copy the spiece.model of the model that this one was trained from",
+            *file, other);
+cleanup:
+    free(other);
+    return status;
+}
+
 sora_status sora_tokenizer_create(const char *path, sora_tokenizer **out, sora_error *error)
 {
     sora_status status = SORA_OK;
@@ -27,7 +45,7 @@ sora_status sora_tokenizer_create(const char *path, sora_tokenizer **out, sora_e
     int specials[3];
     char *file = NULL, message[256] = "";
     *out = NULL;
-    SORA_TRY(sora_path_is_folder(path) ? sora_format(&file, error, "%s/spiece.model", path) : sora_duplicate(path, &file, error));
+    SORA_TRY(find_file(path, &file, error));
     SORA_TRY(sora_file_read(file, MAX_MODEL, &bytes, &count, error));
     SORA_TRY(sora_allocate(1, sizeof *tokenizer, file, &tokenizer, error));
     tokenizer->model = sora_sentencepiece_open(bytes, count, message, sizeof message);

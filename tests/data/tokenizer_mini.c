@@ -56,6 +56,18 @@ static void test_source(void **state)
     FAILS(sora_tokenizer_source(tokenizer, "", "a", 1, 0, &ids, &count, &error), SORA_ERROR_ARGUMENT, "at most 0 ids");
 }
 
+/* What Transformers writes beside a fine-tuned model has no spiece.model: said so, with what helps. */
+static void test_absent(void **state)
+{
+    (void)state;
+    sora_error error;
+    sora_tokenizer *none;
+    OK(sora_folder_create(at("saved"), &error));
+    FAILS(sora_tokenizer_create(at("saved"), &none, &error), SORA_ERROR_INPUT, "saved/spiece.model: cannot open");
+    OK(sora_file_write(at("saved/tokenizer.json"), "{}", 2, &error));
+    FAILS(sora_tokenizer_create(at("saved"), &none, &error), SORA_ERROR_INPUT, "copy the spiece.model");
+}
+
 /* Each changes a sound model, whose table of normalisation is the bytes of a trie, the trie, texts. libsentencepiece 0.1.97 loads
  * them all, and with the right text follows most of them out of its arrays. */
 static void test_hostile_models(void **state)
@@ -122,6 +134,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source),
+        cmocka_unit_test(test_absent),
         cmocka_unit_test(test_hostile_models),
     };
     return cmocka_run_group_tests(tests, open_mini, close_mini);
