@@ -419,6 +419,9 @@ int cli_t5_eval(int argc, char **argv)
                                .target_column = run.target_column[0] ? run.target_column : NULL,
                                .limit = (size_t)pairs_limit };
     if (status == SORA_OK) status = sora_text_open(data, &text, &pairs, &error);
+    if (status == SORA_OK && !globals.quiet && sora_text_skipped(pairs) > 0)
+        fprintf(stderr, "%s: %zu of %zu pairs are left out, as empty\n", data, sora_text_skipped(pairs),
+                sora_text_skipped(pairs) + sora_text_count(pairs));
     if (status == SORA_OK) status = cli_open_context(&globals, &context, &error);
     if (status == SORA_OK) status = sora_t5_open(context, model, adapter, &t5, &error);
     if (status == SORA_OK) sora_params_freeze(sora_t5_params(t5));

@@ -44,6 +44,16 @@ cleanup:
     return status;
 }
 
+static void tell_skipped(const char *path, const sora_text_pairs *pairs, const sora_watcher *watcher)
+{
+    char text[512];
+    size_t skipped = pairs ? sora_text_skipped(pairs) : 0;
+    if (skipped == 0 || !watcher || !watcher->message) return;
+    snprintf(text, sizeof text, "%.300s: %zu of %zu pairs are left out, empty or shorter than asked for", path, skipped,
+             skipped + sora_text_count(pairs));
+    watcher->message(watcher->self, text);
+}
+
 uint64_t sora_t5_data_hash(const sora_text_pairs *pairs, const sora_text_pairs *eval_pairs)
 {
     uint64_t hash = sora_text_hash(pairs, 0);
@@ -191,6 +201,8 @@ sora_status sora_t5_run(sora_context *context, const sora_run_options *given, co
     if (target->resume) SORA_TRY(sora_run_open_folder(context, target, watcher, &options, &folder, error));
     SORA_TRY(sora_run_check_method(&options, error));
     SORA_TRY(sora_t5_open_data(&options, &pairs, &eval_pairs, error));
+    tell_skipped(options.data, pairs, watcher);
+    tell_skipped(options.eval_data, eval_pairs, watcher);
     SORA_TRY(sora_params_expect_upload(context, sora_run_frozen_dtype(&options), false, error));
     SORA_TRY(start_model(context, &options, &t5, error));
     SORA_TRY(sora_t5_open_tokenizer(t5, sora_t5_folder(t5), &tokenizer, error));

@@ -130,6 +130,13 @@ def part_run():
     check("t5 eval --json has the agreed fields", all(list(q) == EVAL_FIELDS for q in measured.values()), measured["full"])
     same = lambda a, b: abs(a["loss"] - b["loss"]) < 1e-4 and all(a[k] == b[k] for k in ("examples", "tokens_target", "generated", "generated_tokens_mean"))
     check("t5 eval measures what the run did", all(same(measured[m], results[m]["quality"]) for m in METHODS), (measured, [r["quality"] for r in results.values()]))
+    (work / "gaps.jsonl").write_text((work / "dev.jsonl").read_text() + '{"text": "a text", "title": " "}\n{"text": "", "title": "a title"}\n')
+    gaps = run("t5", "eval", "--model", "full:last", "--data", "gaps.jsonl", "--max-source", "64", "--max-target", "16", "--json")
+    check("pairs that are left out are told", "gaps.jsonl: 2 of 9 pairs are left out" in gaps.stderr and same(json.loads(gaps.stdout), measured["full"]), gaps.stderr)
+    words = ["t5", "finetune", "--model", "base", "--train", "train.csv", "--dev", "gaps.jsonl", "--method", "lora", "--max-source", "64", "--max-target", "16", "--steps", "1"]
+    told = run(*words, "--min-source-characters", "100", "--out", "gaps").stderr
+    check("by a run, too", "gaps.jsonl: " in told and "train.csv: " in told and told.count("pairs are left out, empty or shorter than asked for") == 2, told)
+    check("and not to who wants no messages", run(*words, "--quiet", "--out", "gaps2").stderr == "")
     unsaid = json.loads(run("t5", "eval", "--model", "sora:last", "--data", "dev.jsonl", "--json").stdout)
     cut = lambda words: run("t5", "summarize", "--model", "sora:last", "--json", "--lines", "--temperature", "1", "--min-length", "15", *words, "long-lines").stdout
     (work / "long-lines").write_text("".join(json.loads(line)["text"] + " " + " ".join(WORDS) + "\n" for line in (work / "dev.jsonl").read_text().splitlines()))
