@@ -42,7 +42,7 @@ static void test_what_is_replaced(void **state)
     FAILS(sora_file_write(at("link to it"), "abc", 3, &error), SORA_ERROR_IO, "link to it: cannot write: not a regular file");
     assert_int_equal(lstat(at("pipe"), &info), 0);
     assert_true(S_ISFIFO(info.st_mode));
-    FAILS(sora_file_write(folder, "abc", 3, &error), SORA_ERROR_IO, "cannot write: a folder has that name");
+    FAILS(sora_file_write(folder, "abc", 3, &error), SORA_ERROR_IO, "cannot write: it is a folder");
 }
 
 /* Folders on the way are made; an empty path names none. */
