@@ -95,6 +95,7 @@ __kernel void top_tokens_merge(__global float *restrict records, ulong records_a
         }
         VALUES(out)[i] = value;
         IDS(out)[i] = best_id;
-        if (best >= 0) at[best]++;
+        /* Without a branch, behind which the compiler of PoCL 7.1 counts twice. */
+        for (int p = 0; p < parts; p++) at[p] += p == best;
     }
 }

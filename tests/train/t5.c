@@ -412,7 +412,7 @@ static void test_samples_of_chunks(void **state)
     sora_t5_destroy(&t5);
 }
 
-static bool stop(void *self)
+static bool ask(void *self)
 {
     return --*(int *)self < 0;
 }
@@ -427,7 +427,7 @@ static void test_evaluation_stops(void **state)
     sora_quality quality;
     sora_t5_generation generation;
     int asked;
-    const sora_watcher watcher = { .stop = stop, .self = &asked };
+    const sora_watcher watcher = { .stop = ask, .self = &asked };
     const char *path = at("predictions.jsonl");
     OK(sora_t5_open(context, at("model"), NULL, &t5, &error));
     OK(sora_text_open(at("dev.csv"), NULL, &pairs, &error));
